@@ -1,0 +1,1 @@
+//! Introduces SIP calls to Galene members and rooms.

@@ -1,0 +1,3 @@
+//! Flags to configuration to `io::run`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the mixing thread runs, and the stages it is made of.

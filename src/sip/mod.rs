@@ -1,0 +1,1 @@
+//! An answering SIP user agent (RFC 3261).

@@ -1,0 +1,1 @@
+//! The laboratory: what stands around the gateway when it is tested or shown.
