@@ -1,5 +1,6 @@
 //! The laboratory: what stands around the gateway when it is tested or shown.
 
+pub mod quality;
 pub mod recording;
 pub mod speech;
 pub mod telephone;

@@ -119,7 +119,7 @@ impl Line {
             sent_packets: self.voice.map_or(0, |voice| voice.sender.packets),
             reception: self.receiver.reception,
             recording: self.receiver.recording,
-            end: self.end.unwrap_or(What::Failed { why: "the call ended without a word".to_owned() }),
+            end: self.end.unwrap_or_else(|| What::Failed { why: "the call ended without a word".to_owned() }),
         }
     }
 

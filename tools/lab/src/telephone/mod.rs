@@ -126,7 +126,7 @@ impl Telephone {
         let description = LocalDescription {
             session: random_u64() >> 2,
             version: 1,
-            address: setup.claimed_address.unwrap_or(local.ip()),
+            address: setup.claimed_address.unwrap_or_else(|| local.ip()),
             port: media.local_addr()?.port(),
             codecs: setup.codecs,
             direction: Direction::SendRecv,
