@@ -1,5 +1,8 @@
 //! The laboratory: what stands around the gateway when it is tested or shown.
 
+pub mod baresip;
+pub mod gateway;
+pub mod program;
 pub mod quality;
 pub mod recording;
 pub mod speech;
