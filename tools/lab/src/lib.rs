@@ -2,6 +2,7 @@
 
 pub mod baresip;
 pub mod gateway;
+pub mod kamailio;
 pub mod program;
 pub mod quality;
 pub mod recording;

@@ -20,6 +20,9 @@ use crate::token;
 /// How often a process is asked whether it has ended.
 const EXIT_POLL: Duration = Duration::from_millis(5);
 
+/// How long a program that is let go of may take to end by itself.
+const DROP_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A running program whose output is kept.
 #[derive(Debug)]
 pub struct Program {
@@ -87,7 +90,11 @@ impl Program {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub fn signal(&mut self, signal: Signal) {
+        // Once it was waited for, its number may belong to another process.
+        if !self.is_running() {
+            return;
+        }
         if let Ok(pid) = i32::try_from(self.child.id()) {
             // A process that is gone already has what the signal was for.
             let _ = kill(Pid::from_raw(pid), signal);
@@ -142,7 +149,10 @@ impl Program {
 }
 
 impl Drop for Program {
+    /// Asks it to end first, so that a program with children of its own takes them along.
     fn drop(&mut self) {
+        self.signal(Signal::SIGTERM);
+        let _ = self.wait_exit(DROP_PATIENCE);
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

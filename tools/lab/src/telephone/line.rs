@@ -19,15 +19,22 @@ use super::{Codec, Event, Report, What};
 
 /// How long a command may wait while nothing else happens.
 const LONGEST_WAIT: Duration = Duration::from_millis(10);
+/// How long a telephone that is let go of waits for the answer to its BYE or CANCEL.
+const LETTING_GO: Duration = Duration::from_secs(2);
 /// How often the level is told.
 const LEVEL_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the owner tells the thread.
 #[derive(Debug)]
 pub(super) enum Command {
-    Speak { samples: Arc<[i16]>, repeats: bool },
+    Speak {
+        samples: Arc<[i16]>,
+        repeats: bool,
+    },
     SetDirection(Direction),
     HangUp,
+    /// Hangs up, and ends soon even if the other side does not answer that.
+    LetGo,
 }
 
 /// What the thread owns.
@@ -46,6 +53,7 @@ pub(super) struct Line {
     answered_after: Option<Duration>,
     first_rtp_after: Option<Duration>,
     speaking_since: Option<Instant>,
+    ends_at: Option<Instant>,
     end: Option<What>,
 }
 
@@ -83,6 +91,7 @@ impl Line {
             answered_after: None,
             first_rtp_after: None,
             speaking_since: None,
+            ends_at: None,
             end: None,
         })
     }
@@ -99,7 +108,7 @@ impl Line {
             while let Some(signal) = call.poll_signal() {
                 self.handle_signal(signal, ptime_ms);
             }
-            if call.is_over() {
+            if call.is_over() || self.ends_at.is_some_and(|at| Instant::now() >= at) {
                 break;
             }
             self.send_voice();
@@ -119,7 +128,7 @@ impl Line {
             sent_packets: self.voice.map_or(0, |voice| voice.sender.packets),
             reception: self.receiver.reception,
             recording: self.receiver.recording,
-            end: self.end.unwrap_or_else(|| What::Failed { why: "the call ended without a word".to_owned() }),
+            end: self.end.unwrap_or_else(|| What::Failed { why: "let go of before the call was over".to_owned() }),
         }
     }
 
@@ -135,6 +144,10 @@ impl Line {
                     call.change(Instant::now(), direction);
                 }
                 Command::HangUp => call.hang_up(Instant::now()),
+                Command::LetGo => {
+                    call.hang_up(Instant::now());
+                    self.ends_at.get_or_insert_with(|| Instant::now() + LETTING_GO);
+                }
             }
         }
     }

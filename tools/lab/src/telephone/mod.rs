@@ -211,9 +211,9 @@ impl Telephone {
         self.command(Command::HangUp);
     }
 
-    /// Hangs up if that has not happened and tells how the call went.
+    /// Hangs up if that has not happened and tells how the call went, within two seconds.
     pub fn finish(mut self) -> Report {
-        self.hang_up();
+        self.command(Command::LetGo);
         let thread = self.thread.take().expect("only finish and drop take the thread, and both end the telephone");
         thread.join().expect("a telephone's thread ends by returning")
     }
@@ -227,7 +227,7 @@ impl Telephone {
 impl Drop for Telephone {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            self.hang_up();
+            self.command(Command::LetGo);
             let _ = thread.join();
         }
     }
