@@ -54,7 +54,7 @@ impl Kamailio {
         self.address
     }
 
-    /// Waits until somebody has registered; what the binding says: `6002 <contact> for <seconds>`.
+    /// Waits until somebody has registered; what the binding says: the user and the Contact value.
     ///
     /// # Errors
     /// Its last lines, when nobody does.
@@ -103,7 +103,6 @@ modparam("usrloc", "db_mode", 0)
 request_route {{
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
     force_rport();
-    if (is_method("OPTIONS") && uri==myself && $rU!="{USER}") {{ sl_send_reply("200", "OK"); exit; }}
     if (has_totag()) {{
         if (loose_route()) {{ t_relay(); exit; }}
         if (is_method("ACK") && t_check_trans()) {{ t_relay(); exit; }}
@@ -114,7 +113,7 @@ request_route {{
     if (is_method("REGISTER")) {{
         if ($tU!="{USER}" || !pv_www_authenticate("$td", "{PASSWORD}", "0")) {{ www_challenge("$td", "1"); exit; }}
         if (!save("location")) {{ exit; }}
-        if (registered("location")) {{ xlog("L_ALERT", "lab: bound $tU $ct for $T_rpl($hdr(Expires)) s\n"); }}
+        if (registered("location", "$tu")) {{ xlog("L_ALERT", "lab: bound $tU $ct\n"); }}
         else {{ xlog("L_ALERT", "lab: unbound $tU\n"); }}
         exit;
     }}
