@@ -5,17 +5,16 @@
 //! - [`member`]: people in a room, who speak and record, in this room server or in a real Galene.
 //!
 //! All of it runs in threads of the calling process (tests start a room on a free loopback port and watch its events)
-//! and by hand (`lab room`, `lab member`). One clock serves everything: [`clock`].
+//! and by hand (`lab room`). One clock serves everything: [`clock`].
 
 pub mod clock;
-pub mod member;
 pub mod message;
 pub mod opus;
 pub mod pcm;
 pub mod room;
 
-mod g711;
 mod http;
 mod peer;
 mod poll;
+mod transport;
 mod websocket;

@@ -252,3 +252,28 @@ pub enum AudioCodec {
     /// 8.
     Pcma,
 }
+
+impl AudioCodec {
+    /// All of them, in Galene's order of preference.
+    pub const ALL: [Self; 4] = [Self::Opus, Self::G722, Self::Pcmu, Self::Pcma];
+
+    /// Galene's payload type for it.
+    pub fn payload_type(self) -> u8 {
+        match self {
+            Self::Opus => 111,
+            Self::G722 => 9,
+            Self::Pcmu => 0,
+            Self::Pcma => 8,
+        }
+    }
+
+    /// Its encoding name in a description.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Opus => "opus",
+            Self::G722 => "G722",
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
+        }
+    }
+}
