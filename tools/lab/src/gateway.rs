@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::program::{Program, free_udp_port};
-use crate::token;
+use crate::random::token;
 
 /// How long the program may take until it answers.
 const START_PATIENCE: Duration = Duration::from_secs(10);

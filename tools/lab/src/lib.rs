@@ -1,24 +1,33 @@
 //! The laboratory: what stands around the gateway when it is tested or shown.
+//!
+//! - [`room`]: an embedded room server that speaks Galene's protocol, on a WebRTC stack of its own (str0m), strict
+//!   where the real server is strict and with knobs for what goes wrong in practice;
+//! - [`member`]: people in a room, who speak and record, in this room server or in a real Galene;
+//! - [`telephone`]: telephones that call, speak and record; [`recording`]: what they heard, on the common clock;
+//! - [`gateway`], [`baresip`], [`kamailio`]: other programs, each a [`program`] that ends with its owner;
+//! - [`speech`]: something to say; [`quality`]: how it came through.
+//!
+//! All of it runs in threads of the calling process (tests start a room on a free loopback port and watch its events)
+//! and by hand (`lab room`, `lab telephone`). One clock serves everything: [`clock`].
 
 pub mod baresip;
+pub mod clock;
 pub mod gateway;
 pub mod kamailio;
+pub mod message;
+pub mod opus;
+pub mod pcm;
 pub mod program;
 pub mod quality;
 pub mod recording;
+pub mod room;
 pub mod speech;
 pub mod telephone;
 pub mod voice;
-pub mod wav;
 
-use std::hash::{BuildHasher, RandomState};
-
-/// A new random word, for tags, branches and names.
-pub fn token() -> String {
-    format!("{:016x}", random_u64())
-}
-
-/// Random bits from the standard library's hash keys: enough for a laboratory, and one dependency less.
-pub fn random_u64() -> u64 {
-    RandomState::new().hash_one(0u8)
-}
+mod http;
+mod peer;
+mod poll;
+mod random;
+mod transport;
+mod websocket;

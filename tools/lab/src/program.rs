@@ -15,7 +15,7 @@ pub use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use crate::token;
+use crate::random::token;
 
 /// How often a process is asked whether it has ended.
 const EXIT_POLL: Duration = Duration::from_millis(5);

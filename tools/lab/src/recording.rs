@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::wav;
+use crate::pcm::Pcm;
 
 /// A packet whose timestamp and arrival disagree by this much begins a new run, as after a hold.
 const NEW_RUN: Duration = Duration::from_millis(500);
@@ -99,7 +99,7 @@ impl Recording {
 
     /// Writes `render(origin)` as a WAV.
     pub fn write_wav(&self, path: &Path, origin: Instant) -> Result<(), String> {
-        wav::write(path, self.rate_hz, &self.render(origin))
+        Pcm { rate_hz: self.rate_hz, samples: self.render(origin) }.write_wav(path)
     }
 }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use lab::baresip::Baresip;
+use lab::gateway;
+use lab::pcm::Pcm;
 use lab::program::{Folder, find_or_skip};
 use lab::quality;
 use lab::speech::Reference;
 use lab::telephone::{Direction, RATE_HZ, Side, Telephone, TelephoneSetup, What};
-use lab::{gateway, wav};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,7 +27,7 @@ fn speech_goes_both_ways() {
     let folder = Folder::new().unwrap();
     let said = Reference::built_in().at(RATE_HZ);
     let file = folder.path().join("said.wav");
-    wav::write(&file, RATE_HZ, &said).unwrap();
+    Pcm { rate_hz: RATE_HZ, samples: said.clone() }.write_wav(&file).unwrap();
     let mut baresip = Baresip::start(&binary, &file, None).unwrap();
     wait_until_it_answers(&baresip);
     let telephone = Telephone::call(TelephoneSetup::new(&baresip.uri()).from("\"Ada\" <sip:100@127.0.0.1>")).unwrap();
@@ -49,8 +50,7 @@ fn speech_goes_both_ways() {
     baresip.program.signal(lab::program::Signal::SIGTERM);
     baresip.program.wait_exit(PATIENCE).unwrap();
     let recording = baresip.recording().expect("baresip records every call");
-    let (rate_hz, heard) = wav::read(&recording).unwrap();
-    assert_eq!(rate_hz, RATE_HZ);
+    let heard = Pcm::read_wav(&recording).unwrap().resampled(RATE_HZ).samples;
     let quality = quality::measure(&said[..length], &heard);
     assert!(quality.is_recognised() && quality.missing_frames * 20 < quality.speech_frames, "{quality:?}");
 }
@@ -60,7 +60,7 @@ fn a_refusal_is_told_with_its_status() {
     let Some(binary) = find_or_skip("baresip") else { return };
     let folder = Folder::new().unwrap();
     let file = folder.path().join("said.wav");
-    wav::write(&file, RATE_HZ, &[0; 8000]).unwrap();
+    Pcm { rate_hz: RATE_HZ, samples: vec![0; 8000] }.write_wav(&file).unwrap();
     let baresip = Baresip::start(&binary, &file, None).unwrap();
     wait_until_it_answers(&baresip);
     let target = format!("sip:nobody@{}", baresip.address());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Codec, Direction, RATE_HZ, Telephone, TelephoneSetup, What};
-use crate::{speech, wav};
+use crate::pcm::Pcm;
 
 /// The text of `lab telephone -help`.
 pub const USAGE: &str = "\
@@ -41,10 +41,7 @@ struct Options {
 pub fn run(arguments: &[String]) -> Result<i32, String> {
     let options = parse(arguments)?;
     let speech: Option<Arc<[i16]>> = match &options.speak {
-        Some(path) => {
-            let (rate_hz, samples) = wav::read(path)?;
-            Some(speech::resample(&samples, rate_hz, RATE_HZ).into())
-        }
+        Some(path) => Some(Pcm::read_wav(path)?.resampled(RATE_HZ).samples.into()),
         None => None,
     };
     let start = Instant::now();

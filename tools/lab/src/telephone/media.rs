@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::g711::Codec;
-use crate::random_u64;
+use crate::random::random_u64;
 use crate::recording::Recording;
 
 /// Both codecs of a telephone run at this rate.

@@ -25,7 +25,7 @@ pub use media::{RATE_HZ, Reception, level_dbfs};
 pub use sdp::Direction;
 pub use signalling::Side;
 
-use crate::random_u64;
+use crate::random::random_u64;
 use crate::recording::Recording;
 use line::{Command, Line};
 use sdp::LocalDescription;

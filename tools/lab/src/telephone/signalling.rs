@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::message::{Message, parameter, uri_of};
 use super::sdp::{Direction, LocalDescription, RemoteDescription};
-use crate::token;
+use crate::random::token;
 
 /// First pause before a request is repeated (RFC 3261 T1).
 const T1: Duration = Duration::from_millis(500);
