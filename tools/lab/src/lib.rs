@@ -8,6 +8,7 @@
 //! and by hand (`lab room`). One clock serves everything: [`clock`].
 
 pub mod clock;
+pub mod event_log;
 pub mod message;
 pub mod opus;
 pub mod pcm;
