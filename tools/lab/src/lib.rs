@@ -12,6 +12,7 @@
 
 pub mod baresip;
 pub mod clock;
+pub mod event_log;
 pub mod gateway;
 pub mod kamailio;
 pub mod message;
