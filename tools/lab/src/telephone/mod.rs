@@ -41,6 +41,8 @@ pub struct TelephoneSetup {
     pub target: String,
     /// Where the INVITE goes if not to the host of `target`, as to a proxy.
     pub proxy: Option<SocketAddr>,
+    /// The address to call from, if not the one that the system would choose.
+    pub local: Option<IpAddr>,
     /// The From header without tag: `Ada <sip:100@example.org>`.
     pub from: String,
     /// Codecs by preference.
@@ -59,6 +61,7 @@ impl TelephoneSetup {
         Self {
             target: target.to_owned(),
             proxy: None,
+            local: None,
             from: "Lab <sip:100@127.0.0.1>".to_owned(),
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             ptime_ms: 20,
@@ -120,7 +123,10 @@ impl Telephone {
             Some(address) => address,
             None => address_of(&setup.target)?,
         };
-        let signalling = bound_towards(remote)?;
+        let signalling = match setup.local {
+            Some(address) => UdpSocket::bind((address, 0))?,
+            None => bound_towards(remote)?,
+        };
         let local = signalling.local_addr()?;
         let media = UdpSocket::bind((local.ip(), 0))?;
         let description = LocalDescription {
