@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod event_log;
+pub mod member;
 pub mod message;
 pub mod opus;
 pub mod pcm;
