@@ -5,16 +5,19 @@
 //! - [`member`]: people in a room, who speak and record, in this room server or in a real Galene;
 //! - [`telephone`]: telephones that call, speak and record; [`recording`]: what they heard, on the common clock;
 //! - [`gateway`], [`baresip`], [`kamailio`]: other programs, each a [`program`] that ends with its owner;
-//! - [`speech`]: something to say; [`quality`]: how it came through.
+//! - [`speech`]: something to say; [`quality`]: how it came through;
+//! - [`trial`]: one call in which both sides speak, judged; [`demo`]: the same for people to watch.
 //!
 //! All of it runs in threads of the calling process (tests start a room on a free loopback port and watch its events)
 //! and by hand (`lab room`, `lab telephone`). One clock serves everything: [`clock`].
 
 pub mod baresip;
 pub mod clock;
+pub mod demo;
 pub mod event_log;
 pub mod gateway;
 pub mod kamailio;
+pub mod member;
 pub mod message;
 pub mod opus;
 pub mod pcm;
@@ -24,6 +27,7 @@ pub mod recording;
 pub mod room;
 pub mod speech;
 pub mod telephone;
+pub mod trial;
 pub mod voice;
 
 mod http;

@@ -203,7 +203,7 @@ impl Peer {
             return;
         }
         let Ok(candidate) = Candidate::from_sdp_string(text) else { return };
-        self.remote_kinds.entry(candidate.addr()).or_insert(candidate.kind());
+        self.remote_kinds.entry(candidate.addr()).or_insert_with(|| candidate.kind());
         self.rtc.add_remote_candidate(candidate);
     }
 
@@ -211,7 +211,7 @@ impl Peer {
         for line in sdp.lines() {
             let Some(text) = line.trim().strip_prefix("a=") else { continue };
             if let Ok(candidate) = Candidate::from_sdp_string(text) {
-                self.remote_kinds.entry(candidate.addr()).or_insert(candidate.kind());
+                self.remote_kinds.entry(candidate.addr()).or_insert_with(|| candidate.kind());
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A WebSocket that never blocks, carrying JSON messages. RFC: 6455.
 
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -44,6 +45,11 @@ impl Link {
 
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// The address that this end of the connection has.
+    pub(crate) fn local_address(&self) -> std::io::Result<IpAddr> {
+        self.socket.get_ref().socket().local_addr().map(|address| address.ip())
     }
 
     /// Takes all messages that are there.

@@ -218,9 +218,17 @@ impl Telephone {
     }
 
     /// Hangs up if that has not happened and tells how the call went, within two seconds.
-    pub fn finish(mut self) -> Report {
+    pub fn finish(self) -> Report {
+        self.finish_telling(|_| ())
+    }
+
+    /// The same, with the events that are still to come.
+    pub fn finish_telling(mut self, mut tell: impl FnMut(Event)) -> Report {
         self.command(Command::LetGo);
-        let thread = self.thread.take().expect("only finish and drop take the thread, and both end the telephone");
+        while let Ok(event) = self.events.recv() {
+            tell(event);
+        }
+        let thread = self.thread.take().expect("only this and drop take the thread, and both end the telephone");
         thread.join().expect("a telephone's thread ends by returning")
     }
 
