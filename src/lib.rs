@@ -2,7 +2,6 @@
 
 pub mod config;
 pub mod galene;
-pub mod gateway;
 pub mod io;
 pub mod media;
 pub mod random;

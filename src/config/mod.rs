@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 
 use url::Url;
 
-use crate::wire::uri::Uri;
+use crate::wire::uri::{SipUri, Uri};
 pub use flags::{FLAGS, Flag, Value, help};
 
 /// A password or token, which never shows in a log.
@@ -61,7 +61,7 @@ pub enum SipUdpAddress {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `-sip`: the address that is called.
-    pub sip: Uri,
+    pub sip: SipUri,
     /// `-sip-registrar`, `-sip-register-network`; `None` is `-no-sip-register`.
     pub registrar: Option<Registrar>,
     /// `-sip-password`.
@@ -106,23 +106,16 @@ pub struct UsageError(String);
 
 impl UsageError {
     fn unknown(name: &str) -> Self {
-        let near = FLAGS.iter().map(|flag| flag.name).max_by(|a, b| {
-            let likeness = |flag: &str| flag.chars().filter(|letter| name.contains(*letter)).count() * 10 / flag.len();
-            likeness(a).cmp(&likeness(b))
-        });
-        Self(match near {
-            Some(near) if shares_start(near, name) => format!("there is no flag -{name}: did you mean -{near}? (-help lists all)"),
-            _ => format!("there is no flag -{name}: -help lists all"),
+        let distance = |flag: &&Flag| strsim::levenshtein(flag.name, name);
+        Self(match FLAGS.iter().min_by_key(distance).filter(|nearest| distance(nearest) <= 3) {
+            Some(nearest) => format!("there is no flag -{name}: did you mean -{}? (-help lists all)", nearest.name),
+            None => format!("there is no flag -{name}: -help lists all"),
         })
     }
 
     fn flag(name: &str, value: &str, remedy: &str) -> Self {
         Self(format!("-{name} {value}: {remedy}"))
     }
-}
-
-fn shares_start(flag: &str, name: &str) -> bool {
-    flag.chars().zip(name.chars()).take_while(|(a, b)| a == b).count() >= 1
 }
 
 /// Reads the arguments (without the program's name) and the environment's `GALENE_SIP_PASSWORD` and `GALENE_PASSWORD`.
@@ -137,7 +130,8 @@ pub fn parse(
     if flags.bool("help", "--help")? {
         return Ok(Request::Help);
     }
-    let secret = |flag: Option<String>, name: &str| flag.or_else(|| environment(name)).filter(|s| !s.is_empty()).map(Secret);
+    let secret =
+        |flag: Option<String>, name: &str| flag.or_else(|| environment(name)).filter(|s| !s.is_empty()).map(Secret);
     let sip = flags.one("--sip")?.unwrap_or_else(|| "sip:6002@localhost".into());
     let sip = parse_sip(&sip)?;
     let no_register = flags.bool("no-sip-register", "--no-sip-register")?;
@@ -148,7 +142,7 @@ pub fn parse(
     };
     let registrar = match flags.one("--sip-registrar")? {
         Some(text) => parse_registrar(&text, ipv6)?,
-        None => Registrar { host: sip.host().into(), port: sip.port(), ipv6 },
+        None => Registrar { host: sip.host.to_string(), port: sip.port, ipv6 },
     };
     let mut config = Config {
         sip,
@@ -167,9 +161,6 @@ pub fn parse(
         token: None,
     };
     (config.group_url, config.token) = flags.group()?;
-    if config.password.is_some() && config.username.is_none() && config.token.is_some() {
-        tracing::debug!("the URL's token is used; -password is kept in reserve only for an authServer");
-    }
     Ok(Request::Run(Box::new(config)))
 }
 
@@ -220,7 +211,10 @@ fn parse_group(text: &str) -> Result<(Url, Option<Secret>), UsageError> {
     if !in_group || url.path().trim_end_matches('/') == "/group" {
         return Err(UsageError(format!("the group URL {shown} names no group: {remedy}")));
     }
-    let token = url.query_pairs().find(|(key, value)| key == "token" && !value.is_empty()).map(|(_, value)| Secret(value.into_owned()));
+    let token = url
+        .query_pairs()
+        .find(|(key, value)| key == "token" && !value.is_empty())
+        .map(|(_, value)| Secret(value.into_owned()));
     url.set_query(None);
     url.set_fragment(None);
     if !url.path().ends_with('/') {
@@ -230,24 +224,21 @@ fn parse_group(text: &str) -> Result<(Url, Option<Secret>), UsageError> {
     Ok((url, token))
 }
 
-fn parse_sip(text: &str) -> Result<Uri, UsageError> {
-    let remedy = "write it as your provider gave it, sip:USER@HOST";
-    let with_scheme = if text.contains(':') { text.to_owned() } else { format!("sip:{text}") };
-    let uri = Uri::parse(&with_scheme).map_err(|_| UsageError::flag("sip", text, remedy))?;
-    if uri.user().is_none_or(str::is_empty) || uri.host().is_empty() {
-        return Err(UsageError::flag("sip", text, remedy));
-    }
-    Ok(uri)
+fn parse_sip(text: &str) -> Result<SipUri, UsageError> {
+    let wrong = || UsageError::flag("sip", text, "write it as your provider gave it, sip:USER@HOST");
+    let uri = sip_uri(text).ok_or_else(wrong)?;
+    if uri.user().is_none_or(|user| user.is_empty()) { Err(wrong()) } else { Ok(uri) }
 }
 
 fn parse_registrar(text: &str, ipv6: bool) -> Result<Registrar, UsageError> {
-    let wrong = || UsageError::flag("sip-registrar", text, "write HOST or HOST:PORT");
-    let with_scheme = if text.starts_with("sip:") { text.to_owned() } else { format!("sip:{text}") };
-    let uri = Uri::parse(&with_scheme).map_err(|_| wrong())?;
-    if uri.host().is_empty() {
-        return Err(wrong());
-    }
-    Ok(Registrar { host: uri.host().into(), port: uri.port(), ipv6 })
+    let uri = sip_uri(text).ok_or_else(|| UsageError::flag("sip-registrar", text, "write HOST or HOST:PORT"))?;
+    Ok(Registrar { host: uri.host.to_string(), port: uri.port, ipv6 })
+}
+
+/// A SIP URI, whose scheme may be left out.
+fn sip_uri(text: &str) -> Option<SipUri> {
+    let text = if text.starts_with("sip:") { text.to_owned() } else { format!("sip:{text}") };
+    Uri::parse(&text).ok()?.as_sip().cloned()
 }
 
 fn parse_udp_address(text: &str) -> Result<SipUdpAddress, UsageError> {
@@ -270,7 +261,8 @@ fn parse_allow(text: &str) -> Result<IpAddr, UsageError> {
 
 fn parse_ports(name: &str, text: Option<String>) -> Result<Option<RangeInclusive<u16>>, UsageError> {
     let Some(text) = text else { return Ok(None) };
-    let ports = text.split_once('-').and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
+    let ports =
+        text.split_once('-').and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
     match ports {
         Some((low, high)) if 0 < low && low < high => Ok(Some(low..=high)),
         _ => Err(UsageError::flag(name, &text, "write LO-HI, such as 20000-20999")),

@@ -37,7 +37,11 @@ fn a_token_leaves_the_url_and_every_text_that_may_be_logged() {
 
 #[test]
 fn a_registrar_may_be_a_host_a_host_with_port_or_a_uri() {
-    for (text, host, port) in [("r.example", "r.example", None), ("r.example:5070", "r.example", Some(5070)), ("sip:r.example", "r.example", None)] {
+    for (text, host, port) in [
+        ("r.example", "r.example", None),
+        ("r.example:5070", "r.example", Some(5070)),
+        ("sip:r.example", "r.example", None),
+    ] {
         let registrar = config(&["-sip-registrar", text, "-sip-register-network=udp6", URL]).registrar.unwrap();
         assert_eq!((registrar.host.as_str(), registrar.port, registrar.ipv6), (host, port, true));
     }
@@ -47,7 +51,9 @@ fn a_registrar_may_be_a_host_a_host_with_port_or_a_uri() {
 #[test]
 fn secrets_may_come_from_the_environment_but_the_flag_wins() {
     let environment = |name: &str| Some(format!("from-{name}"));
-    let Request::Run(config) = parse(["-password", "flag", URL].map(OsString::from), environment).unwrap() else { unreachable!() };
+    let Request::Run(config) = parse(["-password", "flag", URL].map(OsString::from), environment).unwrap() else {
+        unreachable!()
+    };
     assert_eq!(config.password.unwrap().reveal(), "flag");
     assert_eq!(config.sip_password.unwrap().reveal(), "from-GALENE_SIP_PASSWORD");
 }

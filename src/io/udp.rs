@@ -7,7 +7,8 @@ use std::os::fd::AsRawFd;
 use async_io::Async;
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo};
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg, sendmsg, setsockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg, sendmsg,
+    setsockopt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -76,14 +77,17 @@ fn receive(socket: &UdpSocket, bound: SocketAddr, buffer: &mut [u8]) -> io::Resu
     let mut control = nix::cmsg_space!(nix::libc::in6_pktinfo);
     let mut slices = [IoSliceMut::new(buffer)];
     let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::empty())?;
-    let remote = message.address.as_ref().and_then(to_std).ok_or_else(|| io::Error::other("datagram without a sender"))?;
+    let remote =
+        message.address.as_ref().and_then(to_std).ok_or_else(|| io::Error::other("datagram without a sender"))?;
     let mut local = bound;
     for part in message.cmsgs()? {
         match part {
             ControlMessageOwned::Ipv4PacketInfo(info) => {
                 local.set_ip(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr))));
             }
-            ControlMessageOwned::Ipv6PacketInfo(info) => local.set_ip(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr))),
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                local.set_ip(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)))
+            }
             _ => {}
         }
     }
@@ -96,7 +100,11 @@ fn send(socket: &UdpSocket, bytes: &[u8], remote: SocketAddr, from: Option<IpAdd
     match (remote, from) {
         (SocketAddr::V4(remote), Some(IpAddr::V4(from))) => {
             let from = nix::libc::in_addr { s_addr: u32::from(from).to_be() };
-            let info = nix::libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: from, ipi_addr: nix::libc::in_addr { s_addr: 0 } };
+            let info = nix::libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: from,
+                ipi_addr: nix::libc::in_addr { s_addr: 0 },
+            };
             let control = [ControlMessage::Ipv4PacketInfo(&info)];
             sendmsg(fd, &slices, &control, MsgFlags::empty(), Some(&SockaddrIn::from(remote)))?;
         }
