@@ -3,6 +3,7 @@
 //! Owns: names, defaults, validation. Does not own: what the options do.
 
 mod arguments;
+mod conceal;
 mod flags;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use std::ops::RangeInclusive;
 use url::Url;
 
 use crate::wire::uri::{SipUri, Uri};
+pub use conceal::{Concealed, conceal};
 pub use flags::{FLAGS, Flag, Value, help};
 
 /// A password or token, which never shows in a log.
@@ -161,6 +163,7 @@ pub fn parse(
         token: None,
     };
     (config.group_url, config.token) = flags.group()?;
+    config.token = config.token.or_else(|| secret(None, conceal::TOKEN));
     Ok(Request::Run(Box::new(config)))
 }
 

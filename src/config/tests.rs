@@ -56,6 +56,7 @@ fn secrets_may_come_from_the_environment_but_the_flag_wins() {
     };
     assert_eq!(config.password.unwrap().reveal(), "flag");
     assert_eq!(config.sip_password.unwrap().reveal(), "from-GALENE_SIP_PASSWORD");
+    assert_eq!(config.token.unwrap().reveal(), "from-GALENE_TOKEN");
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl Clock {
     }
 
     /// What ties this clock to the time of day.
-    pub const fn ntp_anchor(&self) -> NtpAnchor {
+    pub const fn anchor(&self) -> NtpAnchor {
         NtpAnchor { unix_at_zero: self.unix_at_zero }
     }
 }
