@@ -7,9 +7,11 @@
 //! Sequentially consistent fences between the two steps of each side make it impossible that both miss each other.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
+use async_io::Async;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// One sleeper, any number of wakers.
@@ -59,11 +61,42 @@ impl AsFd for Wake {
     }
 }
 
+/// The signalling thread as a sleeper: [`Wake`] registered with the reactor.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    wake: Arc<Wake>,
+    reactor: Async<OwnedFd>,
+}
+
+impl Waker {
+    /// Registers a new wake.
+    pub(crate) fn new() -> io::Result<Self> {
+        let wake = Arc::new(Wake::new()?);
+        let reactor = Async::new_nonblocking(wake.as_fd().try_clone_to_owned()?)?;
+        Ok(Self { wake, reactor })
+    }
+
+    /// For the threads that wake.
+    pub(crate) fn wake(&self) -> Arc<Wake> {
+        Arc::clone(&self.wake)
+    }
+
+    /// Sleeps until woken, unless `has_work` says that there is no need.
+    pub(crate) async fn sleep_unless(&self, has_work: impl Fn() -> bool) -> io::Result<()> {
+        self.wake.arm();
+        if !has_work() {
+            self.reactor.readable().await?;
+            self.wake.clear();
+        }
+        self.wake.disarm();
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::sync::Arc;
 
     fn readable(wake: &Wake, timeout_ms: u16) -> bool {
         poll(&mut [PollFd::new(wake.as_fd(), PollFlags::POLLIN)], PollTimeout::from(timeout_ms)).unwrap() == 1

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{CallerKey, LegKey, RoomKey, StreamKey};
 use crate::time::Instant;
 use crate::wire::rtp::SrtpKeys;
+use crate::wire::stun::Filter;
 
 /// Which way a peer connection's stream flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +38,8 @@ pub struct PeerSetup {
     pub role: PeerRole,
     /// The canonical name in RTCP (RFC 7022), the one of the offer's `a=ssrc`.
     pub cname: String,
-    /// Our ICE user fragment: a check must name it.
-    pub ufrag: String,
-    /// Our ICE password: a check must be signed with it.
-    pub password: String,
+    /// Which STUN messages signalling wants to see.
+    pub stun_filter: Filter,
 }
 
 /// Where and what a telephone's RTP is, from SDP.
@@ -79,13 +78,11 @@ pub struct TelephoneSetup {
 #[derive(Debug)]
 pub enum NetCommand {
     /// ICE restarted with new credentials.
-    SetPeerCredentials {
+    SetPeerStunFilter {
         /// Which socket.
         leg: LegKey,
-        /// Our new user fragment.
-        ufrag: String,
-        /// Our new password.
-        password: String,
+        /// Replaces the one of the set-up.
+        stun_filter: Filter,
     },
     /// ICE validated an address: DTLS and SRTP are taken from it and sent to it.
     SetPeerRemote {
@@ -126,12 +123,14 @@ pub enum NetCommand {
 /// What the net thread tells signalling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetEvent {
-    /// A STUN message that passed the filter (our user fragment and integrity, or a bounded number of responses).
+    /// A STUN message that passed the filter.
     Stun {
         /// On which socket.
         leg: LegKey,
         /// Sender.
         from: SocketAddr,
+        /// The address of ours that it came to.
+        local: SocketAddr,
         /// When the kernel had it.
         arrival: Instant,
         /// The datagram.
@@ -192,7 +191,7 @@ pub struct Drops {
     pub unauthentic: u32,
     /// More than the leg may bring: RTP above 200 a second, DTLS above 8 pending, STUN above its limit.
     pub flood: u32,
-    /// A STUN request without our user fragment or with bad integrity.
+    /// STUN that the leg's filter does not accept.
     pub foreign_stun: u32,
     /// The ring onwards was full.
     pub ring_full: u32,
