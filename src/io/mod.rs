@@ -3,5 +3,8 @@
 pub mod addresses;
 pub mod clock;
 pub mod ports;
+mod priority;
+mod rings;
 pub mod sip;
 pub mod udp;
+mod wake;
