@@ -90,14 +90,16 @@ impl Call {
             first_timestamp: desk.random.next_u32(),
         });
         desk.mix(room.key, Command::AddCaller { room: room.key, caller: Box::new(caller) });
-        desk.sockets.add_telephone(TelephoneSetup {
+        let setup = TelephoneSetup {
             leg: self.telephone.leg,
             room: room.key,
             caller: self.caller,
             ssrc,
             cname: self.telephone.cname().to_owned(),
             remote: self.telephone.settings().remote,
-        });
+        };
+        let mix = desk.mix_of(room.key);
+        desk.sockets.add_telephone(setup, mix);
         if !joined.permissions.present {
             return Err(CallFailure::Galene(crate::galene::refusal::Refusal::NoPresent));
         }
@@ -114,7 +116,7 @@ impl Call {
         self.offers += 1;
         let mut link = PeerLeg::open(now, desk, LegOwner::Up(self.key))?;
         let sdp = link.peer.offer(now);
-        let ssrc = link.peer.ssrc();
+        let ssrc = link.peer.voice().ssrc;
         link.add_to_net(desk, room, PeerRole::Up { caller: self.caller, ssrc });
         let id = self.client.new_stream_id();
         self.client.send_offer(now, &id, "camera", &sdp);
@@ -137,9 +139,8 @@ impl Call {
     pub(super) fn on_answer(&mut self, now: Instant, id: &str, sdp: &str) -> Result<(), CallFailure> {
         let Some(up) = self.up.as_mut().filter(|up| up.id == id) else { return Ok(()) };
         let negotiated =
-            up.link.peer.handle_answer(now, sdp).map_err(|error| CallFailure::NoRoomCodec(error.to_string()))?;
-        let (payload_type, codec) =
-            super::codec::of_answer(&negotiated).ok_or_else(|| CallFailure::NoRoomCodec("none in common".into()))?;
+            up.link.peer.handle_answer(now, sdp).map_err(CallFailure::from)?;
+        let (payload_type, codec) = super::codec::of_answer(&negotiated);
         up.payload_type = payload_type;
         up.link.codec = Some(codec);
         Ok(())
@@ -148,7 +149,7 @@ impl Call {
     /// Galene wants a new offer of stream `id` with an ICE restart.
     pub(super) fn on_renegotiate<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, id: &str) {
         let Some(up) = self.up.as_mut().filter(|up| up.id == id) else { return };
-        let sdp = up.link.peer.restart(now);
+        let sdp = up.link.peer.offer(now);
         up.link.renew_credentials(desk);
         self.client.send_offer(now, id, "camera", &sdp);
     }

@@ -1,7 +1,7 @@
 //! The codecs of a peer connection's description in the mix thread's words.
 
 use crate::media::control::RoomCodec;
-use crate::rtc::description::{Codec, Negotiated};
+use crate::rtc::description::{Codec, Negotiated, PayloadType};
 
 const fn room_codec(codec: Codec) -> RoomCodec {
     match codec {
@@ -14,10 +14,11 @@ const fn room_codec(codec: Codec) -> RoomCodec {
 
 /// Every payload type of a room voice that may be speech.
 pub(super) fn of_offer(negotiated: &Negotiated) -> Vec<(u8, RoomCodec)> {
-    negotiated.codecs.iter().map(|(payload_type, codec)| (*payload_type, room_codec(*codec))).collect()
+    negotiated.payload_types.iter().map(|PayloadType { number, codec }| (*number, room_codec(*codec))).collect()
 }
 
-/// What our up stream is sent in: the answer's first.
-pub(super) fn of_answer(negotiated: &Negotiated) -> Option<(u8, RoomCodec)> {
-    of_offer(negotiated).first().copied()
+/// What our up stream is sent in.
+pub(super) fn of_answer(negotiated: &Negotiated) -> (u8, RoomCodec) {
+    let PayloadType { number, codec } = negotiated.preferred();
+    (number, room_codec(codec))
 }

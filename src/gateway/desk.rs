@@ -9,7 +9,7 @@ use super::refusal::CallFailure;
 use super::GatewayConfig;
 use crate::media::control::{Command, LegKey, MixIndex, NetCommand, RoomKey};
 use crate::random::Random;
-use crate::rtc::dtls::DtlsIdentity;
+use crate::rtc::dtls::Identity;
 use crate::sip::CallKey;
 use crate::sip::endpoint::Endpoint;
 use crate::time::Instant;
@@ -34,7 +34,7 @@ pub(super) struct Desk<S> {
     pub(super) sip: Endpoint,
     pub(super) sockets: S,
     pub(super) random: Random,
-    pub(super) identity: Arc<DtlsIdentity>,
+    pub(super) identity: Arc<Identity>,
     pub(super) outputs: VecDeque<Output>,
     /// Client ids of our own callers, until Galene says that they left or, with a time, until that.
     pub(super) own_ids: BTreeMap<String, Option<Instant>>,
@@ -43,7 +43,7 @@ pub(super) struct Desk<S> {
 }
 
 impl<S: Sockets> Desk<S> {
-    pub(super) fn new(config: GatewayConfig, sip: Endpoint, sockets: S, random: Random, identity: Arc<DtlsIdentity>) -> Self {
+    pub(super) fn new(config: GatewayConfig, sip: Endpoint, sockets: S, random: Random, identity: Arc<Identity>) -> Self {
         Self {
             config,
             sip,

@@ -78,8 +78,8 @@ pub trait Sockets {
     /// No port or no socket is to be had.
     fn open_peer(&mut self, now: Instant, leg: LegKey) -> Result<Vec<SocketAddr>, SocketError>;
 
-    /// Hands an opened peer socket to the net thread.
-    fn add_peer(&mut self, setup: PeerSetup);
+    /// Hands an opened peer socket to the net thread; `mix` owns its room.
+    fn add_peer(&mut self, setup: PeerSetup, mix: MixIndex);
 
     /// Binds an RTP and RTCP pair at `ip` and gives RTP's address.
     ///
@@ -87,8 +87,8 @@ pub trait Sockets {
     /// No port or no socket is to be had.
     fn open_telephone(&mut self, now: Instant, leg: LegKey, ip: IpAddr) -> Result<SocketAddr, SocketError>;
 
-    /// Hands an opened telephone pair to the net thread.
-    fn add_telephone(&mut self, setup: TelephoneSetup);
+    /// Hands an opened telephone pair to the net thread; `mix` owns its room.
+    fn add_telephone(&mut self, setup: TelephoneSetup, mix: MixIndex);
 
     /// Closes the sockets of `leg`, wherever they are by now.
     fn remove(&mut self, now: Instant, leg: LegKey);

@@ -35,7 +35,7 @@ use room::Room;
 use crate::config::Secret;
 use crate::media::control::{Command, LegKey, MixEvent, NetEvent};
 use crate::random::Random;
-use crate::rtc::dtls::DtlsIdentity;
+use crate::rtc::dtls::Identity;
 use crate::rtc::peer;
 use crate::sip::endpoint::{Endpoint, EndpointConfig};
 use crate::sip::CallKey;
@@ -82,7 +82,7 @@ impl<S: Sockets> Gateway<S> {
         sip: EndpointConfig,
         sockets: S,
         mut random: Random,
-        identity: Arc<DtlsIdentity>,
+        identity: Arc<Identity>,
     ) -> Self {
         let mut endpoint = Endpoint::new(sip, random.fork());
         endpoint.start(now);

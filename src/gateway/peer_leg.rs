@@ -4,7 +4,6 @@ use super::desk::{Desk, LegOwner};
 use super::event::Sockets;
 use super::refusal::CallFailure;
 use crate::media::control::{LegKey, NetCommand, PeerRole, PeerSetup, RoomCodec, RoomKey};
-use crate::random::Random;
 use crate::rtc::peer::{Event, Input, Output, Peer, PeerConfig};
 use crate::time::Instant;
 
@@ -23,6 +22,7 @@ pub(super) struct PeerLeg {
     pub(super) peer: Peer,
     /// Set by the description that decided the codec; DTLS ends only after it.
     pub(super) codec: Option<RoomCodec>,
+    has_remote: bool,
 }
 
 impl PeerLeg {
@@ -37,29 +37,21 @@ impl PeerLeg {
             }
         };
         let config = PeerConfig { identity: desk.identity.clone(), candidates, ice_lite: desk.config.ice_lite };
-        let random: Random = desk.random.fork();
-        Ok(Self { leg, peer: Peer::new(config, random, now), codec: None })
+        let peer = Peer::new(config, desk.random.fork());
+        Ok(Self { leg, peer, codec: None, has_remote: false })
     }
 
     /// Hands the socket to the net thread.
     pub(super) fn add_to_net<S: Sockets>(&self, desk: &mut Desk<S>, room: RoomKey, role: PeerRole) {
-        desk.sockets.add_peer(PeerSetup {
-            leg: self.leg,
-            room,
-            role,
-            cname: self.peer.cname().to_owned(),
-            ufrag: self.peer.local_ufrag().to_owned(),
-            password: self.peer.local_password().to_owned(),
-        });
+        let cname = self.peer.voice().cname.clone();
+        let setup = PeerSetup { leg: self.leg, room, role, cname, stun_filter: self.peer.stun_filter() };
+        let mix = desk.mix_of(room);
+        desk.sockets.add_peer(setup, mix);
     }
 
     /// Our ICE credentials changed: the net thread's filter must know.
     pub(super) fn renew_credentials<S: Sockets>(&self, desk: &mut Desk<S>) {
-        desk.net(NetCommand::SetPeerCredentials {
-            leg: self.leg,
-            ufrag: self.peer.local_ufrag().to_owned(),
-            password: self.peer.local_password().to_owned(),
-        });
+        desk.net(NetCommand::SetPeerStunFilter { leg: self.leg, stun_filter: self.peer.stun_filter() });
     }
 
     pub(super) fn handle_input(&mut self, now: Instant, input: Input<'_>) {
@@ -71,7 +63,10 @@ impl PeerLeg {
         while let Some(output) = self.peer.poll_output() {
             match output {
                 Output::Transmit { to, bytes } => desk.net(NetCommand::SendTo { leg: self.leg, to, bytes }),
-                Output::Event(Event::Selected { remote }) => {
+                // DTLS may begin before the pair is selected, and a flight lost here would cost its sender a second.
+                Output::Event(Event::Validated { .. }) if self.has_remote => {}
+                Output::Event(Event::Validated { remote } | Event::Selected { remote }) => {
+                    self.has_remote = true;
                     desk.net(NetCommand::SetPeerRemote { leg: self.leg, remote });
                 }
                 Output::Event(Event::Connected { keys }) => {

@@ -3,6 +3,8 @@
 //! 503 is kept for 'this gateway is full': a trunk that sees it may stop sending anything for a while.
 
 use crate::galene::refusal::Refusal;
+use crate::rtc::description::DescriptionError;
+use crate::rtc::peer::PeerError;
 use crate::sip::Rejection;
 
 /// What went wrong with one call.
@@ -103,6 +105,20 @@ impl CallFailure {
             Refusal::Full => (486, "Conference Full"),
             Refusal::Moved(_) => (480, "Conference Moved"),
             Refusal::Unreachable(_) | Refusal::Tls(_) | Refusal::Protocol(_) => (480, "Conference Unreachable"),
+        }
+    }
+}
+
+impl From<PeerError> for CallFailure {
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::Description(DescriptionError::NoCommonCodec(_) | DescriptionError::NoAudio) => {
+                Self::NoRoomCodec(error.to_string())
+            }
+            PeerError::Description(DescriptionError::Malformed(_) | DescriptionError::Missing(_))
+            | PeerError::OutOfTurn
+            | PeerError::Setup
+            | PeerError::NewCertificate => Self::Galene(Refusal::Protocol(error.to_string())),
         }
     }
 }

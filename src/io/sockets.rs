@@ -11,7 +11,7 @@ use super::addresses::local_addresses;
 use super::net::NetHandle;
 use super::ports::PortPool;
 use crate::gateway::event::{SocketError, Sockets};
-use crate::media::control::{LegKey, NetCommand, PeerSetup, TelephoneSetup};
+use crate::media::control::{LegKey, MixIndex, NetCommand, PeerSetup, TelephoneSetup};
 use crate::time::Instant;
 
 /// How many free ones the system is asked for before an even one with a free odd neighbour is given up.
@@ -93,10 +93,10 @@ impl Sockets for MediaSockets {
         Ok(candidates)
     }
 
-    fn add_peer(&mut self, setup: PeerSetup) {
-        match self.pending.remove(&setup.leg) {
-            Some(Pending::Peer(socket)) => self.net.add_peer(setup, socket),
-            Some(Pending::Telephone(..)) | None => tracing::error!("leg {} has no peer socket", setup.leg.0),
+    fn add_peer(&mut self, setup: PeerSetup, mix: MixIndex) {
+        let Some(Pending::Peer(socket)) = self.pending.remove(&setup.leg) else { return };
+        if let Err(error) = self.net.add_peer(setup, mix, socket) {
+            tracing::error!("a socket towards Galene cannot be used: {error}");
         }
     }
 
@@ -114,10 +114,10 @@ impl Sockets for MediaSockets {
         Ok(local)
     }
 
-    fn add_telephone(&mut self, setup: TelephoneSetup) {
-        match self.pending.remove(&setup.leg) {
-            Some(Pending::Telephone(rtp, rtcp)) => self.net.add_telephone(setup, rtp, rtcp),
-            Some(Pending::Peer(_)) | None => tracing::error!("leg {} has no telephone sockets", setup.leg.0),
+    fn add_telephone(&mut self, setup: TelephoneSetup, mix: MixIndex) {
+        let Some(Pending::Telephone(rtp, rtcp)) = self.pending.remove(&setup.leg) else { return };
+        if let Err(error) = self.net.add_telephone(&setup, mix, rtp, Some(rtcp)) {
+            tracing::error!("a telephone's sockets cannot be used: {error}");
         }
     }
 
