@@ -56,7 +56,7 @@ fn the_token_of_the_url_is_shown_instead_of_the_password_and_never_in_a_request(
 #[test]
 fn a_token_may_fix_another_name_than_was_asked_for() {
     let mut world = World::new(GROUP, WantedName::of_caller(None, Some("1001")), None, Some("t"));
-    world.to_join();
+    world.until_join();
     world.say(json!({"type": "joined", "kind": "join", "group": "room", "username": "guest 7", "permissions": []}));
     assert_eq!(world.joined_event().username, "guest 7");
 }
@@ -93,7 +93,7 @@ fn credentials_follow_no_redirect_to_another_host_or_out_of_tls_and_no_loop() {
     assert!(matches!(world.refusal(), Refusal::Moved(_)));
 
     let mut world = World::alice();
-    world.to_join();
+    world.until_join();
     world.say(json!({"type": "joined", "kind": "redirect", "group": "room", "value": "/group/b/?token=t"}));
     let refusal = world.refusal();
     assert!(
@@ -153,13 +153,13 @@ fn galenes_refusals_are_told_apart_by_its_words() {
         (None, "there are no operators in this group", Refusal::Locked("there are no operators in this group".into())),
     ] {
         let mut world = World::alice();
-        world.to_join();
+        world.until_join();
         world.asked();
         world.fail(error, text);
         assert_eq!(world.asked(), [Asked::Event(Event::Refused(expected)), Asked::Disconnect]);
     }
     let mut world = World::alice();
-    world.to_join();
+    world.until_join();
     world.fail(None, "internal server error");
     assert!(matches!(world.refusal(), Refusal::Unreachable(_)));
 }
@@ -178,7 +178,8 @@ fn a_server_of_another_version_is_not_shown_the_password() {
 
 #[test]
 fn a_server_that_falls_silent_at_any_step_is_unreachable_after_ten_seconds() {
-    let steps: [(fn(&mut World), &str); 4] = [
+    type Steps = fn(&mut World);
+    let steps: [(Steps, &str); 4] = [
         (|_| {}, "g.example:8443 has not answered within 10 s"),
         (|world| world.status(json!({})), "opened a WebSocket"),
         (
@@ -188,7 +189,7 @@ fn a_server_that_falls_silent_at_any_step_is_unreachable_after_ten_seconds() {
             },
             "greeting",
         ),
-        (World::to_join, "let us into the group"),
+        (World::until_join, "let us into the group"),
     ];
     for (go, words) in steps {
         let mut world = World::alice();
@@ -204,13 +205,13 @@ fn a_server_that_falls_silent_at_any_step_is_unreachable_after_ten_seconds() {
 #[test]
 fn a_connection_that_breaks_before_joining_is_explained_by_what_the_server_said_last() {
     let mut world = World::alice();
-    world.to_join();
+    world.until_join();
     world.asked();
     world.disconnected("connection reset");
     assert_eq!(world.asked(), [Asked::Event(Event::Refused(Refusal::Unreachable("connection reset".into())))]);
 
     let mut world = World::alice();
-    world.to_join();
+    world.until_join();
     world.say(json!({"type": "usermessage", "kind": "error", "value": "forged"}));
     world.say(json!({"type": "usermessage", "kind": "error", "value": "spoofed client id", "privileged": true}));
     world.disconnected("closed");

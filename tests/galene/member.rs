@@ -77,7 +77,7 @@ fn what_is_asked_of_the_client_goes_out_as_the_protocol_has_it() {
 #[test]
 fn nothing_is_asked_of_the_server_before_joining_or_after_leaving() {
     let mut world = World::alice();
-    world.to_join();
+    world.until_join();
     world.asked();
     world.client.request_audio(world.now);
     assert_eq!(world.asked(), []);
@@ -294,7 +294,7 @@ fn what_is_unknown_or_garbled_is_counted_and_harms_nothing() {
 fn no_debug_print_shows_a_secret() {
     let mut world = World::alice();
     let config = format!("{:?}", world.client);
-    world.to_join();
+    world.until_join();
     let mut outputs = format!("{:?}", world.client);
     while let Some(output) = world.client.poll_output() {
         outputs += &format!("{output:?}");

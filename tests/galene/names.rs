@@ -8,7 +8,7 @@ use crate::world::{GROUP, World};
 
 fn asking(name: WantedName, password: Option<&str>) -> World {
     let mut world = World::new(GROUP, name, password, None);
-    world.to_join();
+    world.until_join();
     world.sent();
     world
 }

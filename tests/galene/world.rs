@@ -43,7 +43,7 @@ impl World {
     /// Alice, joined with the given permissions; what she asked for so far is forgotten.
     pub(crate) fn member(permissions: Value) -> Self {
         let mut world = Self::alice();
-        world.to_join();
+        world.until_join();
         world.joined(permissions);
         world.asked();
         world
@@ -131,7 +131,7 @@ impl World {
     }
 
     /// Everything up to the client's `join`, which is left to be polled.
-    pub(crate) fn to_join(&mut self) {
+    pub(crate) fn until_join(&mut self) {
         self.status(json!({}));
         self.connected();
         self.say(json!({"type": "handshake", "version": ["2"]}));
