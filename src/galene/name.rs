@@ -65,9 +65,8 @@ pub fn clean(raw: &str) -> String {
 
 /// Drops the parts that Galene's rule forbids.
 fn as_path(text: &str) -> String {
-    let parts = text.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | ".."));
-    let path = parts.collect::<Vec<_>>().join("/");
-    path.trim_start_matches(['.', '/', ' ']).trim_end().trim_end_matches('/').into()
+    let parts = text.split(['/', '\\']).map(str::trim).filter(|part| !matches!(*part, "" | "." | ".."));
+    parts.collect::<Vec<_>>().join("/").trim_start_matches(['.', '/', ' ']).into()
 }
 
 /// Marks that show nothing themselves and turn or hide what stands beside them. The joiners U+200C and U+200D stay:

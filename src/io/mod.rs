@@ -1,10 +1,16 @@
-//! The only sockets, clocks and threads.
+//! The only sockets, clocks, threads and async.
+//!
+//! [`run`] starts the three kinds of thread: net and mix, and on the calling one the signalling loop ([`driver`]).
 
-pub mod addresses;
+mod addresses;
 pub mod clock;
-pub mod ports;
+mod fault;
+pub mod http;
+mod ports;
 mod priority;
 mod rings;
-pub mod sip;
-pub mod udp;
+mod sip;
+pub mod tls;
+mod udp;
 mod wake;
+pub mod websocket;

@@ -3,8 +3,11 @@
 //! Owns: both directions, total: any text becomes a value or is refused with a reason. A field of the wrong type counts
 //! as absent, since Galene forwards what members write. Does not own: what a message means, [`super::client`].
 
+mod parse;
+
+use std::fmt;
+
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 /// The longest message, both ways: Galene's own limit, 1 MiB.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -15,8 +18,8 @@ pub const MAX_ID_BYTES: usize = 128;
 /// The longest user name that is kept; a longer one is cut. Galene has no limit of its own.
 pub const MAX_USERNAME_BYTES: usize = 256;
 
-/// The longest list of permissions, versions, ICE servers or URLs that is read; the rest is ignored.
-const MAX_LIST: usize = 32;
+/// The longest text for people that is kept, of a notice or a chat message; a longer one is cut.
+pub const MAX_TEXT_BYTES: usize = 4096;
 
 /// A message from us to the server.
 #[derive(Debug, Serialize)]
@@ -35,8 +38,13 @@ pub(crate) enum ClientMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         token: Option<&'a str>,
     },
+    #[serde(rename = "join")]
+    Leave {
+        kind: &'static str,
+        group: &'a str,
+    },
     Request {
-        request: Map<String, Value>,
+        request: Requested,
     },
     Offer {
         id: &'a str,
@@ -64,10 +72,17 @@ pub(crate) enum ClientMessage<'a> {
     Pong,
 }
 
+/// What is wanted of streams by label; the empty label stands for all that are not named. Empty, nothing is wanted.
+#[derive(Debug, Serialize)]
+pub(crate) struct Requested {
+    #[serde(rename = "", skip_serializing_if = "<[&str]>::is_empty")]
+    pub(crate) any_label: &'static [&'static str],
+}
+
 impl ClientMessage<'_> {
     /// The JSON text.
     pub(crate) fn to_text(&self) -> String {
-        serde_json::to_string(self).expect("strings and string-keyed maps always serialise")
+        serde_json::to_string(self).expect("strings and numbers with fixed keys always serialise")
     }
 }
 
@@ -214,8 +229,9 @@ pub struct IceServer {
     pub credential: Option<String>,
 }
 
-impl std::fmt::Debug for IceServer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for IceServer {
+    /// Without the credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IceServer").field("urls", &self.urls).finish_non_exhaustive()
     }
 }
@@ -280,6 +296,14 @@ pub struct UserMessage {
     pub privileged: bool,
     /// The text.
     pub value: Option<String>,
+}
+
+impl UserMessage {
+    /// Whether nobody in the group is named. Only with `privileged` does that mean that the server itself speaks:
+    /// members can leave their names out.
+    pub(crate) fn is_from_server(&self) -> bool {
+        self.from.is_none() && self.username.is_none()
+    }
 }
 
 /// A text that is no message.
