@@ -38,7 +38,7 @@ pub const MAX_CONCEALED_MS: u32 = 200;
 const BURST_EXCESS_US: i64 = 100_000;
 /// Otherwise at most one packet is skipped in this time: in a pause, or (longer) in the midst of sound.
 const SKIP_QUIET_INTERVAL_US: u64 = 200_000;
-const SKIP_LOUD_INTERVAL_US: u64 = 2_000_000;
+const SKIP_LOUD_INTERVAL_US: u64 = 1_000_000;
 /// Skipping needs so much more than the packet's length, lest the delay swing to and fro.
 const SKIP_QUIET_MARGIN_US: i64 = 5_000;
 const SKIP_LOUD_MARGIN_US: i64 = 40_000;
@@ -273,7 +273,8 @@ impl JitterBuffer {
                 self.next_sequence = Some(slot.sequence_number);
                 self.state = State::Playing(Run {
                     next_timestamp: slot.timestamp,
-                    made_up_ticks: 0,
+                    // Until a packet has played there is nothing to make sound of.
+                    made_up_ticks: self.max_made_up_ticks(),
                     unmatched_ticks: 0,
                     pauses: false,
                 });
@@ -330,7 +331,7 @@ impl JitterBuffer {
 
     /// Makes sound up, unless too much of it was made up already.
     fn conceal(&mut self, mut run: Run) -> Playout<'_> {
-        if run.made_up_ticks >= self.clock_rate_hz / 1000 * MAX_CONCEALED_MS {
+        if run.made_up_ticks >= self.max_made_up_ticks() {
             self.state = State::Idle;
             return Playout::Empty;
         }
@@ -338,6 +339,10 @@ impl JitterBuffer {
         self.state = State::Playing(run);
         self.stats.concealed += 1;
         Playout::Conceal { duration_ticks: self.last_duration_ticks }
+    }
+
+    const fn max_made_up_ticks(&self) -> u32 {
+        self.clock_rate_hz / 1000 * MAX_CONCEALED_MS
     }
 
     /// Packet `missing` will not be played any more.
@@ -348,8 +353,9 @@ impl JitterBuffer {
         self.note_loss(true);
     }
 
-    fn play(&mut self, first: usize, run: Run) -> Playout<'_> {
+    fn play(&mut self, first: usize, mut run: Run) -> Playout<'_> {
         self.note_loss(false);
+        run.made_up_ticks = 0;
         self.take_out(first, run);
         let slot = &self.slots[first];
         Playout::Packet { payload: &slot.payload[..slot.len], duration_ticks: slot.duration_ticks }
@@ -362,7 +368,7 @@ impl JitterBuffer {
         self.next_sequence = Some(slot.sequence_number.wrapping_add(1));
         self.last_duration_ticks = slot.duration_ticks;
         run.next_timestamp = slot.timestamp.wrapping_add(slot.duration_ticks);
-        (run.made_up_ticks, run.unmatched_ticks, run.pauses) = (0, 0, slot.len <= PAUSE_BYTES);
+        (run.unmatched_ticks, run.pauses) = (0, slot.len <= PAUSE_BYTES);
         self.state = State::Playing(run);
     }
 

@@ -137,7 +137,7 @@ fn reordered_and_doubled_packets_play_once_in_order() {
     let heard = world.ticks(98);
     let played: Vec<_> = heard.iter().filter(|&&heard| heard != Empty && heard != Conceal).copied().collect();
     assert_eq!(played, packets(1..played.len() as u16 + 1), "{heard:?}");
-    assert_eq!(world.buffer.stats().received, 99);
+    assert!(world.buffer.stats().duplicates > 40);
 }
 
 #[test]
@@ -203,21 +203,24 @@ fn a_stream_that_breaks_off_is_concealed_for_200_ms_and_then_silent() {
         world.send(u64::from(number) * 20_000 + 7_000, number);
     }
     let heard = world.ticks(18);
-    assert_eq!(heard[heard.len() - 16..], packets(100..116));
+    assert_eq!(heard[heard.len() - 17..], packets(100..117));
 }
 
 #[test]
 fn packets_held_up_in_the_network_do_not_delay_what_follows_for_ever() {
     let mut world = World::new();
-    for number in 0..400u16 {
+    for number in 0..1000u16 {
         let sent_us = u64::from(number) * 20_000 + 7_000;
         let arrival_us = if (100..125).contains(&number) { 125 * 20_000 + 7_000 } else { sent_us };
-        world.send(arrival_us, number);
+        let timestamp = u32::from(number) * 960;
+        let is_quiet = number % 50 < 20;
+        let sent = Sent { sequence_number: number, timestamp, duration_ticks: 960, is_quiet, has_fec: false, len: 50 };
+        world.send_packet(arrival_us, sent);
     }
-    let heard = world.ticks(395);
-    // 500 ms came at once: most of it is dropped, nothing plays twice, and the end is on time.
+    let heard = world.ticks(995);
+    // 500 ms came at once: much of it is dropped, nothing plays twice, and the end is on time.
     let Some(&Heard::Packet(last)) = heard.last() else { panic!("{heard:?}") };
-    assert!(last >= 385, "{last}");
+    assert!(last >= 992, "{last}");
     let played: Vec<_> = heard.iter().filter_map(|heard| if let Heard::Packet(n) = heard { Some(*n) } else { None }).collect();
     assert!(played.is_sorted_by(|a, b| a < b));
 }
