@@ -162,7 +162,10 @@ mod tests {
         assert_eq!(unusable("candidate:1 1 udp 1 192.0.2.1 70000 typ host"), Unusable::Malformed);
         assert_eq!(unusable("candidate:1 1 udp"), Unusable::Malformed);
         assert_eq!(unusable(""), Unusable::Malformed);
-        assert_eq!(unusable(&format!("candidate:{} 1 udp 1 192.0.2.1 9 typ host", "9".repeat(600))), Unusable::Malformed);
+        assert_eq!(
+            unusable(&format!("candidate:{} 1 udp 1 192.0.2.1 9 typ host", "9".repeat(600))),
+            Unusable::Malformed
+        );
     }
 
     #[test]

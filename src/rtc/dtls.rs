@@ -193,7 +193,9 @@ pub enum Output {
 enum State {
     /// A client that has not been told to start.
     Silent,
-    Handshake { certificate_is_right: bool },
+    Handshake {
+        certificate_is_right: bool,
+    },
     Connected,
     Failed,
 }
@@ -385,7 +387,10 @@ mod tests {
         let right = |hash| Fingerprint::of(hash, b"certificate");
         let wrong = Fingerprint::of(FingerprintHash::Sha512, b"another");
         assert!(is_announced(b"certificate", &[right(FingerprintHash::Sha1)]));
-        assert!(is_announced(b"certificate", &[right(FingerprintHash::Sha384), wrong.clone(), right(FingerprintHash::Sha512)]));
+        assert!(is_announced(
+            b"certificate",
+            &[right(FingerprintHash::Sha384), wrong.clone(), right(FingerprintHash::Sha512)]
+        ));
         assert!(!is_announced(b"certificate", &[right(FingerprintHash::Sha256), wrong]));
         assert!(!is_announced(b"certificate", &[]));
     }

@@ -24,7 +24,8 @@ enum Conflict {
 
 impl Agent {
     pub(super) fn handle_request(&mut self, now: Instant, from: SocketAddr, message: &Message<'_>) {
-        let for_us = message.username.and_then(|name| name.split_once(':')).is_some_and(|(us, _)| us == self.local.ufrag);
+        let for_us =
+            message.username.and_then(|name| name.split_once(':')).is_some_and(|(us, _)| us == self.local.ufrag);
         if !for_us || !message.verify(self.local.password.as_bytes()) {
             // An error response would only tell a stranger that we are here.
             self.drops.unauthentic += 1;
@@ -78,9 +79,10 @@ impl Agent {
         let reflexive = message.priority.unwrap_or_else(|| priority(CandidateKind::PeerReflexive, 0));
         let Some(index) = self.find_or_add(from, reflexive) else { return };
         self.on_heard(now, index);
-        let controlled = self.role == Role::Controlled;
+        let controls = self.controls();
+        let replaces_silent = controls && self.wants_a_pair(now);
         let pair = &mut self.pairs[index];
-        if message.use_candidate && controlled {
+        if message.use_candidate && !controls {
             pair.nominated = true;
         }
         if self.lite {
@@ -91,6 +93,7 @@ impl Agent {
         }
         match &mut pair.state {
             PairState::Succeeded if pair.nominated => self.select(now, index),
+            PairState::Succeeded if replaces_silent => self.trigger(index),
             PairState::Succeeded => {}
             PairState::InProgress(check) => {
                 // Not a new transaction: an answer that is late still counts.

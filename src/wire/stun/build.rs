@@ -107,7 +107,8 @@ impl Builder {
         self.attribute(attribute::FINGERPRINT, &crc.to_be_bytes()).bytes
     }
 
-    fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
+    /// Any attribute, as a test of foreign ones needs it.
+    pub(crate) fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
         self.bytes.extend(kind.to_be_bytes());
         self.bytes.extend((value.len() as u16).to_be_bytes());
         self.bytes.extend(value);
