@@ -12,7 +12,7 @@ use crate::galene::client::{Client, Joined};
 use crate::media::control::{
     Caller, CallerKey, CallerSetup, Command, NetCommand, PeerRole, RoomCodec, RoomKey, TelephoneSetup, Up, UpSetup,
 };
-use crate::sip::CallKey;
+use crate::sip::event::CallKey;
 use crate::time::{Deadline, Instant};
 
 /// From INVITE to 200 at most: callers hang up after about half a minute of ringing.

@@ -10,7 +10,7 @@ use super::GatewayConfig;
 use crate::media::control::{Command, LegKey, MixIndex, NetCommand, RoomKey};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
-use crate::sip::CallKey;
+use crate::sip::event::CallKey;
 use crate::sip::endpoint::Endpoint;
 use crate::time::Instant;
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::galene::client;
 use crate::media::control::{Command, LegKey, MixEvent, MixIndex, NetCommand, NetEvent, PeerSetup, TelephoneSetup};
-use crate::sip::{self, CallKey};
+use crate::sip::event::{self as sip, CallKey};
 use crate::time::Instant;
 
 /// What the gateway is told.

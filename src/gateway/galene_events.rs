@@ -7,7 +7,7 @@ use super::Gateway;
 use crate::galene::client::{self, Event, Joined};
 use crate::galene::message::Permissions;
 use crate::media::control::{Command, Room as MixRoom, RoomKey};
-use crate::sip::CallKey;
+use crate::sip::event::CallKey;
 use crate::time::Instant;
 
 impl<S: Sockets> Gateway<S> {

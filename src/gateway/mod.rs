@@ -37,8 +37,8 @@ use crate::media::control::{Command, LegKey, MixEvent, NetEvent};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer;
-use crate::sip::endpoint::{Endpoint, EndpointConfig};
-use crate::sip::CallKey;
+use crate::sip::endpoint::Endpoint;
+use crate::sip::event::{CallKey, EndpointConfig};
 use crate::time::{Deadline, Instant, earliest};
 
 /// Calls at once; a Raspberry Pi encodes about this many voices, and each holds two sockets pairs.
@@ -241,7 +241,7 @@ impl<S: Sockets> Gateway<S> {
         if call.answered {
             self.desk.sip.hang_up(now, key, &failure.explain());
         } else {
-            self.desk.sip.reject(now, key, failure.rejection());
+            self.desk.sip.reject(now, key, &failure.rejection());
         }
         self.forget_call(now, key);
     }

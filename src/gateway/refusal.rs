@@ -5,7 +5,7 @@
 use crate::galene::refusal::Refusal;
 use crate::rtc::description::DescriptionError;
 use crate::rtc::peer::PeerError;
-use crate::sip::Rejection;
+use crate::sip::event::Rejection;
 
 /// What went wrong with one call.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::galene::client::Client;
 use crate::galene::message::{Candidate, Offer};
 use crate::media::control::{Command, MAX_STREAMS, PeerRole, RoomKey, Stream, StreamKey, StreamSetup};
 use crate::rtc::peer::Input;
-use crate::sip::CallKey;
+use crate::sip::event::CallKey;
 use crate::time::Instant;
 
 /// Candidates that came before their offer; Galene sends a handful a stream, and offers follow within a round trip.

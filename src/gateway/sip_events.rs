@@ -11,7 +11,7 @@ use super::{Gateway, MAX_CALLS};
 use crate::galene::client::{Client, ClientConfig, Credentials};
 use crate::galene::name::WantedName;
 use crate::media::control::CallerKey;
-use crate::sip::{self, CallKey, Caller, EndReason, Event};
+use crate::sip::event::{self as sip, CallKey, Caller, EndReason, Event};
 use crate::time::Instant;
 
 impl<S: Sockets> Gateway<S> {
@@ -38,7 +38,7 @@ impl<S: Sockets> Gateway<S> {
                 tracing::info!("{title}: calls from {remote}");
                 if let Err(failure) = self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), local) {
                     tracing::warn!("{title}: {}", failure.explain());
-                    self.desk.sip.reject(now, call, failure.rejection());
+                    self.desk.sip.reject(now, call, &failure.rejection());
                 }
             }
             Event::Offer { call, sdp } => self.on_reinvite(now, call, sdp.as_deref()),
@@ -140,8 +140,7 @@ impl<S: Sockets> Gateway<S> {
             }
             Err(failure) => {
                 tracing::info!("{}: a change of the call is refused: {}", call.title, failure.explain());
-                let rejection = failure.rejection();
-                self.desk.sip.refuse_offer(now, key, rejection.status, rejection.warning);
+                self.desk.sip.refuse_offer(now, key, &failure.rejection());
             }
         }
     }

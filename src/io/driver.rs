@@ -19,7 +19,7 @@ use crate::galene::client;
 use crate::gateway::Gateway;
 use crate::gateway::event::{Input, Output};
 use crate::media::control::NetEvent;
-use crate::sip::{CallKey, Route};
+use crate::sip::event::{self as sip_event, CallKey, Route};
 
 /// SIP datagrams that wait for their turn; more stay in the kernel.
 const MAX_WAITING_SIP: usize = 64;
@@ -80,7 +80,7 @@ impl Driver<'_> {
             match turn {
                 Turn::Sip(Datagram { local, remote, bytes }) => {
                     trace::sip("from", remote, &bytes);
-                    let input = crate::sip::Input::Datagram { local, remote, bytes: &bytes };
+                    let input = sip_event::Input::Datagram { local, remote, bytes: &bytes };
                     self.gateway.handle_input(now, Input::Sip(input));
                 }
                 Turn::Word(word) => self.take_word(now, word, &mut connections),
@@ -141,8 +141,8 @@ impl Driver<'_> {
             }
             Word::Routes { host, port, result } => {
                 let input = match result {
-                    Ok(routes) => crate::sip::Input::Resolved { host, port, routes },
-                    Err(error) => crate::sip::Input::Unresolved { host, port, error },
+                    Ok(routes) => sip_event::Input::Resolved { host, port, routes },
+                    Err(error) => sip_event::Input::Unresolved { host, port, error },
                 };
                 self.gateway.handle_input(now, Input::Sip(input));
             }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::sip::source_address;
-use crate::sip::Route;
+use crate::sip::event::Route;
 
 /// SIP's registered port (RFC 3261 §19.1.2).
 const SIP_PORT: u16 = 5060;

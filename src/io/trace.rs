@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::sip::CallKey;
+use crate::sip::event::CallKey;
 
 /// A SIP message, one line for each of its lines.
 pub(super) fn sip(direction: &str, remote: SocketAddr, bytes: &[u8]) {

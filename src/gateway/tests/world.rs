@@ -15,7 +15,7 @@ use crate::media::control::{Command, LegKey, MixIndex, NetCommand, NetEvent, Pee
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer::{self, Peer, PeerConfig};
-use crate::sip::{Account, CallKey, EndpointConfig};
+use crate::sip::event::{Account, CallKey, EndpointConfig};
 use crate::time::Instant;
 use crate::wire::uri::Uri;
 
@@ -137,7 +137,7 @@ impl World {
             body.len()
         );
         let (local, remote) = (GATEWAY.parse().unwrap(), TELEPHONE.parse().unwrap());
-        let input = crate::sip::Input::Datagram { local, remote, bytes: text.as_bytes() };
+        let input = crate::sip::event::Input::Datagram { local, remote, bytes: text.as_bytes() };
         self.gateway.handle_input(self.now, Input::Sip(input));
         self.run(Duration::ZERO);
     }
