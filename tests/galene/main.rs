@@ -1,0 +1,7 @@
+//! A client of Galene against a scripted server, in virtual time: one topic a file.
+
+mod authorisation;
+mod joining;
+mod member;
+mod names;
+mod world;
