@@ -3,15 +3,17 @@
 //!
 //! Reading must not panic whatever comes, and what was read must survive writing.
 
+use galene_sip::galene::message::ServerMessage;
 use galene_sip::wire::sdp::{Codec, LocalAudio, LocalSession, PeerMedia, SessionDescription, bundle_groups};
-use galene_sip::wire::sip::{Headers, Message, ParseError};
+use galene_sip::wire::sip::{Authentication, Headers, Message, NameAddr, ParseError, Via};
 use galene_sip::wire::uri::Uri;
+use galene_sip::wire::{rtcp, rtp, stun};
 
 /// A target by its name, which is also that of its corpus.
 pub type Target = fn(&[u8]);
 
 /// All targets.
-pub const TARGETS: [(&str, Target); 2] = [("sip", sip), ("sdp", sdp)];
+pub const TARGETS: [(&str, Target); 5] = [("sip", sip), ("sdp", sdp), ("stun", stun), ("rtp", rtp), ("json", json)];
 
 /// A SIP datagram: parse, ask every accessor, write, parse again.
 pub fn sip(bytes: &[u8]) {
@@ -40,12 +42,12 @@ pub fn sip(bytes: &[u8]) {
 /// Typed values must come back from their own spelling.
 fn read_headers(headers: &Headers) {
     for via in headers.vias().into_iter().flatten() {
-        assert_eq!(galene_sip::wire::sip::Via::parse(&via.to_string()), Ok(via.clone()));
+        assert_eq!(Via::parse(&via.to_string()), Ok(via.clone()));
         let _ = (via.rport(), via.received(), via.maddr(), via.unique_branch());
     }
     let addresses = [headers.from(), headers.to()].into_iter().flatten();
     for address in addresses.chain(headers.routes().into_iter().flatten()) {
-        assert_eq!(galene_sip::wire::sip::NameAddr::parse(&address.to_string()), Ok(address.clone()));
+        assert_eq!(NameAddr::parse(&address.to_string()), Ok(address.clone()));
         assert_eq!(Uri::parse(&address.uri.to_string()).as_ref(), Ok(&address.uri));
         assert!(address.uri.is_equivalent(&address.uri));
         let _ = (address.uri.user(), address.tag());
@@ -56,7 +58,7 @@ fn read_headers(headers: &Headers) {
         let _ = warning.to_string();
     }
     for challenge in headers.www_authenticate().chain(headers.proxy_authenticate()).chain(headers.authorization()) {
-        let again = galene_sip::wire::sip::Authentication::parse(&challenge.to_string());
+        let again = Authentication::parse(&challenge.to_string());
         assert_eq!(again, Ok(challenge.clone()));
         let _ = (challenge.is_stale(), challenge.offers_qop("auth"), challenge.value("realm"));
     }
@@ -77,5 +79,40 @@ pub fn sdp(bytes: &[u8]) {
     for media in PeerMedia::all(&description.session) {
         let _ = (media.mid(), media.ice_ufrag(), media.ice_pwd(), media.setup(), media.msid(), media.direction());
         let _ = (media.fingerprints().count(), media.ssrcs().count(), media.candidates().count());
+    }
+}
+
+/// A STUN datagram: parse, and the checks that decide whether it goes on to the signalling thread.
+pub fn stun(bytes: &[u8]) {
+    if let Ok(message) = stun::Message::parse(bytes) {
+        assert!(bytes.len() >= 20);
+        let _ = (message.verify(b"password"), message.unknown_attributes().len());
+    }
+    let _ = (stun::is_for(bytes, "ufrag"), stun::verify(bytes, "password"));
+}
+
+/// A datagram of a media port: as RTP and as RTCP.
+pub fn rtp(bytes: &[u8]) {
+    if let Ok(packet) = rtp::RtpPacket::parse(bytes) {
+        assert!(packet.payload.len() + 12 <= bytes.len());
+        let again = rtp::RtpHeader::parse(&packet.header.to_bytes()).expect("a header can be read back");
+        assert_eq!(again, (packet.header, 12));
+    }
+    for packet in rtcp::packets(bytes).flatten() {
+        match packet {
+            rtcp::RtcpPacket::SenderReport { reports, .. } | rtcp::RtcpPacket::ReceiverReport { reports, .. } => {
+                assert!(reports.iter().count() < 32);
+            }
+            rtcp::RtcpPacket::Bye(sources) => assert!(sources.iter().count() < 32),
+            rtcp::RtcpPacket::GenericNack { lost, .. } => assert!(lost.iter().count() <= bytes.len() * 17),
+            rtcp::RtcpPacket::SourceDescription { .. } | rtcp::RtcpPacket::Other { .. } => {}
+        }
+    }
+}
+
+/// A text message of Galene's WebSocket.
+pub fn json(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = ServerMessage::parse(text);
     }
 }
