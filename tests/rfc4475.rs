@@ -1,8 +1,8 @@
 //! The torture messages of RFC 4475, each with what this program makes of it and why.
 //!
 //! Messages that the RFC calls valid must be read, and written back to an equal value; invalid ones must get the right
-//! status. Where the RFC leaves the choice between repairing and refusing, the table says which was taken. `test.dat` comes from the messages'
-//! older collection and is not in the RFC. Mutations of all of them feed the property tests at the end.
+//! status. Where the RFC leaves the choice between repairing and refusing, the table says which was taken. `test.dat`
+//! comes from an older collection and is not in the RFC. Mutations of all of them feed the property tests at the end.
 
 use std::fs;
 use std::path::PathBuf;
@@ -269,7 +269,10 @@ proptest! {
     }
 
     #[test]
-    fn two_messages_spliced_never_panic(one in torture(), other in torture(), at in 0..1000_usize, from in 0..1000_usize) {
+    fn two_messages_spliced_never_panic(
+        (one, at) in (torture(), 0..1000_usize),
+        (other, from) in (torture(), 0..1000_usize),
+    ) {
         let mut message = one[..at.min(one.len())].to_vec();
         message.extend_from_slice(&other[from.min(other.len())..]);
         if let Ok(parsed) = Message::parse(&message) {

@@ -1,4 +1,5 @@
-//! What a browser-like peer says in attributes: ICE (RFC 8839), DTLS (RFC 8122, 5763), BUNDLE (RFC 9143), SSRC (RFC 5576).
+//! What a browser-like peer says in attributes: ICE (RFC 8839), DTLS (RFC 8122, 5763), BUNDLE (RFC 9143), SSRC
+//! (RFC 5576).
 //!
 //! Thin accessors over `sdp-types`: nothing is judged here, unreadable values count as absent.
 

@@ -261,7 +261,7 @@ proptest! {
             let audio = LocalAudio::new(4000, vec![Codec::new(0, "PCMU", 8_000)]);
             prop_assert_eq!(parse(&local(1).answer(&description, 0, &audio)).media.len(), description.media.len());
             for media in PeerMedia::all(&description.session) {
-                let _ = (media.fingerprints().count(), media.ssrcs().count(), media.candidates().count(), media.setup());
+                let _ = (media.fingerprints().count(), media.ssrcs().count(), media.candidates().count());
             }
         }
     }

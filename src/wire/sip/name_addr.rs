@@ -1,10 +1,9 @@
-//! `"Name" <uri>;tag=…`: From, To, Contact, Route, Record-Route (RFC 3261 §20.10, §20.20, §20.30, §20.34, §20.39).
+//! `"Name" <uri>;tag=…`: Contact, From, Record-Route, Route, To (RFC 3261 §20.10, §20.20, §20.30, §20.34, §20.39).
 
 use std::borrow::Cow;
 use std::fmt;
 
-use super::grammar::Unbalanced;
-use super::grammar::{find_outside, is_blank, is_token_byte, parse_parameters, quoted_string_length, trim};
+use super::grammar::{Unbalanced, find_outside, is_blank, is_token_byte, parse_parameters, quoted_string_length, trim};
 use crate::wire::uri::{Parameters, Uri, quote, unquote};
 
 /// An address with an optional name and the parameters of its header.

@@ -16,7 +16,8 @@ pub struct ParseError {
     /// The reason phrase.
     pub reason: String,
     /// The response, complete but for the To tag and the marks of the source (`headers.mark_source`), where enough
-    /// of a request could be read; to be sent to the source of the datagram if its Via is of no use. `None` for broken responses, an ACK, and what is no SIP at all.
+    /// of a request could be read; to be sent to the source of the datagram if its Via is of no use. `None` for
+    /// broken responses, an ACK, and what is no SIP at all.
     pub reply: Option<Box<Response>>,
 }
 
