@@ -4,12 +4,15 @@
 //! decision whether to try again (`registration`). `qop=auth-int` is not offered by any registrar met so far and not
 //! answered; a challenge that demands it alone cannot be met, like one of an unknown algorithm.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
 use crate::random::Random;
+use crate::wire::sip::{Authentication, Headers};
+use crate::wire::uri::quote;
 
 /// The hash of a challenge. The `-sess` variants bind the password's hash to one nonce pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,32 @@ pub struct Challenge {
     pub is_proxy: bool,
 }
 
+impl Challenge {
+    /// The first challenge in a 401 (or 407, `is_proxy`) that can be answered: the server puts the one it likes best
+    /// on top (RFC 8760 §2.4).
+    pub fn choose(headers: &Headers, is_proxy: bool) -> Option<Self> {
+        let challenges: Vec<Authentication> =
+            if is_proxy { headers.proxy_authenticate().collect() } else { headers.www_authenticate().collect() };
+        challenges.into_iter().find_map(|challenge| {
+            let algorithm = challenge.value("algorithm");
+            let offers_auth = challenge.offers_qop("auth");
+            if !challenge.is_digest() || (!offers_auth && challenge.parameters.has("qop")) {
+                return None;
+            }
+            Some(Self {
+                realm: challenge.value("realm")?.into_owned(),
+                nonce: challenge.value("nonce")?.into_owned(),
+                opaque: challenge.value("opaque").map(Cow::into_owned),
+                algorithm: algorithm.as_deref().map_or(Some(Algorithm::Md5), Algorithm::from_name)?,
+                names_algorithm: algorithm.is_some(),
+                offers_auth,
+                is_stale: challenge.is_stale(),
+                is_proxy,
+            })
+        })
+    }
+}
+
 /// Name and password of the account.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -131,10 +160,10 @@ impl Authorizer {
         let response = self.response(credentials, method, uri);
         let mut value = format!(
             "Digest username={}, realm={}, nonce={}, uri={}, response=\"{response}\"",
-            quoted(&credentials.username),
-            quoted(&challenge.realm),
-            quoted(&challenge.nonce),
-            quoted(uri),
+            quote(&credentials.username),
+            quote(&challenge.realm),
+            quote(&challenge.nonce),
+            quote(uri),
         );
         // Writing to a String cannot fail.
         if challenge.names_algorithm {
@@ -144,10 +173,10 @@ impl Authorizer {
             let _ = write!(value, ", qop=auth, nc={:08x}", self.nonce_count);
         }
         if challenge.offers_auth || challenge.algorithm.is_session() {
-            let _ = write!(value, ", cnonce={}", quoted(&self.client_nonce));
+            let _ = write!(value, ", cnonce={}", quote(&self.client_nonce));
         }
         if let Some(opaque) = &challenge.opaque {
-            let _ = write!(value, ", opaque={}", quoted(opaque));
+            let _ = write!(value, ", opaque={}", quote(opaque));
         }
         value
     }
@@ -167,11 +196,6 @@ impl Authorizer {
             hash(&format!("{secret}:{nonce}:{request}"))
         }
     }
-}
-
-/// `text` as a quoted-string (RFC 3261 §25.1).
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 #[cfg(test)]
@@ -201,8 +225,7 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_2617_gives_its_response() {
-        let challenge =
-            challenge(Algorithm::Md5, "testrealm@host.com", "dcd98b7102dd2f0e8b11d0f600bfb0c093", true);
+        let challenge = challenge(Algorithm::Md5, "testrealm@host.com", "dcd98b7102dd2f0e8b11d0f600bfb0c093", true);
         let value = authorizer(challenge, "0a4f113b").authorize(&mufasa("Circle Of Life"), "GET", "/dir/index.html");
         assert_eq!(
             value,
@@ -221,11 +244,8 @@ mod tests {
             (Algorithm::Sha256, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
         ] {
             let challenge = challenge(algorithm, "http-auth@example.org", nonce, true);
-            let value = authorizer(challenge, client_nonce).authorize(
-                &mufasa("Circle of Life"),
-                "GET",
-                "/dir/index.html",
-            );
+            let value =
+                authorizer(challenge, client_nonce).authorize(&mufasa("Circle of Life"), "GET", "/dir/index.html");
             assert!(value.contains(&format!("response=\"{response}\"")), "{value}");
         }
     }
@@ -259,8 +279,21 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_backslashes_are_escaped_and_the_password_is_not_shown() {
-        assert_eq!(quoted(r#"a"b\c"#), r#""a\"b\\c""#);
+    fn the_password_is_not_shown() {
         assert!(!format!("{:?}", mufasa("secret")).contains("secret"));
+    }
+
+    #[test]
+    fn the_first_challenge_that_can_be_answered_is_chosen() {
+        let mut headers = Headers::new();
+        headers.push("WWW-Authenticate", "Basic realm=\"b\"");
+        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"1\", algorithm=SHA-512-256");
+        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"2\", qop=\"auth-int\"");
+        assert_eq!(Challenge::choose(&headers, false), None);
+        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"3\", qop=\"auth,auth-int\", algorithm=SHA-256");
+        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"4\", stale=true");
+        let chosen = Challenge::choose(&headers, false).unwrap();
+        assert_eq!((chosen.nonce.as_str(), chosen.algorithm, chosen.offers_auth), ("3", Algorithm::Sha256, true));
+        assert_eq!(Challenge::choose(&headers, true), None);
     }
 }

@@ -1,6 +1,9 @@
 //! An answering SIP user agent (RFC 3261).
 
 pub mod auth;
+mod body;
+mod dialog;
 pub mod event;
+mod layer;
 pub mod timer;
-pub(crate) mod transaction;
+mod transaction;

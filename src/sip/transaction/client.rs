@@ -5,12 +5,12 @@
 use crate::sip::event::{Outbox, Path};
 use crate::sip::timer::{LIFETIME, Resend, T4};
 use crate::time::{Deadline, Instant, earliest};
+use crate::wire::sip::Method;
 
 /// One request of ours.
 #[derive(Debug)]
 pub(crate) struct Client {
-    branch: String,
-    method: &'static str,
+    method: Method,
     path: Path,
     state: State,
 }
@@ -18,37 +18,35 @@ pub(crate) struct Client {
 #[derive(Debug)]
 enum State {
     /// Nothing heard: repeated by timer E, given up by timer F.
-    Trying { request: Vec<u8>, timer_e: Resend, timer_f: Instant },
+    Trying {
+        request: Vec<u8>,
+        timer_e: Resend,
+        timer_f: Instant,
+    },
     /// A provisional response is in: repeated every T2.
-    Proceeding { request: Vec<u8>, timer_e: Resend, timer_f: Instant },
+    Proceeding {
+        request: Vec<u8>,
+        timer_e: Resend,
+        timer_f: Instant,
+    },
     /// The final response is in; its copies are swallowed until timer K.
-    Completed { timer_k: Instant },
+    Completed {
+        timer_k: Instant,
+    },
     Terminated,
 }
 
 impl Client {
-    /// Sends `request`, whose top Via carries `branch`.
-    pub(crate) fn send(
-        now: Instant,
-        method: &'static str,
-        branch: String,
-        path: Path,
-        request: Vec<u8>,
-        out: &mut Outbox,
-    ) -> Self {
+    /// Sends `request`.
+    pub(crate) fn send(now: Instant, method: Method, path: Path, request: Vec<u8>, out: &mut Outbox) -> Self {
         out.send(path, request.clone());
         let timer_e = Resend::start(now, "timer E");
-        Self { branch, method, path, state: State::Trying { request, timer_e, timer_f: now + LIFETIME } }
+        Self { method, path, state: State::Trying { request, timer_e, timer_f: now + LIFETIME } }
     }
 
-    /// The way of the request.
-    pub(crate) fn path(&self) -> Path {
-        self.path
-    }
-
-    /// Whether a response with this top branch and CSeq method is for this transaction (RFC 3261 §17.1.3).
-    pub(crate) fn matches(&self, branch: &str, method: &str) -> bool {
-        self.branch == branch && self.method == method
+    /// Whether a response with our branch and this CSeq method is for this transaction (RFC 3261 §17.1.3).
+    pub(crate) fn matches(&self, method: &Method) -> bool {
+        self.method == *method
     }
 
     /// Takes a response; true if the transaction user must see it.
@@ -100,11 +98,6 @@ impl Client {
     /// Whether it may be forgotten.
     pub(crate) fn is_terminated(&self) -> bool {
         matches!(self.state, State::Terminated)
-    }
-
-    /// Whether the final response is in.
-    pub(crate) fn is_answered(&self) -> bool {
-        matches!(self.state, State::Completed { .. } | State::Terminated)
     }
 
     /// The next deadline.

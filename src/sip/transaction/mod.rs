@@ -76,9 +76,9 @@ impl ServerTransactions {
 
     /// Whether the same request is being handled already under another key of the same method.
     pub(crate) fn has_merged(&self, key: &ServerKey, origin: &Origin) -> bool {
-        self.0.iter().any(|(other, entry)| {
-            other != key && other.method == key.method && entry.origin.as_ref() == Some(origin)
-        })
+        self.0
+            .iter()
+            .any(|(other, entry)| other != key && other.method == key.method && entry.origin.as_ref() == Some(origin))
     }
 
     /// Keeps a new transaction. The caller has asked [`Self::is_full`].

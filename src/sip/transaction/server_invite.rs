@@ -17,13 +17,23 @@ pub(crate) struct InviteServer {
 #[derive(Debug)]
 enum State {
     /// No final response yet; the latest provisional one answers a resent INVITE.
-    Proceeding { provisional: Option<Vec<u8>> },
+    Proceeding {
+        provisional: Option<Vec<u8>>,
+    },
     /// A 2xx went out; resent INVITEs are swallowed until timer L (RFC 6026).
-    Accepted { timer_l: Instant },
+    Accepted {
+        timer_l: Instant,
+    },
     /// A refusal went out and is repeated by timer G until its ACK or timer H.
-    Completed { response: Vec<u8>, timer_g: Resend, timer_h: Instant },
+    Completed {
+        response: Vec<u8>,
+        timer_g: Resend,
+        timer_h: Instant,
+    },
     /// The refusal was acknowledged; stray ACKs are swallowed until timer I.
-    Confirmed { timer_i: Instant },
+    Confirmed {
+        timer_i: Instant,
+    },
     Terminated,
 }
 
