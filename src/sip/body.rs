@@ -2,6 +2,7 @@
 //!
 //! Owns: Content-Type, Content-Encoding, Content-Disposition and `multipart/…`. Does not own the description's content.
 
+use super::reply::{ACCEPT, Refusal};
 use crate::wire::sip::Headers;
 
 /// Parts of a multipart body that are looked at: ISUP trunks send two.
@@ -14,6 +15,15 @@ pub(crate) enum BodyError {
     Type,
     /// Compressed or otherwise encoded.
     Encoding,
+}
+
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Type => Self::new(415).with("Accept", ACCEPT),
+            BodyError::Encoding => Self::new(415).with("Accept", ACCEPT).with("Accept-Encoding", "identity"),
+        }
+    }
 }
 
 /// The session description that a message carries, if any. A body that may be ignored (`handling=optional`) and is of

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use super::event::{Outbox, Path};
-use crate::wire::sip::{HeaderError, Method, NameAddr, Request};
+use crate::wire::sip::{Contacts, HeaderError, Method, NameAddr, Request};
 use crate::wire::uri::{Host, Uri};
 
 /// The remaining hops of a request that has seen none yet.
@@ -26,7 +26,7 @@ pub(crate) struct Dialog {
     route_set: Vec<NameAddr>,
     local_cseq: u32,
     remote_cseq: u32,
-    /// The way that the INVITE came.
+    /// The way that the latest INVITE came.
     source: Path,
     next_hop: NextHop,
 }
@@ -94,12 +94,13 @@ impl Dialog {
         Ok(())
     }
 
-    /// A re-INVITE was accepted: its Contact is the remote target from now on (RFC 3261 §12.2.2).
-    pub(crate) fn refresh_target(&mut self, reinvite: &Request, out: &mut Outbox) {
-        if let Ok(contacts) = reinvite.headers.contacts()
-            && let Some(contact) = contacts.first()
-            && contact.uri != self.remote_target
-        {
+    /// A re-INVITE that came along `source` was accepted: its Contact is the remote target from now on (RFC 3261
+    /// §12.2.2).
+    pub(crate) fn refresh_target(&mut self, reinvite: &Request, source: Path, out: &mut Outbox) {
+        let contacts = reinvite.headers.contacts();
+        let Some(contact) = contacts.as_ref().ok().and_then(Contacts::first) else { return };
+        if contact.uri != self.remote_target || source != self.source {
+            self.source = source;
             self.remote_target = contact.uri.clone();
             self.next_hop = self.find_next_hop(reinvite);
             self.look_up(out);
@@ -281,7 +282,8 @@ mod tests {
     #[test]
     fn a_new_contact_becomes_the_target() {
         let mut dialog = dialog(&invite("192.0.2.9", "<sip:bob@192.0.2.8>", ""));
-        dialog.refresh_target(&invite("192.0.2.9", "<sip:bob@192.0.2.3>", ""), &mut Outbox::default());
+        let source = dialog.source;
+        dialog.refresh_target(&invite("192.0.2.9", "<sip:bob@192.0.2.3>", ""), source, &mut Outbox::default());
         assert_eq!(remote(&dialog), "192.0.2.3:5060");
         assert_eq!(dialog.request(Method::Bye).uri.to_string(), "sip:bob@192.0.2.3");
     }

@@ -43,11 +43,6 @@ impl InviteServer {
         Self { path, state: State::Proceeding { provisional: None } }
     }
 
-    /// The way of its responses.
-    pub(crate) fn path(&self) -> Path {
-        self.path
-    }
-
     /// The same INVITE again.
     pub(crate) fn handle_resent(&self, out: &mut Outbox) {
         match &self.state {
