@@ -48,10 +48,10 @@ fn the_gateway_hangs_up_and_the_bye_is_repeated_until_it_is_answered() {
     world.act(|endpoint, now| endpoint.hang_up(now, key, "The room is closed"));
     world.pass(600);
     let byes = world.sent();
-    assert_eq!(byes.iter().map(|one| (one.what(), one.at_ms)).collect::<Vec<_>>(), [
-        ("BYE".into(), 0),
-        ("BYE".into(), 500)
-    ]);
+    assert_eq!(
+        byes.iter().map(|one| (one.what(), one.at_ms)).collect::<Vec<_>>(),
+        [("BYE".into(), 0), ("BYE".into(), 500)]
+    );
     assert_eq!(byes[0].remote, PHONE);
     assert_eq!(byes[0].header("Reason"), "SIP;cause=200;text=\"The room is closed\"");
     assert!(byes[0].text().starts_with(&format!("BYE sip:alice@{PHONE} SIP/2.0")));

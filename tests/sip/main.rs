@@ -2,6 +2,7 @@
 
 mod admission;
 mod calls;
+mod noise;
 mod peer;
 mod refusals;
 mod registration;

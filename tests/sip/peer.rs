@@ -16,8 +16,10 @@ pub(crate) const OWN: &str = "10.0.0.2:5060";
 pub(crate) const PHONE: &str = "10.0.0.7:5062";
 /// Where the registrar is.
 pub(crate) const REGISTRAR: &str = "192.0.2.1:5060";
-pub(crate) const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 10.0.0.7\r\ns=-\r\nc=IN IP4 10.0.0.7\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
-pub(crate) const ANSWER: &str = "v=0\r\no=- 2 2 IN IP4 10.0.0.2\r\ns=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\nm=audio 6000 RTP/AVP 0\r\n";
+pub(crate) const OFFER: &str =
+    "v=0\r\no=- 1 1 IN IP4 10.0.0.7\r\ns=-\r\nc=IN IP4 10.0.0.7\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+pub(crate) const ANSWER: &str =
+    "v=0\r\no=- 2 2 IN IP4 10.0.0.2\r\ns=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\nm=audio 6000 RTP/AVP 0\r\n";
 
 /// One datagram that the user agent sent.
 #[derive(Clone, Debug)]
@@ -110,6 +112,15 @@ impl World {
         panic!("a deadline that never passes: {:?}", self.endpoint.next_timeout());
     }
 
+    /// Lets time pass, `ms` at most, until something is sent or happens.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        let end = self.now + Duration::from_millis(ms);
+        while self.sent.is_empty() && self.events.is_empty() {
+            let next = self.endpoint.next_timeout().filter(|deadline| deadline.at <= end).expect("something to come");
+            self.pass(u64::try_from(next.at.saturating_since(self.now).as_millis()).unwrap() + 1);
+        }
+    }
+
     /// Does something to the user agent.
     pub(crate) fn act(&mut self, act: impl FnOnce(&mut Endpoint, Instant)) {
         act(&mut self.endpoint, self.now);
@@ -168,8 +179,7 @@ impl World {
 }
 
 pub(crate) fn config(registrar: Option<&str>, password: Option<&str>) -> EndpointConfig {
-    let credentials =
-        password.map(|password| Credentials { username: "6002".into(), password: password.to_owned() });
+    let credentials = password.map(|password| Credentials { username: "6002".into(), password: password.to_owned() });
     EndpointConfig {
         account: Account { uri: Uri::parse("sip:6002@example.com").unwrap(), credentials },
         registrar: registrar.map(|host| Registrar { host: host.into(), port: None }),
