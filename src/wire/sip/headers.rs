@@ -139,7 +139,7 @@ fn usual_name(name: &str) -> Cow<'static, str> {
     compact.or(long).map_or_else(|| Cow::Owned(name.to_owned()), |known| Cow::Borrowed(*known))
 }
 
-/// The header fields of a message in their order. Names are compared without regard to case.
+/// The header fields of a message in their order. Look-ups take the long name, in any case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<Header>);
 
@@ -210,14 +210,14 @@ impl Headers {
     /// Makes `value` the only one called `name`, in the place of the first or at the end.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         let header = Header::new(name, value);
-        match self.position(name) {
+        match self.position(&header.name) {
             Some(at) => {
-                self.0[at] = header;
                 let mut index = 0;
                 self.0.retain(|other| {
                     index += 1;
-                    index <= at + 1 || !other.name.eq_ignore_ascii_case(name)
+                    index <= at + 1 || !other.name.eq_ignore_ascii_case(&header.name)
                 });
+                self.0[at] = header;
             }
             None => self.0.push(header),
         }
@@ -231,7 +231,7 @@ impl Headers {
     /// Replaces the first value called `name` and leaves those that share its line; without one, adds it in front.
     pub fn replace_first(&mut self, name: &str, value: impl Into<String>) {
         let new = Header::new(name, value);
-        let Some(at) = self.position(name) else { return self.0.insert(0, new) };
+        let Some(at) = self.position(&new.name) else { return self.0.insert(0, new) };
         if let Ok(Some(comma)) = find_outside(&self.0[at].value, b',') {
             let rest = trim(&self.0[at].value[comma + 1..]).to_owned();
             let rest = Header { value: rest, ..self.0[at].clone() };

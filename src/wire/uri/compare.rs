@@ -39,10 +39,11 @@ fn same_part(a: Option<&str>, b: Option<&str>) -> bool {
     }
 }
 
+/// Of several parameters with one name, which no URI should have, the first counts on either side.
 fn shared_parameters_match(a: &Parameters, b: &Parameters) -> bool {
     a.iter().all(|parameter| {
         !b.has(&parameter.name)
-            || match (parameter.value.as_deref(), b.raw(&parameter.name)) {
+            || match (a.raw(&parameter.name), b.raw(&parameter.name)) {
                 (Some(x), Some(y)) => unescape_bytes(x).eq_ignore_ascii_case(&unescape_bytes(y)),
                 (None, None) => true,
                 (Some(_), None) | (None, Some(_)) => false,

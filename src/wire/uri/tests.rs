@@ -105,6 +105,12 @@ fn equivalence_is_that_of_the_rfc() {
 }
 
 #[test]
+fn a_uri_with_a_repeated_parameter_is_equivalent_to_itself() {
+    let repeated = uri("sip:user@example.com;p=1;p=2");
+    assert!(repeated.is_equivalent(&repeated) && repeated.is_equivalent(&uri("sip:user@example.com;p=1")));
+}
+
+#[test]
 fn escapes_that_are_none_stay() {
     assert_eq!(unescape("%Z%4"), "%Z%4");
     assert_eq!(unescape("100%"), "100%");
