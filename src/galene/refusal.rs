@@ -116,3 +116,9 @@ impl From<Fault> for Refusal {
         }
     }
 }
+
+/// Host and port of a URL, for people: what a text may show of it without showing a secret.
+pub(crate) fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("?");
+    url.port().map_or_else(|| host.into(), |port| format!("{host}:{port}"))
+}

@@ -5,15 +5,8 @@
 use std::io::{Error, ErrorKind};
 
 use rustls::CertificateError;
-use url::Url;
 
 use crate::galene::Fault;
-
-/// Host and port, for people.
-pub(crate) fn host(url: &Url) -> String {
-    let host = url.host_str().unwrap_or("?");
-    url.port().map_or_else(|| host.into(), |port| format!("{host}:{port}"))
-}
 
 /// What an error of a socket means, or of TLS where one is inside.
 pub(crate) fn of_io(host: &str, error: &Error) -> Fault {

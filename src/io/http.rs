@@ -11,6 +11,7 @@ use url::Url;
 
 use super::fault;
 use super::tls::Tls;
+use crate::galene::refusal::host_of;
 use crate::galene::{Fault, HttpResponse};
 
 /// One request with all its redirects: less than the 10 s that joining may take, so that the reason is told.
@@ -70,7 +71,7 @@ impl Http {
 }
 
 fn read(url: &Url, response: Result<Response<Body>, ureq::Error>) -> Result<HttpResponse, Fault> {
-    let host = fault::host(url);
+    let host = host_of(url);
     let mut response = response.map_err(|error| fault_of(&host, error))?;
     let body = response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec();
     let body = body.map_err(|error| fault_of(&host, error))?;

@@ -24,6 +24,7 @@ use super::fault;
 use super::tls::Tls;
 use crate::galene::Fault;
 use crate::galene::message::MAX_MESSAGE_BYTES;
+use crate::galene::refusal::host_of;
 
 /// How many commands may wait: more than a client sends in one turn with 200 room voices.
 pub const MAX_COMMANDS: usize = 512;
@@ -68,7 +69,8 @@ type Reader = WebSocketReceiver<Box<dyn Transport>>;
 type Writer = WebSocketSender<Box<dyn Transport>>;
 
 /// Runs one connection to its end. Whatever it has to tell goes to `incoming`, wrapped so that one channel can serve
-/// many connections; a full channel stops the reading, and so the server.
+/// many connections; a full channel stops the reading, and so the server. When `commands` takes nothing any more, the
+/// connection has ended and [`Incoming::Disconnected`] is on its way: what was to be sent can be dropped.
 pub async fn run<T>(
     url: Url,
     tls: Tls,
@@ -81,7 +83,7 @@ pub async fn run<T>(
         Err(fault) => fault,
         Ok((mut writer, mut reader)) => {
             tell(Incoming::Connected).await;
-            let host = fault::host(&url);
+            let host = host_of(&url);
             let reading = async {
                 loop {
                     let text = match read(&host, &mut reader).await {
@@ -109,7 +111,7 @@ pub async fn run<T>(
 
 /// Opens the connection, unless it is given up first.
 async fn open(url: &Url, tls: &Tls, commands: &Receiver<Command>) -> Result<(Writer, Reader), Fault> {
-    let host = fault::host(url);
+    let host = host_of(url);
     let opening = async {
         let stream = connect(url, tls).await?;
         let config = WebSocketConfig::default()
@@ -132,7 +134,7 @@ async fn open(url: &Url, tls: &Tls, commands: &Receiver<Command>) -> Result<(Wri
 }
 
 async fn connect(url: &Url, tls: &Tls) -> Result<Box<dyn Transport>, Fault> {
-    let host = fault::host(url);
+    let host = host_of(url);
     let (Some(name), Some(port)) = (url.host(), url.port_or_known_default()) else {
         return Err(Fault::Protocol(format!("{url} names no host")));
     };

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::galene::message::{ClientMessage, JoinedKind, JoinedMessage, ServerMessage, UserMessage};
 use crate::galene::name::WantedName;
-use crate::galene::refusal::{Fault, Refusal, Shown};
+use crate::galene::refusal::{Fault, Refusal, Shown, host_of};
 use crate::galene::status::{GroupStatus, Status, group_location, status_url, token_of};
 use crate::time::{Deadline, Instant};
 
@@ -124,7 +124,7 @@ impl Joining {
             Step::Greeting { group, .. } => (&group.endpoint, "has not answered our greeting"),
             Step::Asking { group, .. } => (&group.endpoint, "has not let us into the group"),
         };
-        let text = format!("{} {what} within {} s", host(who), JOIN_TIMEOUT.as_secs());
+        let text = format!("{} {what} within {} s", host_of(who), JOIN_TIMEOUT.as_secs());
         link.refuse(Refusal::Unreachable(text))
     }
 
@@ -157,10 +157,13 @@ impl Joining {
             200 => {}
             404 => return link.refuse(Refusal::NoSuchGroup { location: self.applicant.location.into() }),
             status @ 500.. => {
-                return link.refuse(Refusal::Unreachable(format!("{} answers with HTTP status {status}", host(at))));
+                return link.refuse(Refusal::Unreachable(format!("{} answers with HTTP status {status}", host_of(at))));
             }
             status => {
-                let text = format!("{} answers with HTTP status {status}: is that the URL of a group?", host(at));
+                let is_plain = self.applicant.location.scheme() == "http";
+                let hint = if is_plain { ", and should it not begin with https://" } else { "" };
+                let text =
+                    format!("{} answers with HTTP status {status}: is that the URL of a group{hint}?", host_of(at));
                 return link.refuse(Refusal::Protocol(text));
             }
         }
@@ -173,7 +176,7 @@ impl Joining {
             Err(error) => {
                 let text = format!(
                     "{} gives no status of a group ({error}): its URL is like https://host:8443/group/NAME/",
-                    host(at)
+                    host_of(at)
                 );
                 return link.refuse(Refusal::Protocol(text));
             }
@@ -210,7 +213,7 @@ impl Joining {
             200 => match token_in(&response.body) {
                 Some(token) => Pass::AuthServerToken(token),
                 None => {
-                    let text = format!("the authorisation server {} gives no token", host(&response.final_url));
+                    let text = format!("the authorisation server {} gives no token", host_of(&response.final_url));
                     return link.refuse(Refusal::Protocol(text));
                 }
             },
@@ -225,7 +228,7 @@ impl Joining {
                 return link.refuse(Refusal::NotAuthorised { username: self.applicant.name.as_str().into(), shown });
             }
             status => {
-                let server = host(&response.final_url);
+                let server = host_of(&response.final_url);
                 let text = format!("the authorisation server {server} answers with HTTP status {status}");
                 return link.refuse(if status >= 500 { Refusal::Unreachable(text) } else { Refusal::Protocol(text) });
             }
@@ -276,7 +279,7 @@ impl Joining {
             return Phase::Joining(self);
         };
         if !versions.iter().any(|version| version == PROTOCOL_VERSION) {
-            let (server, theirs) = (host(&group.endpoint), versions.join(", "));
+            let (server, theirs) = (host_of(&group.endpoint), versions.join(", "));
             let text =
                 format!("{server} speaks version '{theirs}' of Galene's protocol, we speak '{PROTOCOL_VERSION}'");
             return link.refuse(Refusal::Protocol(text));
@@ -335,7 +338,7 @@ impl Joining {
     fn on_user_message(mut self: Box<Self>, link: &mut Link, message: UserMessage) -> Phase {
         let text = message.value.unwrap_or_default();
         match (message.kind.as_str(), message.privileged) {
-            ("kicked", true) => return link.refuse(Refusal::Unreachable(format!("it throws us out: {text}"))),
+            ("kicked", true) => return link.refuse(Refusal::Locked(text)),
             ("error", true) => self.complaint = Some(text),
             ("warning" | "info", true) => link.event(Event::Notice(text)),
             (kind @ ("kicked" | "error" | "warning" | "info"), false) => link.forged(kind, message.username.as_deref()),
@@ -421,18 +424,12 @@ fn token_in(body: &[u8]) -> Option<String> {
 /// A sentence if `to` gives up the encryption that `from` has.
 fn ends_tls(from: &Url, to: &Url) -> Option<String> {
     let is_downgrade = from.scheme() == "https" && !matches!(to.scheme(), "https" | "wss");
-    let at = host(to);
+    let at = host_of(to);
     is_downgrade.then(|| {
         format!(
             "{} leads to {}://{at}, which is not encrypted: check proxyURL in Galene's config.json",
-            host(from),
+            host_of(from),
             to.scheme()
         )
     })
-}
-
-/// Host and port, for people.
-fn host(url: &Url) -> String {
-    let host = url.host_str().unwrap_or("?");
-    url.port().map_or_else(|| host.into(), |port| format!("{host}:{port}"))
 }
