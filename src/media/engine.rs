@@ -250,3 +250,6 @@ fn retire_caller(mut caller: Box<super::caller::Caller>, sink: &mut impl Sink) {
     }
     sink.retire(Retired::Caller(caller));
 }
+
+#[cfg(test)]
+mod tests;
