@@ -218,3 +218,76 @@ impl Stream {
         samples > 0
     }
 }
+
+/// Only Opus packets have a voice flag, and not all of them.
+fn opus_is_voiceless(codec: RoomCodec, payload: &[u8]) -> bool {
+    codec == RoomCodec::Opus && opus::packet::voice_flag(payload) == Some(false)
+}
+
+impl Decoders {
+    fn new(setup: &StreamSetup) -> Result<Self, OpusError> {
+        let mut decoders = Self::default();
+        let narrow = |law| {
+            Some(Box::new(Narrow { law, concealer: Concealer::new(), widen: Up8To16::new() }))
+        };
+        for (_, codec) in &setup.codecs {
+            match codec {
+                RoomCodec::Opus => decoders.opus = Some(opus::Decoder::new(BUS_RATE_HZ)?),
+                RoomCodec::G722 => decoders.g722 = Some(Box::new(g722::Decoder::new())),
+                RoomCodec::Pcmu => decoders.pcmu = narrow(Law::Mu),
+                RoomCodec::Pcma => decoders.pcma = narrow(Law::A),
+            }
+        }
+        Ok(decoders)
+    }
+
+    /// Fills `out`, which is as long as the packet; with silence where it cannot be decoded.
+    fn decode(&mut self, codec: RoomCodec, payload: &[u8], out: &mut [i16]) {
+        let decoded = match codec {
+            RoomCodec::Opus => self.opus.as_mut().and_then(|opus| opus.decode(Some(payload), false, out).ok()),
+            RoomCodec::G722 => self.g722.as_mut().map(|g722| g722.decode(payload, out)),
+            RoomCodec::Pcmu => self.pcmu.as_mut().map(|narrow| narrow.decode(payload, out)),
+            RoomCodec::Pcma => self.pcma.as_mut().map(|narrow| narrow.decode(payload, out)),
+        };
+        out[decoded.unwrap_or(0)..].fill(0);
+    }
+
+    /// Fills `out` with the lost packet before `next`.
+    fn recover(&mut self, codec: RoomCodec, next: &[u8], out: &mut [i16]) {
+        let recovered = match codec {
+            RoomCodec::Opus => self.opus.as_mut().and_then(|opus| opus.decode(Some(next), true, out).ok()),
+            RoomCodec::G722 | RoomCodec::Pcmu | RoomCodec::Pcma => None,
+        };
+        if recovered.is_none() {
+            self.conceal(codec, out);
+        }
+    }
+
+    /// Fills `out` with what may have been lost.
+    fn conceal(&mut self, codec: RoomCodec, out: &mut [i16]) {
+        let concealed = match codec {
+            RoomCodec::Opus => self.opus.as_mut().and_then(|opus| opus.decode(None, false, out).ok()),
+            // Rare enough, and its noise floor so low, that a gap is left a gap.
+            RoomCodec::G722 => None,
+            RoomCodec::Pcmu => self.pcmu.as_mut().map(|narrow| narrow.conceal(out)),
+            RoomCodec::Pcma => self.pcma.as_mut().map(|narrow| narrow.conceal(out)),
+        };
+        out[concealed.unwrap_or(0)..].fill(0);
+    }
+}
+
+impl Narrow {
+    fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> usize {
+        let mut pcm = [0; MAX_PACKET_SAMPLES / 2];
+        let samples = self.law.decode(payload, &mut pcm);
+        self.concealer.good(&mut pcm[..samples]);
+        self.widen.process(&pcm[..samples], out)
+    }
+
+    fn conceal(&mut self, out: &mut [i16]) -> usize {
+        let mut pcm = [0; MAX_PACKET_SAMPLES / 2];
+        let pcm = &mut pcm[..(out.len() / 2).min(MAX_PACKET_SAMPLES / 2)];
+        self.concealer.conceal(pcm);
+        self.widen.process(pcm, out)
+    }
+}

@@ -109,8 +109,6 @@ impl MixThread {
                 self.sleep(&engine, next_tick);
             }
         }
-        let keep = self.outbox;
-        drop((engine, keep));
     }
 
     fn carry_out_commands(&mut self, engine: &mut Engine) -> bool {
