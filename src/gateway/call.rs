@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::desk::{Desk, LegOwner};
-use super::event::Sockets;
+use super::event::{Output, Sockets};
 use super::peer_leg::{PeerLeg, PeerNews};
 use super::refusal::CallFailure;
 use super::room::Room;
@@ -81,7 +81,7 @@ impl Call {
         self.room = Some((room.name.clone(), room.key));
         room.callers.insert(self.key);
         let ssrc = desk.random.next_u32();
-        let caller = Caller::new(CallerSetup {
+        let caller = Caller::new(&CallerSetup {
             key: self.caller,
             leg: self.telephone.leg,
             telephone: self.telephone.settings().telephone,
@@ -89,7 +89,7 @@ impl Call {
             first_sequence: desk.random.next_u32() as u16,
             first_timestamp: desk.random.next_u32(),
         });
-        desk.mix(room.key, Command::AddCaller { room: room.key, caller: Box::new(caller) });
+        desk.mix(Command::AddCaller { room: room.key, caller: Box::new(caller) });
         let setup = TelephoneSetup {
             leg: self.telephone.leg,
             room: room.key,
@@ -98,8 +98,7 @@ impl Call {
             cname: self.telephone.cname().to_owned(),
             remote: self.telephone.settings().remote,
         };
-        let mix = desk.mix_of(room.key);
-        desk.sockets.add_telephone(setup, mix);
+        desk.outputs.push_back(Output::AddTelephone(setup));
         if !joined.permissions.present {
             return Err(CallFailure::Galene(crate::galene::refusal::Refusal::NoPresent));
         }
@@ -128,10 +127,10 @@ impl Call {
     pub(super) fn unpublish<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         let Some(up) = self.up.take() else { return };
         if let Some((_, room)) = self.room {
-            desk.mix(room, Command::SetPresent { caller: self.caller, present: false });
-            desk.mix(room, Command::SetUp { caller: self.caller, up: None });
+            desk.mix(Command::SetPresent { caller: self.caller, present: false });
+            desk.mix(Command::SetUp { caller: self.caller, up: None });
         }
-        desk.remove_leg(now, up.link.leg);
+        desk.close_leg(up.link.leg);
         self.client.close(now, &up.id);
     }
 
@@ -160,7 +159,7 @@ impl Call {
         while let Some(news) = self.up.as_mut().and_then(|up| up.link.poll(desk)) {
             match news {
                 PeerNews::Connected => {
-                    self.on_air(desk, room);
+                    self.on_air(desk)?;
                     if !self.answered {
                         return Ok(true);
                     }
@@ -178,8 +177,8 @@ impl Call {
     }
 
     /// The up stream is connected: the caller can be heard, in Galene and by other callers here.
-    fn on_air<S: Sockets>(&mut self, desk: &mut Desk<S>, room: RoomKey) {
-        let Some(up) = self.up.as_mut().filter(|up| !up.connected) else { return };
+    fn on_air<S: Sockets>(&mut self, desk: &mut Desk<S>) -> Result<(), CallFailure> {
+        let Some(up) = self.up.as_mut().filter(|up| !up.connected) else { return Ok(()) };
         up.connected = true;
         let setup = UpSetup {
             leg: up.link.leg,
@@ -189,8 +188,10 @@ impl Call {
             first_sequence: desk.random.next_u32() as u16,
             first_timestamp: desk.random.next_u32(),
         };
-        desk.mix(room, Command::SetUp { caller: self.caller, up: Some(Box::new(Up::new(setup))) });
-        desk.mix(room, Command::SetPresent { caller: self.caller, present: true });
+        let up = Up::new(&setup).map_err(|error| CallFailure::NoMedia(error.to_string()))?;
+        desk.mix(Command::SetUp { caller: self.caller, up: Some(Box::new(up)) });
+        desk.mix(Command::SetPresent { caller: self.caller, present: true });
+        Ok(())
     }
 
     /// The 200, with voices both ways from now on.
@@ -199,7 +200,7 @@ impl Call {
         let sdp = self.telephone.local_description().to_owned();
         desk.sip.answer(now, self.key, sdp);
         if let Some((_, room)) = self.room {
-            desk.mix(room, Command::StartTelephone(self.caller));
+            desk.mix(Command::StartTelephone(self.caller));
         }
         let after_ms = now.saturating_since(self.invited_at).as_millis();
         tracing::info!("{}: answered after {after_ms} ms", self.title);
@@ -209,16 +210,16 @@ impl Call {
     pub(super) fn apply_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
         let Some((_, room)) = self.room else { return };
         let settings = self.telephone.settings();
-        desk.mix(room, Command::SetTelephone { caller: self.caller, telephone: settings.telephone });
+        desk.mix(Command::SetTelephone { caller: self.caller, telephone: settings.telephone });
         desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: settings.remote });
     }
 
     /// Gives back everything that the call held outside itself.
     pub(super) fn release<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         self.unpublish(now, desk);
-        desk.remove_leg(now, self.telephone.leg);
+        desk.close_leg(self.telephone.leg);
         if let Some((_, room)) = self.room {
-            desk.mix(room, Command::RemoveCaller(self.caller));
+            desk.mix(Command::RemoveCaller(self.caller));
         }
         self.client.leave(now);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::event::{Output, SocketError, Sockets};
 use super::refusal::CallFailure;
 use super::GatewayConfig;
-use crate::media::control::{Command, LegKey, MixIndex, NetCommand, RoomKey};
+use crate::media::control::{Command, LegKey, NetCommand};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::sip::event::CallKey;
@@ -73,9 +73,9 @@ impl<S: Sockets> Desk<S> {
         self.legs.get(&leg).cloned()
     }
 
-    pub(super) fn remove_leg(&mut self, now: Instant, leg: LegKey) {
+    pub(super) fn close_leg(&mut self, leg: LegKey) {
         if self.legs.remove(&leg).is_some() {
-            self.sockets.remove(now, leg);
+            self.outputs.push_back(Output::Close(leg));
         }
     }
 
@@ -83,14 +83,8 @@ impl<S: Sockets> Desk<S> {
         self.outputs.push_back(Output::Net(command));
     }
 
-    pub(super) fn mix(&mut self, room: RoomKey, command: Command) {
-        let mix = self.mix_of(room);
-        self.outputs.push_back(Output::Mix(mix, command));
-    }
-
-    /// The mix thread that owns `room`.
-    pub(super) const fn mix_of(&self, room: RoomKey) -> MixIndex {
-        MixIndex((room.0 % self.config.mix_threads as u32) as u8)
+    pub(super) fn mix(&mut self, command: Command) {
+        self.outputs.push_back(Output::Mix(command));
     }
 
     /// A client id of ours whose connection broke stays ours until its ghost is gone.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::galene::client;
-use crate::media::control::{Command, LegKey, MixEvent, MixIndex, NetCommand, NetEvent, PeerSetup, TelephoneSetup};
+use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent, PeerSetup, TelephoneSetup};
 use crate::sip::event::{self as sip, CallKey};
 use crate::time::Instant;
 
@@ -53,10 +53,16 @@ pub enum Output {
         /// What.
         output: client::Output,
     },
+    /// Hand an opened peer socket to the net thread.
+    AddPeer(PeerSetup),
+    /// Hand an opened telephone pair to the net thread.
+    AddTelephone(TelephoneSetup),
+    /// Close the sockets of a leg, handed over or not.
+    Close(LegKey),
     /// For the net thread.
     Net(NetCommand),
-    /// For the mix thread that owns a room.
-    Mix(MixIndex, Command),
+    /// For the mix thread that owns the room concerned.
+    Mix(Command),
     /// After [`Input::ShutDown`]: nothing is left to do.
     Stopped,
 }
@@ -70,7 +76,7 @@ pub enum SocketError {
     System(String),
 }
 
-/// Media sockets, bound at once (their addresses go into session descriptions) and then owned by the net thread.
+/// Media sockets are bound at once, since their addresses go into session descriptions.
 pub trait Sockets {
     /// Binds a socket towards Galene and gives its addresses: host candidates, best first.
     ///
@@ -78,18 +84,9 @@ pub trait Sockets {
     /// No port or no socket is to be had.
     fn open_peer(&mut self, now: Instant, leg: LegKey) -> Result<Vec<SocketAddr>, SocketError>;
 
-    /// Hands an opened peer socket to the net thread; `mix` owns its room.
-    fn add_peer(&mut self, setup: PeerSetup, mix: MixIndex);
-
     /// Binds an RTP and RTCP pair at `ip` and gives RTP's address.
     ///
     /// # Errors
     /// No port or no socket is to be had.
     fn open_telephone(&mut self, now: Instant, leg: LegKey, ip: IpAddr) -> Result<SocketAddr, SocketError>;
-
-    /// Hands an opened telephone pair to the net thread; `mix` owns its room.
-    fn add_telephone(&mut self, setup: TelephoneSetup, mix: MixIndex);
-
-    /// Closes the sockets of `leg`, wherever they are by now.
-    fn remove(&mut self, now: Instant, leg: LegKey);
 }

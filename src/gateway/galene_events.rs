@@ -60,7 +60,7 @@ impl<S: Sockets> Gateway<S> {
         let Some(call) = self.calls.get_mut(&key) else { return };
         if !self.rooms.contains_key(&joined.group) {
             let room = RoomKey(self.desk.new_key());
-            self.desk.mix(room, Command::OpenRoom(Box::new(MixRoom::new(room))));
+            self.desk.mix(Command::OpenRoom(Box::new(MixRoom::new(room))));
             self.rooms.insert(joined.group.clone(), Room::new(room, joined.group.clone()));
         }
         let Some(room) = self.rooms.get_mut(&joined.group) else { return };
@@ -106,7 +106,7 @@ impl<S: Sockets> Gateway<S> {
         let Some(call) = self.calls.get(&key) else { return };
         if let Some((_, room)) = call.room {
             tracing::info!("{}: muted by an operator", call.title);
-            self.desk.mix(room, Command::SetMuted { caller: call.caller, muted: true });
+            self.desk.mix(Command::SetMuted { caller: call.caller, muted: true });
         }
     }
 

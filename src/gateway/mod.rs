@@ -60,8 +60,6 @@ pub struct GatewayConfig {
     pub password: Option<Secret>,
     /// `-ice-lite`.
     pub ice_lite: bool,
-    /// Mix threads, at least 1.
-    pub mix_threads: u8,
 }
 
 /// All calls of this program.
@@ -188,6 +186,13 @@ impl<S: Sockets> Gateway<S> {
         match event {
             NetEvent::Stun { leg, from, bytes, .. } => self.on_peer(now, leg, peer::Input::Stun { from, bytes: &bytes }),
             NetEvent::Dtls { leg, from, bytes, .. } => self.on_peer(now, leg, peer::Input::Dtls { from, bytes: &bytes }),
+            NetEvent::LossReported { leg, percent } => {
+                if let Some(LegOwner::Up(call)) = self.desk.leg_owner(leg)
+                    && let Some(caller) = self.calls.get(&call).map(|call| call.caller)
+                {
+                    self.desk.mix(Command::SetUpLoss { caller, percent });
+                }
+            }
             NetEvent::Latched { leg, remote } => {
                 if let Some(call) = self.call_of(leg) {
                     tracing::debug!("{}: the telephone's voice comes from {remote}", call.title);
@@ -275,7 +280,7 @@ impl<S: Sockets> Gateway<S> {
         if room.callers.is_empty()
             && let Some(room) = self.rooms.remove(name)
         {
-            self.desk.mix(room.key, Command::CloseRoom(room.key));
+            self.desk.mix(Command::CloseRoom(room.key));
         }
     }
 

@@ -32,7 +32,7 @@ impl PeerLeg {
         let candidates = match desk.sockets.open_peer(now, leg) {
             Ok(candidates) => candidates,
             Err(error) => {
-                desk.remove_leg(now, leg);
+                desk.close_leg(leg);
                 return Err(error.into());
             }
         };
@@ -45,8 +45,7 @@ impl PeerLeg {
     pub(super) fn add_to_net<S: Sockets>(&self, desk: &mut Desk<S>, room: RoomKey, role: PeerRole) {
         let cname = self.peer.voice().cname.clone();
         let setup = PeerSetup { leg: self.leg, room, role, cname, stun_filter: self.peer.stun_filter() };
-        let mix = desk.mix_of(room);
-        desk.sockets.add_peer(setup, mix);
+        desk.outputs.push_back(super::event::Output::AddPeer(setup));
     }
 
     /// Our ICE credentials changed: the net thread's filter must know.

@@ -133,9 +133,9 @@ impl Room {
         self.early_candidates.retain(|(of, _)| of != id);
         if let Some(voice) = self.voices.remove(id) {
             if voice.connected {
-                desk.mix(self.key, Command::RemoveStream(voice.stream));
+                desk.mix(Command::RemoveStream(voice.stream));
             }
-            desk.remove_leg(now, voice.link.leg);
+            desk.close_leg(voice.link.leg);
         }
     }
 
@@ -156,8 +156,10 @@ impl Room {
                 match news {
                     PeerNews::Connected if !voice.connected => {
                         voice.connected = true;
-                        let stream = Box::new(Stream::new(voice.setup.clone()));
-                        desk.mix(self.key, Command::AddStream { room: self.key, stream });
+                        match Stream::new(voice.setup.clone()) {
+                            Ok(stream) => desk.mix(Command::AddStream { room: self.key, stream: Box::new(stream) }),
+                            Err(error) => tracing::error!("a voice of {} cannot be decoded: {error}", self.name),
+                        }
                     }
                     PeerNews::Connected => {}
                     PeerNews::Failed(reason) => {

@@ -116,7 +116,7 @@ impl<S: Sockets> Gateway<S> {
             Ok(telephone)
         });
         if opened.is_err() {
-            desk.remove_leg(now, leg);
+            desk.close_leg(leg);
         }
         opened
     }

@@ -10,7 +10,7 @@ use smol::{LocalExecutor, Timer};
 
 use super::clock::Clock;
 use super::http::Http;
-use super::mix::MixHandles;
+use super::mix::MixHandle;
 use super::sip::SipSockets;
 use super::sockets::MediaSockets;
 use super::tls::Tls;
@@ -58,7 +58,7 @@ pub(super) struct Driver<'a> {
     pub(super) clock: Clock,
     pub(super) executor: &'a LocalExecutor<'a>,
     pub(super) gateway: Gateway<MediaSockets>,
-    pub(super) mixes: MixHandles,
+    pub(super) mix: MixHandle,
     pub(super) sip: SipSockets,
     /// True if the registrar is to be reached over IPv6.
     pub(super) ipv6: bool,
@@ -111,7 +111,7 @@ impl Driver<'_> {
         let net = &self.gateway.sockets().net;
         let media = async {
             // An error means that the descriptor is gone with its thread; the timer still turns the loop.
-            if net.readable().or(self.mixes.readable()).await.is_err() {
+            if net.readable().or(self.mix.readable()).await.is_err() {
                 std::future::pending::<()>().await;
             }
             Turn::Media
@@ -159,7 +159,7 @@ impl Driver<'_> {
             }
             self.gateway.handle_input(now, Input::Net(event));
         }
-        if let Some(event) = self.mixes.poll_event() {
+        if let Some(event) = self.mix.poll_event() {
             self.gateway.handle_input(now, Input::Mix(event));
         }
     }
@@ -176,7 +176,25 @@ impl Driver<'_> {
                 Output::Resolve { host, port } => self.resolve(words.clone(), host, port),
                 Output::Galene { call, output } => self.carry_out_galene(words, connections, call, output),
                 Output::Net(command) => self.gateway.sockets().net.send(command),
-                Output::Mix(mix, command) => self.mixes.send(mix, command),
+                Output::AddPeer(setup) => {
+                    if let Some(mix) = self.mix.mix_of(setup.room) {
+                        self.gateway.sockets().add_peer(setup, mix);
+                    }
+                }
+                Output::AddTelephone(setup) => {
+                    if let Some(mix) = self.mix.mix_of(setup.room) {
+                        self.gateway.sockets().add_telephone(setup, mix);
+                    }
+                }
+                Output::Close(leg) => {
+                    let now = self.clock.now();
+                    self.gateway.sockets().remove(now, leg);
+                }
+                Output::Mix(command) => {
+                    if let Err(command) = self.mix.send(command) {
+                        tracing::debug!("no mix thread takes {command:?}");
+                    }
+                }
                 Output::Stopped => goes_on = false,
             }
         }

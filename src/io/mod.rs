@@ -4,13 +4,23 @@
 
 mod addresses;
 pub mod clock;
+mod driver;
 mod fault;
 pub mod http;
+pub mod mix;
+pub mod net;
 mod ports;
 mod priority;
+mod resolve;
 mod rings;
+mod run;
 mod sip;
+mod sockets;
+pub mod threads;
 pub mod tls;
+mod trace;
 mod udp;
 mod wake;
 pub mod websocket;
+
+pub use run::run;

@@ -10,14 +10,15 @@ use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread::{JoinHandle, Thread};
+use std::thread::JoinHandle;
 
 use ringbuf::traits::{Consumer, Observer, Producer};
 use ringbuf::{HeapCons, HeapProd};
 
 use super::clock::Clock;
 use super::priority::{NET_PRIORITY, request_real_time};
-use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, ToMix, ToNet, ring};
+use super::mix::NetSide;
+use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, ring};
 use super::wake::{Wake, Waker};
 use crate::media::control::{
     LegKey, MixIndex, NetCommand, NetEvent, PeerRole, PeerSetup, RoomCodec, TelephoneSetup,
@@ -38,13 +39,6 @@ mod socket;
 mod telephone_socket;
 mod thread;
 
-/// The rings of one mix thread, as the net thread needs them.
-pub(super) struct MixSide {
-    pub(super) to_mix: HeapProd<ToMix>,
-    pub(super) from_mix: HeapCons<ToNet>,
-    pub(super) thread: Thread,
-}
-
 /// Signalling's end of the net thread. Dropping it stops the thread.
 pub struct NetHandle {
     clock: Clock,
@@ -64,7 +58,7 @@ pub struct NetHandle {
 
 impl NetHandle {
     /// Starts the thread. `net_wake` is what the mix threads wake it with.
-    pub(super) fn start(clock: Clock, net_wake: Arc<Wake>, mixes: Vec<MixSide>) -> io::Result<Self> {
+    pub(super) fn start(clock: Clock, net_wake: Arc<Wake>, mixes: Vec<NetSide>) -> io::Result<Self> {
         let (orders, thread_orders) = ring(COMMAND_SLOTS);
         let (thread_events, events) = ring(EVENT_SLOTS);
         let (thread_retired, retired) = ring(MAX_LEGS);

@@ -63,6 +63,31 @@ impl MediaSockets {
         }
     }
 
+    /// Hands an opened peer socket to the net thread; `mix` has its room.
+    pub(super) fn add_peer(&mut self, setup: PeerSetup, mix: MixIndex) {
+        let Some(Pending::Peer(socket)) = self.pending.remove(&setup.leg) else { return };
+        if let Err(error) = self.net.add_peer(setup, mix, socket) {
+            tracing::error!("a socket towards Galene cannot be used: {error}");
+        }
+    }
+
+    /// Hands an opened telephone pair to the net thread; `mix` has its room.
+    pub(super) fn add_telephone(&mut self, setup: TelephoneSetup, mix: MixIndex) {
+        let Some(Pending::Telephone(rtp, rtcp)) = self.pending.remove(&setup.leg) else { return };
+        if let Err(error) = self.net.add_telephone(&setup, mix, rtp, Some(rtcp)) {
+            tracing::error!("a telephone's sockets cannot be used: {error}");
+        }
+    }
+
+    /// Closes the sockets of `leg`, wherever they are by now.
+    pub(super) fn remove(&mut self, now: Instant, leg: LegKey) {
+        if self.pending.remove(&leg).is_some() {
+            self.on_removed(now, leg);
+        } else {
+            self.net.send(NetCommand::Remove(leg));
+        }
+    }
+
     /// The net thread has closed the sockets of `leg`: its port may rest.
     pub fn on_removed(&mut self, now: Instant, leg: LegKey) {
         let pool = match self.pooled.remove(&leg) {
@@ -93,12 +118,6 @@ impl Sockets for MediaSockets {
         Ok(candidates)
     }
 
-    fn add_peer(&mut self, setup: PeerSetup, mix: MixIndex) {
-        let Some(Pending::Peer(socket)) = self.pending.remove(&setup.leg) else { return };
-        if let Err(error) = self.net.add_peer(setup, mix, socket) {
-            tracing::error!("a socket towards Galene cannot be used: {error}");
-        }
-    }
 
     fn open_telephone(&mut self, now: Instant, leg: LegKey, ip: IpAddr) -> Result<SocketAddr, SocketError> {
         let (rtp, rtcp) = match &mut self.rtp_ports {
@@ -114,20 +133,7 @@ impl Sockets for MediaSockets {
         Ok(local)
     }
 
-    fn add_telephone(&mut self, setup: TelephoneSetup, mix: MixIndex) {
-        let Some(Pending::Telephone(rtp, rtcp)) = self.pending.remove(&setup.leg) else { return };
-        if let Err(error) = self.net.add_telephone(&setup, mix, rtp, Some(rtcp)) {
-            tracing::error!("a telephone's sockets cannot be used: {error}");
-        }
-    }
 
-    fn remove(&mut self, now: Instant, leg: LegKey) {
-        if self.pending.remove(&leg).is_some() {
-            self.on_removed(now, leg);
-        } else {
-            self.net.send(NetCommand::Remove(leg));
-        }
-    }
 }
 
 fn system(error: io::Error) -> SocketError {

@@ -2,10 +2,13 @@
 
 mod caller;
 pub mod control;
+mod down;
+pub mod engine;
 pub mod g711;
 pub mod g722;
 pub mod jitter;
 pub(crate) mod latch;
+mod local_queue;
 pub mod mixer;
 pub mod opus;
 pub mod plc;
@@ -16,5 +19,6 @@ pub mod rtcp_session;
 pub mod simd;
 pub mod srtp;
 mod stream;
+mod talking;
 mod up;
 pub mod vad;

@@ -11,7 +11,7 @@ use crate::config::Secret;
 use crate::galene::client;
 use crate::gateway::event::{Input, Output, SocketError, Sockets};
 use crate::gateway::{Gateway, GatewayConfig};
-use crate::media::control::{Command, LegKey, MixIndex, NetCommand, NetEvent, PeerRole, PeerSetup, TelephoneSetup};
+use crate::media::control::{Command, LegKey, NetCommand, NetEvent, PeerRole};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer::{self, Peer, PeerConfig};
@@ -36,23 +36,12 @@ impl Sockets for CountedSockets {
         Ok(vec![SocketAddr::new("192.0.2.9".parse().unwrap(), 30_000 + leg.0 as u16)])
     }
 
-    fn add_peer(&mut self, setup: PeerSetup, _mix: MixIndex) {
-        self.peers.insert(setup.leg, setup.role);
-    }
-
     fn open_telephone(&mut self, _now: Instant, leg: LegKey, ip: IpAddr) -> Result<SocketAddr, SocketError> {
         if let Some(flag) = self.refuse {
             return Err(SocketError::NoPort(flag));
         }
         self.open.insert(leg);
         Ok(SocketAddr::new(ip, 20_000 + 2 * leg.0 as u16))
-    }
-
-    fn add_telephone(&mut self, _setup: TelephoneSetup, _mix: MixIndex) {}
-
-    fn remove(&mut self, _now: Instant, leg: LegKey) {
-        self.open.remove(&leg);
-        self.peers.remove(&leg);
     }
 }
 
@@ -91,7 +80,6 @@ impl World {
             username: None,
             password: None,
             ice_lite: false,
-            mix_threads: 1,
         };
         let sip = EndpointConfig {
             account: Account { uri: Uri::parse("sip:room@gateway.test").unwrap(), credentials: None },
@@ -218,8 +206,16 @@ impl World {
                         far.peer.handle_input(self.now, peer_input(from, &bytes));
                     }
                 }
-                Output::Net(_) => {}
-                Output::Mix(_, command) => self.mix.push(in_short(&command)),
+                Output::Net(_) | Output::AddTelephone(_) => {}
+                Output::AddPeer(setup) => {
+                    self.gateway.sockets().peers.insert(setup.leg, setup.role);
+                }
+                Output::Close(leg) => {
+                    self.gateway.sockets().open.remove(&leg);
+                    self.gateway.sockets().peers.remove(&leg);
+                    self.far_ends.remove(&leg);
+                }
+                Output::Mix(command) => self.mix.push(in_short(&command)),
                 Output::Stopped => self.stopped = true,
             }
         }

@@ -89,6 +89,13 @@ pub enum Command {
         /// Encoder and RTP numbers.
         up: Option<Box<Up>>,
     },
+    /// What Galene's receiver reports say of the up stream; in-band FEC follows, since on a clean path it only costs.
+    SetUpLoss {
+        /// Whose.
+        caller: CallerKey,
+        /// Packets lost of a hundred.
+        percent: u8,
+    },
     /// Is the caller in the local mix, that is, does Galene carry its stream?
     SetPresent {
         /// Who.

@@ -154,6 +154,13 @@ pub enum NetEvent {
         /// The source.
         remote: SocketAddr,
     },
+    /// The far end reports another loss of our packets than before; for an up stream, [`super::Command::SetUpLoss`] follows.
+    LossReported {
+        /// Of what we send here.
+        leg: LegKey,
+        /// Packets lost of a hundred in its last interval.
+        percent: u8,
+    },
     /// The sockets are closed and their ports free.
     Removed {
         /// Which.
