@@ -117,11 +117,11 @@ impl Link {
     }
 
     pub(crate) fn selected(&self, side: usize) -> Option<SocketAddr> {
-        let selections = self.events[side].iter().filter_map(|event| match event {
+        let mut selections = self.events[side].iter().filter_map(|event| match event {
             Event::Selected { remote } => Some(*remote),
             Event::Validated { .. } | Event::Connected { .. } | Event::Failed(_) => None,
         });
-        selections.last()
+        selections.next_back()
     }
 
     fn next_at(&self) -> Option<Instant> {

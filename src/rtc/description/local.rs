@@ -63,7 +63,11 @@ impl LocalDescription<'_> {
             if index == offer.audio {
                 return self.audio(&offer.negotiated.payload_types, setup, mid, direction);
             }
+            // str0m, for one, refuses a dynamic payload type without its map even here.
             let mut media = media(line, 0);
+            for map in &line.maps {
+                media.add_attribute_with_value("rtpmap", map);
+            }
             if !mid.is_empty() {
                 media.add_attribute_with_value("mid", mid);
             }
@@ -76,7 +80,8 @@ impl LocalDescription<'_> {
 
     fn audio(&self, payload_types: &[PayloadType], setup: Setup, mid: &str, direction: &str) -> Media {
         let formats: Vec<String> = payload_types.iter().map(|payload_type| payload_type.number.to_string()).collect();
-        let line = Line { media: "audio".into(), protocol: PROTOCOL.into(), formats: formats.join(" "), mid: None };
+        let formats = formats.join(" ");
+        let line = Line { media: "audio".into(), protocol: PROTOCOL.into(), formats, maps: Vec::new(), mid: None };
         // The default destination (RFC 8839 §4.2.1.2) is our best candidate.
         let default = self.candidates.first();
         let mut media = media(&line, default.map_or(9, SocketAddr::port));

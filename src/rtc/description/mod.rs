@@ -120,5 +120,7 @@ struct Line {
     media: String,
     protocol: String,
     formats: String,
+    /// Values of `a=rtpmap`.
+    maps: Vec<String>,
     mid: Option<String>,
 }

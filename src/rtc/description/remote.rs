@@ -80,6 +80,7 @@ impl RemoteDescription {
             media: media.media.clone(),
             protocol: media.proto.clone(),
             formats: media.fmt.clone(),
+            maps: media.get_attribute_values("rtpmap").flatten().map(str::to_owned).collect(),
             mid: media.get_first_attribute_value("mid").flatten().map(str::to_owned),
         });
         Ok(Self {

@@ -120,7 +120,14 @@ fn our_answer_takes_the_audio_and_refuses_the_rest() {
         "m=application 0 UDP/DTLS/SCTP webrtc-datachannel",
     ];
     assert_eq!(lines, expected);
-    for wanted in ["a=group:BUNDLE 1", "a=setup:active", "a=mid:1", "a=recvonly", "a=rtpmap:112 opus/48000/2"] {
+    for wanted in [
+        "a=group:BUNDLE 1",
+        "a=setup:active",
+        "a=mid:1",
+        "a=recvonly",
+        "a=rtpmap:112 opus/48000/2",
+        "a=rtpmap:96 VP8/90000",
+    ] {
         assert!(answer.lines().any(|line| line == wanted), "{wanted} is missing in\n{answer}");
     }
     let read = RemoteDescription::parse(&answer).unwrap();
