@@ -77,7 +77,7 @@ impl Caller {
             ssrc: None,
             speech: Speech {
                 codec: telephone.codec,
-                concealer: Concealer::new(),
+                concealer: Concealer::new(8000),
                 talking: Talking::new(),
                 local: LocalQueue::new(),
                 widen: Up8To16::new(),

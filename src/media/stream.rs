@@ -41,6 +41,12 @@ const PROBE_EVERY: u8 = 10;
 const PULLS_A_TICK: usize = 16;
 
 #[derive(Debug)]
+struct Wide {
+    decoder: g722::Decoder,
+    concealer: Concealer,
+}
+
+#[derive(Debug)]
 struct Narrow {
     law: Law,
     concealer: Concealer,
@@ -51,7 +57,7 @@ struct Narrow {
 #[derive(Debug, Default)]
 struct Decoders {
     opus: Option<opus::Decoder>,
-    g722: Option<Box<g722::Decoder>>,
+    g722: Option<Box<Wide>>,
     pcmu: Option<Box<Narrow>>,
     pcma: Option<Box<Narrow>>,
 }
@@ -228,12 +234,15 @@ impl Decoders {
     fn new(setup: &StreamSetup) -> Result<Self, OpusError> {
         let mut decoders = Self::default();
         let narrow = |law| {
-            Some(Box::new(Narrow { law, concealer: Concealer::new(), widen: Up8To16::new() }))
+            Some(Box::new(Narrow { law, concealer: Concealer::new(BUS_RATE_HZ / 2), widen: Up8To16::new() }))
         };
         for (_, codec) in &setup.codecs {
             match codec {
                 RoomCodec::Opus => decoders.opus = Some(opus::Decoder::new(BUS_RATE_HZ)?),
-                RoomCodec::G722 => decoders.g722 = Some(Box::new(g722::Decoder::new())),
+                RoomCodec::G722 => {
+                    let wide = Wide { decoder: g722::Decoder::new(), concealer: Concealer::new(BUS_RATE_HZ) };
+                    decoders.g722 = Some(Box::new(wide));
+                }
                 RoomCodec::Pcmu => decoders.pcmu = narrow(Law::Mu),
                 RoomCodec::Pcma => decoders.pcma = narrow(Law::A),
             }
@@ -245,7 +254,7 @@ impl Decoders {
     fn decode(&mut self, codec: RoomCodec, payload: &[u8], out: &mut [i16]) {
         let decoded = match codec {
             RoomCodec::Opus => self.opus.as_mut().and_then(|opus| opus.decode(Some(payload), false, out).ok()),
-            RoomCodec::G722 => self.g722.as_mut().map(|g722| g722.decode(payload, out)),
+            RoomCodec::G722 => self.g722.as_mut().map(|wide| wide.decode(payload, out)),
             RoomCodec::Pcmu => self.pcmu.as_mut().map(|narrow| narrow.decode(payload, out)),
             RoomCodec::Pcma => self.pcma.as_mut().map(|narrow| narrow.decode(payload, out)),
         };
@@ -267,12 +276,24 @@ impl Decoders {
     fn conceal(&mut self, codec: RoomCodec, out: &mut [i16]) {
         let concealed = match codec {
             RoomCodec::Opus => self.opus.as_mut().and_then(|opus| opus.decode(None, false, out).ok()),
-            // Rare enough, and its noise floor so low, that a gap is left a gap.
-            RoomCodec::G722 => None,
+            RoomCodec::G722 => self.g722.as_mut().map(|wide| wide.conceal(out)),
             RoomCodec::Pcmu => self.pcmu.as_mut().map(|narrow| narrow.conceal(out)),
             RoomCodec::Pcma => self.pcma.as_mut().map(|narrow| narrow.conceal(out)),
         };
         out[concealed.unwrap_or(0)..].fill(0);
+    }
+}
+
+impl Wide {
+    fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> usize {
+        let samples = self.decoder.decode(payload, out);
+        self.concealer.good(&mut out[..samples]);
+        samples
+    }
+
+    fn conceal(&mut self, out: &mut [i16]) -> usize {
+        self.concealer.conceal(out);
+        out.len()
     }
 }
 

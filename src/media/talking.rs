@@ -45,7 +45,7 @@ impl Talking {
     }
 
     fn judge_frame(&mut self) {
-        if self.vad.process(&self.gathered).voice {
+        if self.vad.process(&self.gathered).is_voice {
             self.silent_frames = 0;
             self.talking = true;
         } else {
