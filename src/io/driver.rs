@@ -2,6 +2,7 @@
 //! out. SIP goes first; packets of the net thread (DTLS flights among them) are taken one a turn.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use async_signal::{Signal, Signals};
 use futures_lite::{FutureExt, StreamExt};
@@ -54,9 +55,9 @@ enum Turn {
 }
 
 /// The signalling thread.
-pub(super) struct Driver<'a> {
+pub(super) struct Driver {
     pub(super) clock: Clock,
-    pub(super) executor: &'a LocalExecutor<'a>,
+    pub(super) executor: Rc<LocalExecutor<'static>>,
     pub(super) gateway: Gateway<MediaSockets>,
     pub(super) mix: MixHandle,
     pub(super) sip: SipSockets,
@@ -66,7 +67,7 @@ pub(super) struct Driver<'a> {
     pub(super) http: Http,
 }
 
-impl Driver<'_> {
+impl Driver {
     /// Runs until SIGTERM or SIGINT has ended everything.
     pub(super) async fn run(mut self) {
         let (sip_in, sip_out) = bounded(MAX_WAITING_SIP);

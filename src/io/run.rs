@@ -1,5 +1,7 @@
 //! From a configuration to a running program, and what is said when it cannot start.
 
+use std::rc::Rc;
+
 use smol::LocalExecutor;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -52,8 +54,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let addresses = sip.bound().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
     tracing::info!("galene-sip {}: SIP at {addresses}, group {}", env!("CARGO_PKG_VERSION"), config.group_url);
     let gateway = Gateway::new(clock.now(), gateway_config(config), endpoint, sockets, random, identity);
-    let executor = LocalExecutor::new();
-    let driver = Driver { clock, executor: &executor, gateway, mix, sip, ipv6, tls, http };
+    let executor = Rc::new(LocalExecutor::new());
+    let driver = Driver { clock, executor: executor.clone(), gateway, mix, sip, ipv6, tls, http };
     smol::block_on(executor.run(driver.run()));
     Ok(())
 }
