@@ -172,7 +172,10 @@ impl World {
                     assert!(legs.contains(&leg));
                     stats.push(leg_stats);
                 }
-                NetEvent::Stun { .. } | NetEvent::Dtls { .. } | NetEvent::Latched { .. } | NetEvent::LossReported { .. } => {}
+                NetEvent::Stun { .. }
+                | NetEvent::Dtls { .. }
+                | NetEvent::Latched { .. }
+                | NetEvent::LossReported { .. } => {}
             }
         }
         stats
@@ -189,9 +192,9 @@ fn one_call(world: &mut World) {
     let (rtp_socket, gateway_rtp) = socket();
     let (rtcp_socket, _) = socket();
     let (_, elsewhere) = socket();
-    let remote =
-        TelephoneRemote { rtp: Some(elsewhere), rtcp: None, rtcp_mux: false, payload_type: 0, clock_rate_hz: 8000 };
-    let setup = TelephoneSetup { leg: telephone_leg, room, caller, ssrc: 11, cname: "c".into(), remote };
+    let remote = TelephoneRemote { rtp: Some(elsewhere), rtcp: None, rtcp_mux: false, payload_type: 0 };
+    let setup =
+        TelephoneSetup { leg: telephone_leg, room, caller, ssrc: 11, cname: "c".into(), clock_rate_hz: 8000, remote };
     let index = world.mix.mix_of(room).unwrap();
     world.net.add_telephone(&setup, index, rtp_socket, Some(rtcp_socket)).unwrap();
     let telephone = Telephone {

@@ -19,9 +19,7 @@ use super::clock::Clock;
 use super::priority::{MIX_PRIORITY, request_real_time};
 use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, TO_MIX_SLOTS, TO_NET_SLOTS, ToMix, ToNet, ring};
 use super::wake::{Wake, Waker};
-use crate::media::control::{
-    CallerKey, Command, MAX_ROOMS_PER_MIX, MixEvent, MixIndex, Retired, RoomKey, StreamKey,
-};
+use crate::media::control::{CallerKey, Command, MAX_ROOMS_PER_MIX, MixEvent, MixIndex, Retired, RoomKey, StreamKey};
 use crate::media::engine::Engine;
 use thread::{MixHealth, MixThread, Outbox};
 

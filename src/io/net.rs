@@ -16,17 +16,15 @@ use ringbuf::traits::{Consumer, Observer, Producer};
 use ringbuf::{HeapCons, HeapProd};
 
 use super::clock::Clock;
-use super::priority::{NET_PRIORITY, request_real_time};
 use super::mix::NetSide;
+use super::priority::{NET_PRIORITY, request_real_time};
 use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, ring};
 use super::wake::{Wake, Waker};
-use crate::media::control::{
-    LegKey, MixIndex, NetCommand, NetEvent, PeerRole, PeerSetup, RoomCodec, TelephoneSetup,
-};
-use crate::media::rtcp_session::RtcpSession;
+use crate::media::control::{LegKey, MixIndex, NetCommand, NetEvent, PeerRole, PeerSetup, TelephoneSetup};
+use crate::media::rtcp_session::{RtcpConfig, RtcpSession};
 use leg::{Leg, LegKind, MAX_LEGS};
 use outlets::{MixLink, Outlets};
-use peer_socket::{PeerSocket, SrtpContexts};
+use peer_socket::{PeerSocket, Secured};
 use socket::Socket;
 use telephone_socket::TelephoneSocket;
 use thread::{NetThread, Order, Wiring};
@@ -39,6 +37,14 @@ mod socket;
 mod telephone_socket;
 mod thread;
 
+/// What is still needed of a peer connection's set-up when its keys come, and its flow control.
+struct PeerInfo {
+    ssrc: u32,
+    cname: String,
+    /// Datagrams between its socket and [`NetHandle::poll_event`].
+    dtls_pending: Arc<AtomicU32>,
+}
+
 /// Signalling's end of the net thread. Dropping it stops the thread.
 pub struct NetHandle {
     clock: Clock,
@@ -47,8 +53,7 @@ pub struct NetHandle {
     backlog: VecDeque<Order>,
     events: HeapCons<NetEvent>,
     retired: HeapCons<Box<Leg>>,
-    /// Datagrams of each leg between its socket and [`Self::poll_event`].
-    dtls_pending: BTreeMap<LegKey, Arc<AtomicU32>>,
+    peers: BTreeMap<LegKey, PeerInfo>,
     legs: usize,
     wake: Arc<Wake>,
     signalling: Waker,
@@ -88,7 +93,7 @@ impl NetHandle {
             backlog: VecDeque::new(),
             events,
             retired,
-            dtls_pending: BTreeMap::new(),
+            peers: BTreeMap::new(),
             legs: 0,
             wake: net_wake,
             signalling,
@@ -106,11 +111,10 @@ impl NetHandle {
             PeerRole::Up { ssrc, .. } | PeerRole::Down { ssrc, .. } => ssrc,
         };
         let key = setup.leg;
-        let session = RtcpSession::new(ssrc, &setup.cname, RoomCodec::Opus.clock_rate_hz());
-        let pending = Arc::new(AtomicU32::new(0));
-        let peer = PeerSocket::new(setup, mix, Socket::new(socket)?, session, Arc::clone(&pending));
+        let info = PeerInfo { ssrc, cname: setup.cname.clone(), dtls_pending: Arc::new(AtomicU32::new(0)) };
+        let peer = PeerSocket::new(setup, mix, Socket::new(socket)?, Arc::clone(&info.dtls_pending));
         self.add(key, LegKind::Peer(peer))?;
-        self.dtls_pending.insert(key, pending);
+        self.peers.insert(key, info);
         Ok(())
     }
 
@@ -125,7 +129,7 @@ impl NetHandle {
         rtp: UdpSocket,
         rtcp: Option<UdpSocket>,
     ) -> io::Result<()> {
-        let session = RtcpSession::new(setup.ssrc, &setup.cname, setup.remote.clock_rate_hz);
+        let session = self.rtcp_session(setup.ssrc, setup.cname.clone(), setup.clock_rate_hz);
         let rtcp = rtcp.map(Socket::new).transpose()?;
         let telephone = TelephoneSocket::new(setup, mix, Socket::new(rtp)?, rtcp, session);
         self.add(setup.leg, LegKind::Telephone(telephone))
@@ -136,21 +140,36 @@ impl NetHandle {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many media sockets"));
         }
         self.legs += 1;
-        self.order(Order::Add(Box::new(Leg::new(key, kind, self.clock.now()))));
+        self.order(Order::Add(Box::new(Leg::new(key, kind))));
         Ok(())
     }
 
     /// Asks for something. What names a leg that is gone has no effect.
     pub fn send(&mut self, command: NetCommand) {
         let order = match command {
-            NetCommand::SetPeerKeys { leg, keys, clock_rate_hz } => match SrtpContexts::new(&keys) {
-                Ok(contexts) => Order::SetPeerKeys { leg, contexts: Box::new(contexts), clock_rate_hz },
-                // Keys of a wrong length cannot come out of DTLS; without keys the leg stays mute and is counted unready.
-                Err(_) => return,
-            },
+            NetCommand::SetPeerKeys { leg, keys, clock_rate_hz } => {
+                let Some(info) = self.peers.get(&leg) else { return };
+                let session = self.rtcp_session(info.ssrc, info.cname.clone(), clock_rate_hz);
+                match Secured::new(&keys, session) {
+                    Ok(secured) => Order::Secure { leg, secured: Box::new(secured) },
+                    // Keys of a wrong length cannot come out of DTLS; without keys the leg stays mute, counted unready.
+                    Err(_) => return,
+                }
+            }
             other => Order::Command(other),
         };
         self.order(order);
+    }
+
+    fn rtcp_session(&self, ssrc: u32, cname: String, clock_rate_hz: u32) -> RtcpSession {
+        let config = RtcpConfig {
+            ssrc,
+            cname,
+            send_clock_rate_hz: clock_rate_hz,
+            receive_clock_rate_hz: clock_rate_hz,
+            anchor: self.clock.anchor(),
+        };
+        RtcpSession::new(config, self.clock.now())
     }
 
     fn order(&mut self, order: Order) {
@@ -175,15 +194,15 @@ impl NetHandle {
         }
         if let Some(event) = self.events.try_pop() {
             if let NetEvent::Dtls { leg, .. } = &event
-                && let Some(pending) = self.dtls_pending.get(leg)
+                && let Some(info) = self.peers.get(leg)
             {
-                pending.fetch_sub(1, Ordering::AcqRel);
+                info.dtls_pending.fetch_sub(1, Ordering::AcqRel);
             }
             return Some(event);
         }
         let leg = self.retired.try_pop()?;
         self.legs -= 1;
-        self.dtls_pending.remove(&leg.key);
+        self.peers.remove(&leg.key);
         Some(NetEvent::Removed { leg: leg.key, stats: leg.stats() })
     }
 

@@ -4,9 +4,7 @@
 //! whether it takes part (present, muted, on hold). Does not own: the sum (`room`), the up stream's timeline (`up`), the
 //! packets down (`down`).
 
-use super::control::{
-    CallerKey, CallerSetup, CallerStats, LegKey, MixEvent, Telephone, TelephoneCodec, Up,
-};
+use super::control::{CallerKey, CallerSetup, CallerStats, LegKey, MixEvent, Telephone, TelephoneCodec, Up};
 use super::down::{Down, EncodedTick, Renderer, encode, law};
 use super::engine::Sink;
 use super::local_queue::LocalQueue;

@@ -7,7 +7,8 @@
 //! [`Sink::retire`], and every table has its space from the start. So the engine runs in a test as in its thread.
 
 use super::control::{
-    CallerKey, Command, LegKey, MAX_CALLERS, MAX_ROOMS_PER_MIX, MAX_STREAMS, MixEvent, Retired, Room, RoomKey, StreamKey,
+    CallerKey, Command, LegKey, MAX_CALLERS, MAX_ROOMS_PER_MIX, MAX_STREAMS, MixEvent, Retired, Room, RoomKey,
+    StreamKey,
 };
 use crate::time::{Deadline, Instant};
 
@@ -104,14 +105,18 @@ impl Engine {
             Command::AddCaller { room: key, caller } => {
                 let name = caller.key();
                 match room_mut(&mut self.rooms, key) {
-                    Some(room) if room.has_space_for_caller() && self.callers.insert(name, key) => room.add_caller(caller),
+                    Some(room) if room.has_space_for_caller() && self.callers.insert(name, key) => {
+                        room.add_caller(caller)
+                    }
                     Some(_) | None => refuse(Retired::Caller(caller), "no such room, or full", sink),
                 }
             }
             Command::AddStream { room: key, stream } => {
                 let name = stream.key();
                 match room_mut(&mut self.rooms, key) {
-                    Some(room) if room.has_space_for_stream() && self.streams.insert(name, key) => room.add_stream(stream),
+                    Some(room) if room.has_space_for_stream() && self.streams.insert(name, key) => {
+                        room.add_stream(stream)
+                    }
                     Some(_) | None => refuse(Retired::Stream(stream), "no such room, or full", sink),
                 }
             }
@@ -190,7 +195,13 @@ impl Engine {
     }
 
     /// A telephone's RTP packet, as it arrived: decoded, encoded and sent up at once.
-    pub fn handle_telephone_packet(&mut self, arrival: Instant, caller: CallerKey, packet: &[u8], sink: &mut impl Sink) {
+    pub fn handle_telephone_packet(
+        &mut self,
+        arrival: Instant,
+        caller: CallerKey,
+        packet: &[u8],
+        sink: &mut impl Sink,
+    ) {
         match self.room_of_caller(caller).and_then(|room| room.caller_mut(caller)) {
             Some(caller) => caller.handle_packet(arrival, packet, sink),
             None => self.orphans += 1,

@@ -81,11 +81,6 @@ impl LocalQueue {
         true
     }
 
-    /// Nothing will come for a while (hold, mute): what waits is stale then.
-    pub(super) fn clear(&mut self) {
-        (self.len, self.playing, self.ticks, self.lowest) = (0, false, 0, usize::MAX);
-    }
-
     fn ease(&mut self, frame: &[i16; FRAME_SAMPLES]) {
         self.lowest = self.lowest.min(self.len);
         self.ticks += 1;
@@ -134,7 +129,13 @@ mod tests {
         let mut gaps = [0; 2];
         for tick in 0..3000_i16 {
             // Every third tick brings three frames at once during the first 600 ticks.
-            let frames = if tick >= 600 { 1 } else if tick % 3 == 2 { 3 } else { 0 };
+            let frames = if tick >= 600 {
+                1
+            } else if tick % 3 == 2 {
+                3
+            } else {
+                0
+            };
             for _ in 0..frames {
                 queue.push(&[1; FRAME_SAMPLES]);
             }

@@ -185,11 +185,9 @@ impl Stream {
                 let samples = (duration_ticks / TICKS_A_SAMPLE) as usize;
                 let space = &mut space[..samples.min(MAX_PACKET_SAMPLES)];
                 let voiceless = opus_is_voiceless(codec, payload);
-                self.voiceless_ticks =
-                    if voiceless { self.voiceless_ticks.saturating_add(duration_ticks) } else { 0 };
-                let may_skip = !self.setup.always_decode
-                    && self.last_was_quiet
-                    && self.voiceless_ticks >= SKIP_AFTER_TICKS;
+                self.voiceless_ticks = if voiceless { self.voiceless_ticks.saturating_add(duration_ticks) } else { 0 };
+                let may_skip =
+                    !self.setup.always_decode && self.last_was_quiet && self.voiceless_ticks >= SKIP_AFTER_TICKS;
                 self.since_probe = if may_skip { (self.since_probe + 1) % PROBE_EVERY } else { 0 };
                 if may_skip && self.since_probe != 0 {
                     self.stats.skipped += 1;
@@ -233,9 +231,8 @@ fn opus_is_voiceless(codec: RoomCodec, payload: &[u8]) -> bool {
 impl Decoders {
     fn new(setup: &StreamSetup) -> Result<Self, OpusError> {
         let mut decoders = Self::default();
-        let narrow = |law| {
-            Some(Box::new(Narrow { law, concealer: Concealer::new(BUS_RATE_HZ / 2), widen: Up8To16::new() }))
-        };
+        let narrow =
+            |law| Some(Box::new(Narrow { law, concealer: Concealer::new(BUS_RATE_HZ / 2), widen: Up8To16::new() }));
         for (_, codec) in &setup.codecs {
             match codec {
                 RoomCodec::Opus => decoders.opus = Some(opus::Decoder::new(BUS_RATE_HZ)?),

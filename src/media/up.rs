@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::control::{LegKey, RoomCodec, TICK, UpSetup};
 use super::engine::Sink;
 use super::g711::Law;
+use super::g722;
 use super::opus::{self, OpusError};
 use super::resample::Up8To16;
-use super::g722;
 use crate::time::Instant;
 use crate::wire::rtp::{HEADER_BYTES, RtpHeader};
 
@@ -48,9 +48,7 @@ impl Encoder {
     fn new(codec: RoomCodec) -> Result<Self, OpusError> {
         Ok(match codec {
             RoomCodec::Opus => Self::Opus(opus::Encoder::new(INPUT_RATE_HZ, OPUS_COMPLEXITY, OPUS_BITRATE_BPS)?),
-            RoomCodec::G722 => {
-                Self::G722 { encoder: Box::new(g722::Encoder::new()), widen: Box::new(Up8To16::new()) }
-            }
+            RoomCodec::G722 => Self::G722 { encoder: Box::new(g722::Encoder::new()), widen: Box::new(Up8To16::new()) },
             RoomCodec::Pcmu => Self::G711(Law::Mu),
             RoomCodec::Pcma => Self::G711(Law::A),
         })

@@ -1,18 +1,12 @@
 //! One media leg of the net thread, of either kind, and the table of all.
 
-use std::time::Duration;
-
 use super::peer_socket::PeerSocket;
 use super::telephone_socket::TelephoneSocket;
 use crate::media::control::{LegKey, LegStats};
-use crate::time::{Instant, NtpAnchor};
+use crate::time::Instant;
 
 /// Legs of one gateway: a port each, and the default ephemeral range of Linux has 28 000; 8 busy rooms need 1500.
 pub(super) const MAX_LEGS: usize = 4096;
-
-/// Between two RTCP reports. Fixed, not randomised: two parties a session cannot flood it (RFC 3550 §6.2 aims at groups),
-/// and the reports' loss and round trip are what adaptation lives on.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a leg is made of.
 #[derive(Debug)]
@@ -28,13 +22,11 @@ pub(super) struct Leg {
     pub(super) kind: LegKind,
     /// Epoll reports it as soon as something comes, or on the cadence.
     pub(super) eager: bool,
-    report_at: Instant,
 }
 
 impl Leg {
-    /// The first report is due a second after `now`.
-    pub(super) fn new(key: LegKey, kind: LegKind, now: Instant) -> Self {
-        Self { key, kind, eager: true, report_at: now + REPORT_INTERVAL }
+    pub(super) const fn new(key: LegKey, kind: LegKind) -> Self {
+        Self { key, kind, eager: true }
     }
 
     pub(super) fn stats(&self) -> LegStats {
@@ -52,23 +44,19 @@ impl Leg {
         }
     }
 
-    /// Sends the RTCP report if it is due; a late one is not made up for.
-    pub(super) fn report_if_due(&mut self, now: Instant, anchor: NtpAnchor, buffer: &mut [u8]) {
-        if now >= self.report_at {
-            self.report_at = now + REPORT_INTERVAL;
-            self.send_report(now, anchor, false, buffer);
+    /// Sends the RTCP report if it is due.
+    pub(super) fn report_if_due(&mut self, now: Instant, buffer: &mut [u8]) {
+        match &mut self.kind {
+            LegKind::Peer(peer) => peer.report_if_due(now, buffer),
+            LegKind::Telephone(telephone) => telephone.report_if_due(now, buffer),
         }
     }
 
     /// RTCP BYE.
-    pub(super) fn say_bye(&mut self, now: Instant, anchor: NtpAnchor, buffer: &mut [u8]) {
-        self.send_report(now, anchor, true, buffer);
-    }
-
-    fn send_report(&mut self, now: Instant, anchor: NtpAnchor, bye: bool, buffer: &mut [u8]) {
+    pub(super) fn say_bye(&mut self, now: Instant, buffer: &mut [u8]) {
         match &mut self.kind {
-            LegKind::Peer(peer) => peer.send_report(now, anchor, bye, buffer),
-            LegKind::Telephone(telephone) => telephone.send_report(now, anchor, bye, buffer),
+            LegKind::Peer(peer) => peer.say_bye(now, buffer),
+            LegKind::Telephone(telephone) => telephone.say_bye(now, buffer),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::io::rings::Target;
 use crate::media::control::{LegKey, LegStats, MixIndex, NetEvent, PeerRole, PeerSetup};
 use crate::media::rtcp_session::RtcpSession;
 use crate::media::srtp;
-use crate::time::{Instant, NtpAnchor};
+use crate::time::Instant;
 use crate::wire::rtp::{DatagramKind, RtpHeader, SrtpKeys};
 use crate::wire::stun::Filter;
 
@@ -27,17 +27,18 @@ const MAX_DTLS_HELD: usize = 4;
 /// Addresses that ICE has sent to, the latest ones: candidates of one peer.
 const MAX_KNOWN: usize = 16;
 
-/// Both directions' ciphers, made on the signalling thread.
+/// What DTLS makes possible, built on the signalling thread: both directions' ciphers, and RTCP.
 #[derive(Debug)]
-pub(super) struct SrtpContexts {
+pub(super) struct Secured {
     sender: srtp::Sender,
     receiver: srtp::Receiver,
+    rtcp: RtcpSession,
 }
 
-impl SrtpContexts {
+impl Secured {
     /// Derives the session keys.
-    pub(super) fn new(keys: &SrtpKeys) -> Result<Self, srtp::SrtpError> {
-        Ok(Self { sender: srtp::Sender::new(&keys.local)?, receiver: srtp::Receiver::new(&keys.remote)? })
+    pub(super) fn new(keys: &SrtpKeys, rtcp: RtcpSession) -> Result<Self, srtp::SrtpError> {
+        Ok(Self { sender: srtp::Sender::new(&keys.local)?, receiver: srtp::Receiver::new(&keys.remote)?, rtcp })
     }
 }
 
@@ -61,25 +62,18 @@ pub(super) struct PeerSocket {
     known: [Option<SocketAddr>; MAX_KNOWN],
     next_known: usize,
     remote: Option<SocketAddr>,
-    contexts: Option<Box<SrtpContexts>>,
+    secured: Option<Box<Secured>>,
     held: Vec<Held>,
     dtls_pending: Arc<AtomicU32>,
     stun_rate: Rate,
     rtp_rate: Rate,
     rtcp_rate: Rate,
-    rtcp: RtcpSession,
     stats: LegStats,
 }
 
 impl PeerSocket {
     /// Takes over a bound socket; `dtls_pending` is shared with the handle that delivers the datagrams.
-    pub(super) fn new(
-        setup: PeerSetup,
-        mix: MixIndex,
-        socket: Socket,
-        rtcp: RtcpSession,
-        dtls_pending: Arc<AtomicU32>,
-    ) -> Self {
+    pub(super) fn new(setup: PeerSetup, mix: MixIndex, socket: Socket, dtls_pending: Arc<AtomicU32>) -> Self {
         Self {
             leg: setup.leg,
             mix,
@@ -89,13 +83,12 @@ impl PeerSocket {
             known: [None; MAX_KNOWN],
             next_known: 0,
             remote: None,
-            contexts: None,
+            secured: None,
             held: Vec::with_capacity(MAX_DTLS_HELD),
             dtls_pending,
             stun_rate: Rate::new(STUN_A_SECOND),
             rtp_rate: Rate::new(RTP_A_SECOND),
             rtcp_rate: Rate::new(RTCP_A_SECOND),
-            rtcp,
             stats: LegStats::default(),
         }
     }
@@ -109,12 +102,12 @@ impl PeerSocket {
     }
 
     pub(super) fn stats(&self) -> LegStats {
-        self.stats
-    }
-
-    /// The latest counters of the RTCP session go into the statistics.
-    pub(super) fn rtcp(&mut self) -> &mut RtcpSession {
-        &mut self.rtcp
+        let Some(secured) = &self.secured else { return self.stats };
+        LegStats {
+            reported_loss_percent: secured.rtcp.peer_loss_percent(),
+            round_trip: secured.rtcp.stats().round_trip,
+            ..self.stats
+        }
     }
 
     /// Sorts one datagram by its first bytes; `bytes` is the datagram alone, decrypted in place where it is SRTP.
@@ -177,14 +170,14 @@ impl PeerSocket {
             self.stats.dropped.stranger += 1;
         } else if !self.rtp_rate.admits(datagram.arrival) {
             self.stats.dropped.flood += 1;
-        } else if let Some(contexts) = &mut self.contexts {
-            let Ok(len) = contexts.receiver.unprotect_rtp(bytes) else {
+        } else if let Some(secured) = &mut self.secured {
+            let Ok(len) = secured.receiver.unprotect_rtp(bytes) else {
                 self.stats.dropped.unauthentic += 1;
                 return;
             };
             let packet = &bytes[..len];
             if let Ok((header, _)) = RtpHeader::parse(packet) {
-                self.rtcp.handle_rtp(datagram.arrival, &header);
+                secured.rtcp.on_rtp_received(datagram.arrival, &header);
             }
             if out.to_mix(self.mix, Target::Stream(stream), datagram.arrival, packet) {
                 self.stats.received += 1;
@@ -196,18 +189,24 @@ impl PeerSocket {
         }
     }
 
-    fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &Outlets) {
+    fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
         if !self.may_send_srtp(datagram.from) {
             self.stats.dropped.stranger += 1;
         } else if !self.rtcp_rate.admits(datagram.arrival) {
             self.stats.dropped.flood += 1;
-        } else if let Some(contexts) = &mut self.contexts {
-            let Ok(len) = contexts.receiver.unprotect_rtcp(bytes) else {
+        } else if let Some(secured) = &mut self.secured {
+            let Ok(len) = secured.receiver.unprotect_rtcp(bytes) else {
                 self.stats.dropped.unauthentic += 1;
                 return;
             };
             self.stats.rtcp_received += 1;
-            self.rtcp.handle_rtcp(datagram.arrival, out.clock.anchor(), &bytes[..len]);
+            let before = secured.rtcp.peer_loss_percent();
+            secured.rtcp.on_rtcp(datagram.arrival, &bytes[..len]);
+            let percent = secured.rtcp.peer_loss_percent();
+            if percent != before {
+                // Should the ring be full, the next change will tell.
+                out.tell(NetEvent::LossReported { leg: self.leg, percent });
+            }
         } else {
             self.stats.dropped.unready += 1;
         }
@@ -215,12 +214,14 @@ impl PeerSocket {
 
     /// Encrypts an RTP packet of `len` bytes at the start of `slot` in place and sends it.
     pub(super) fn send_rtp(&mut self, now: Instant, slot: &mut [u8], len: usize) {
-        let (Some(remote), Some(contexts)) = (self.remote, &mut self.contexts) else {
+        let (Some(remote), Some(secured)) = (self.remote, &mut self.secured) else {
             self.stats.dropped.unready += 1;
             return;
         };
-        self.rtcp.handle_sent(now, &slot[..len]);
-        let sent = contexts.sender.protect_rtp(slot, len).is_ok_and(|len| self.socket.send(&slot[..len], remote));
+        if let Ok((header, payload_at)) = RtpHeader::parse(&slot[..len]) {
+            secured.rtcp.on_rtp_sent(now, header.timestamp, len - payload_at);
+        }
+        let sent = secured.sender.protect_rtp(slot, len).is_ok_and(|len| self.socket.send(&slot[..len], remote));
         if sent {
             self.stats.sent += 1;
         } else {
@@ -255,18 +256,24 @@ impl PeerSocket {
         }
     }
 
-    pub(super) fn set_contexts(&mut self, contexts: Box<SrtpContexts>, clock_rate_hz: u32) {
-        self.contexts = Some(contexts);
-        self.rtcp.set_clock_rate(clock_rate_hz);
+    pub(super) fn secure(&mut self, secured: Box<Secured>) {
+        self.secured = Some(secured);
     }
 
-    /// A report or, with `bye`, the last one.
-    pub(super) fn send_report(&mut self, now: Instant, anchor: NtpAnchor, bye: bool, buffer: &mut [u8]) {
-        let (Some(remote), Some(contexts)) = (self.remote, &mut self.contexts) else { return };
-        let len = if bye { self.rtcp.bye(now, anchor, buffer) } else { self.rtcp.report(now, anchor, buffer) };
-        if let Ok(len) = contexts.sender.protect_rtcp(buffer, len)
-            && !self.socket.send(&buffer[..len], remote)
-        {
+    pub(super) fn report_if_due(&mut self, now: Instant, buffer: &mut [u8]) {
+        let report = self.secured.as_mut().and_then(|secured| secured.rtcp.handle_timeout(now, buffer));
+        self.send_rtcp(report, buffer);
+    }
+
+    pub(super) fn say_bye(&mut self, now: Instant, buffer: &mut [u8]) {
+        let bye = self.secured.as_mut().and_then(|secured| secured.rtcp.bye(now, buffer));
+        self.send_rtcp(bye, buffer);
+    }
+
+    fn send_rtcp(&mut self, len: Option<usize>, buffer: &mut [u8]) {
+        let (Some(len), Some(remote), Some(secured)) = (len, self.remote, &mut self.secured) else { return };
+        let sent = secured.sender.protect_rtcp(buffer, len).is_ok_and(|len| self.socket.send(&buffer[..len], remote));
+        if !sent {
             self.stats.dropped.send_failed += 1;
         }
     }

@@ -57,7 +57,8 @@ impl Socket {
     pub(super) fn receive(&mut self, clock: &Clock, buffer: &mut [u8]) -> Option<Datagram> {
         let mut parts = [IoSliceMut::new(buffer)];
         let control = Some(self.control.as_mut_slice());
-        let message = recvmsg::<SockaddrStorage>(self.udp.as_raw_fd(), &mut parts, control, MsgFlags::MSG_DONTWAIT).ok()?;
+        let message =
+            recvmsg::<SockaddrStorage>(self.udp.as_raw_fd(), &mut parts, control, MsgFlags::MSG_DONTWAIT).ok()?;
         let from = unmapped(&message.address?)?;
         let (mut local, mut arrival) = (self.local, clock.now());
         for control in message.cmsgs().into_iter().flatten() {
@@ -84,7 +85,9 @@ impl Socket {
         match self.udp.send_to(bytes, to) {
             Ok(_) => true,
             // The error of an earlier packet (ICMP), told by the kernel at this one: try once more.
-            Err(error) if error.raw_os_error() == Some(Errno::ECONNREFUSED as i32) => self.udp.send_to(bytes, to).is_ok(),
+            Err(error) if error.raw_os_error() == Some(Errno::ECONNREFUSED as i32) => {
+                self.udp.send_to(bytes, to).is_ok()
+            }
             Err(_) => false,
         }
     }

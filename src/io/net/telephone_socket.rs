@@ -12,7 +12,7 @@ use crate::io::rings::Target;
 use crate::media::control::{CallerKey, LegKey, LegStats, MixIndex, NetEvent, TelephoneRemote, TelephoneSetup};
 use crate::media::latch::{Latch, Verdict};
 use crate::media::rtcp_session::RtcpSession;
-use crate::time::{Instant, NtpAnchor};
+use crate::time::Instant;
 use crate::wire::rtp::{DatagramKind, RtpHeader};
 
 /// One telephone's pair of sockets.
@@ -76,11 +76,11 @@ impl TelephoneSocket {
     }
 
     pub(super) fn stats(&self) -> LegStats {
-        self.stats
-    }
-
-    pub(super) fn rtcp(&mut self) -> &mut RtcpSession {
-        &mut self.session
+        LegStats {
+            reported_loss_percent: self.session.peer_loss_percent(),
+            round_trip: self.session.stats().round_trip,
+            ..self.stats
+        }
     }
 
     /// A datagram on the RTP port; RTCP is taken there too, since some telephones multiplex unasked.
@@ -113,7 +113,7 @@ impl TelephoneSocket {
             self.stats.dropped.flood += 1;
             return;
         }
-        self.session.handle_rtp(datagram.arrival, &header);
+        self.session.on_rtp_received(datagram.arrival, &header);
         if out.to_mix(self.mix, Target::Caller(self.caller), datagram.arrival, bytes) {
             self.stats.received += 1;
         } else {
@@ -122,7 +122,7 @@ impl TelephoneSocket {
     }
 
     /// A datagram on the RTCP port, or RTCP on the other. Unauthenticated as it is, it must come from the telephone's host.
-    pub(super) fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &[u8], out: &Outlets) {
+    pub(super) fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
         let host = self.latch.remote().map(|remote| remote.ip());
         let signalled_host = self.remote.rtcp.map(|remote| remote.ip());
         let from = Some(datagram.from.ip());
@@ -135,7 +135,13 @@ impl TelephoneSocket {
         } else {
             self.rtcp_source = Some(datagram.from);
             self.stats.rtcp_received += 1;
-            self.session.handle_rtcp(datagram.arrival, out.clock.anchor(), bytes);
+            let before = self.session.peer_loss_percent();
+            self.session.on_rtcp(datagram.arrival, bytes);
+            let percent = self.session.peer_loss_percent();
+            if percent != before {
+                // Should the ring be full, the next change will tell.
+                out.tell(NetEvent::LossReported { leg: self.leg, percent });
+            }
         }
     }
 
@@ -145,7 +151,9 @@ impl TelephoneSocket {
             self.stats.dropped.unready += 1;
             return;
         };
-        self.session.handle_sent(now, packet);
+        if let Ok((header, payload_at)) = RtpHeader::parse(packet) {
+            self.session.on_rtp_sent(now, header.timestamp, packet.len() - payload_at);
+        }
         if self.rtp.send(packet, remote) {
             self.stats.sent += 1;
         } else {
@@ -159,7 +167,6 @@ impl TelephoneSocket {
         if remote.rtcp.is_some() && remote.rtcp != self.remote.rtcp {
             self.rtcp_source = None;
         }
-        self.session.set_clock_rate(remote.clock_rate_hz);
         self.remote = remote;
     }
 
@@ -177,14 +184,22 @@ impl TelephoneSocket {
         }
     }
 
-    /// A report or, with `bye`, the last one.
-    pub(super) fn send_report(&mut self, now: Instant, anchor: NtpAnchor, bye: bool, buffer: &mut [u8]) {
-        let Some(remote) = self.rtcp_remote() else { return };
+    pub(super) fn report_if_due(&mut self, now: Instant, buffer: &mut [u8]) {
+        let report = self.session.handle_timeout(now, buffer);
+        self.send_rtcp(report, buffer);
+    }
+
+    pub(super) fn say_bye(&mut self, now: Instant, buffer: &mut [u8]) {
+        let bye = self.session.bye(now, buffer);
+        self.send_rtcp(bye, buffer);
+    }
+
+    fn send_rtcp(&mut self, len: Option<usize>, buffer: &[u8]) {
+        let (Some(len), Some(remote)) = (len, self.rtcp_remote()) else { return };
         let socket = match &self.rtcp {
             Some(socket) if !self.remote.rtcp_mux => socket,
             Some(_) | None => &self.rtp,
         };
-        let len = if bye { self.session.bye(now, anchor, buffer) } else { self.session.report(now, anchor, buffer) };
         if !socket.send(&buffer[..len], remote) {
             self.stats.dropped.send_failed += 1;
         }

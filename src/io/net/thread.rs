@@ -14,7 +14,7 @@ use ringbuf::{HeapCons, HeapProd};
 
 use super::leg::{Leg, LegKind, Legs};
 use super::outlets::Outlets;
-use super::peer_socket::SrtpContexts;
+use super::peer_socket::Secured;
 use crate::io::rings::{ToNet, push_or_drop};
 use crate::io::wake::Wake;
 use crate::media::control::{LegKey, NetCommand, TelephoneRemote};
@@ -50,7 +50,7 @@ const RTCP_BIT: u64 = 1 << 32;
 #[derive(Debug)]
 pub(super) enum Order {
     Add(Box<Leg>),
-    SetPeerKeys { leg: LegKey, contexts: Box<SrtpContexts>, clock_rate_hz: u32 },
+    Secure { leg: LegKey, secured: Box<Secured> },
     Command(NetCommand),
 }
 
@@ -123,12 +123,11 @@ impl NetThread {
             }
             if now >= self.next_report_scan {
                 self.next_report_scan = now + REPORT_SCAN;
-                let anchor = self.out.clock.anchor();
-                self.legs.iter_mut().for_each(|leg| leg.report_if_due(now, anchor, &mut buffer));
+                self.legs.iter_mut().for_each(|leg| leg.report_if_due(now, &mut buffer));
             }
         }
-        let (now, anchor) = (self.out.clock.now(), self.out.clock.anchor());
-        self.legs.iter_mut().for_each(|leg| leg.say_bye(now, anchor, &mut buffer));
+        let now = self.out.clock.now();
+        self.legs.iter_mut().for_each(|leg| leg.say_bye(now, &mut buffer));
     }
 
     /// Sleeps unless there is work; returns how many sockets have something.
@@ -150,7 +149,8 @@ impl NetThread {
         if self.legs.is_empty() {
             return EpollTimeout::NONE;
         }
-        let next = if self.paced_legs > 0 { self.next_cadence.min(self.next_report_scan) } else { self.next_report_scan };
+        let next =
+            if self.paced_legs > 0 { self.next_cadence.min(self.next_report_scan) } else { self.next_report_scan };
         let wait_us = next.as_us().saturating_sub(self.out.clock.now().as_us());
         // Rounded up: waking before the time is a turn for nothing.
         EpollTimeout::from(u16::try_from(wait_us.div_ceil(1000)).unwrap_or(u16::MAX))
@@ -175,7 +175,7 @@ impl NetThread {
         for _ in 0..COMMANDS_A_TURN {
             match self.orders.try_pop() {
                 Some(Order::Add(leg)) => self.add(leg),
-                Some(Order::SetPeerKeys { leg, contexts, clock_rate_hz }) => self.set_keys(leg, contexts, clock_rate_hz),
+                Some(Order::Secure { leg, secured }) => self.secure(leg, secured),
                 Some(Order::Command(command)) => self.carry_out(command, now, buffer),
                 None => break,
             }
@@ -190,12 +190,8 @@ impl NetThread {
                     peer.set_remote(remote, &mut self.out);
                 }
             }
-            // The handle turns keys into contexts, so that their derivation costs nothing here.
-            NetCommand::SetPeerKeys { leg, keys, clock_rate_hz } => {
-                if let Ok(contexts) = SrtpContexts::new(&keys) {
-                    self.set_keys(leg, Box::new(contexts), clock_rate_hz);
-                }
-            }
+            // The handle makes `Order::Secure` of it, so that deriving keys costs nothing here.
+            NetCommand::SetPeerKeys { .. } => {}
             NetCommand::SendTo { leg, to, bytes } => {
                 if let Some(LegKind::Peer(peer)) = self.legs.find(leg).map(|leg| &mut leg.kind) {
                     peer.send_to(to, &bytes);
@@ -220,10 +216,10 @@ impl NetThread {
         }
     }
 
-    fn set_keys(&mut self, key: LegKey, contexts: Box<SrtpContexts>, clock_rate_hz: u32) {
+    fn secure(&mut self, key: LegKey, secured: Box<Secured>) {
         let Some(leg) = self.legs.find(key) else { return };
         let LegKind::Peer(peer) = &mut leg.kind else { return };
-        peer.set_contexts(contexts, clock_rate_hz);
+        peer.secure(secured);
         if leg.eager {
             let token = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(key.0));
             // Should the kernel not have room for it in the second set, it stays in the first.
@@ -243,7 +239,7 @@ impl NetThread {
 
     fn remove(&mut self, key: LegKey, now: Instant, buffer: &mut [u8]) {
         let Some(mut leg) = self.legs.remove(key) else { return };
-        leg.say_bye(now, self.out.clock.anchor(), buffer);
+        leg.say_bye(now, buffer);
         if !leg.eager {
             self.paced_legs -= 1;
         }
@@ -286,10 +282,11 @@ impl NetThread {
                 LegKind::Telephone(telephone) if token & RTCP_BIT != 0 => telephone
                     .rtcp_socket_mut()
                     .and_then(|socket| socket.receive(&self.out.clock, buffer))
-                    .map(|datagram| telephone.handle_rtcp(&datagram, &buffer[..datagram.len], &self.out)),
-                LegKind::Telephone(telephone) => telephone.rtp_socket_mut().receive(&self.out.clock, buffer).map(
-                    |datagram| telephone.handle_datagram(&datagram, &buffer[..datagram.len], &mut self.out),
-                ),
+                    .map(|datagram| telephone.handle_rtcp(&datagram, &buffer[..datagram.len], &mut self.out)),
+                LegKind::Telephone(telephone) => telephone
+                    .rtp_socket_mut()
+                    .receive(&self.out.clock, buffer)
+                    .map(|datagram| telephone.handle_datagram(&datagram, &buffer[..datagram.len], &mut self.out)),
             };
             if more.is_none() {
                 break;

@@ -53,8 +53,6 @@ pub struct TelephoneRemote {
     pub rtcp_mux: bool,
     /// The only payload type that a source may latch with.
     pub payload_type: u8,
-    /// The RTP clock of the codec.
-    pub clock_rate_hz: u32,
 }
 
 /// A telephone's pair of sockets.
@@ -70,6 +68,8 @@ pub struct TelephoneSetup {
     pub ssrc: u32,
     /// The canonical name in RTCP (RFC 7022).
     pub cname: String,
+    /// The RTP clock of its codec; no re-INVITE changes it, since all we answer with have the same.
+    pub clock_rate_hz: u32,
     /// Where to send, until a source has latched.
     pub remote: TelephoneRemote,
 }
@@ -158,7 +158,7 @@ pub enum NetEvent {
     LossReported {
         /// Of what we send here.
         leg: LegKey,
-        /// Packets lost of a hundred in its last interval.
+        /// Packets lost of a hundred in its latest reports.
         percent: u8,
     },
     /// The sockets are closed and their ports free.
@@ -179,10 +179,10 @@ pub struct LegStats {
     pub sent: u32,
     /// RTCP packets taken.
     pub rtcp_received: u32,
-    /// Share of our packets that the far end lost, of 256, in its last report.
-    pub reported_loss: u8,
-    /// Round trip to the far end by its last report; zero if unknown.
-    pub round_trip: Duration,
+    /// Packets of ours that the far end lost, of a hundred, in its latest reports.
+    pub reported_loss_percent: u8,
+    /// Round trip to the far end by its last report.
+    pub round_trip: Option<Duration>,
     /// What was dropped, and why.
     pub dropped: Drops,
 }

@@ -221,7 +221,11 @@ fn silence_goes_up_whenever_the_telephone_sends_nothing_and_the_timeline_keeps_i
     let mut phone = world.add_phone(ROOM, 1, TelephoneCodec::Pcmu);
     for speaking in [false, true, false, true] {
         for _ in 0..100 {
-            if speaking { world.turn(&mut [&mut phone]) } else { world.turn(&mut []) }
+            if speaking {
+                world.turn(&mut [&mut phone])
+            } else {
+                world.turn(&mut [])
+            }
             if !speaking {
                 phone.samples += 160;
             }
