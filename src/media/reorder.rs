@@ -97,13 +97,8 @@ pub struct Reorder {
 impl Reorder {
     /// For a stream with this RTP clock.
     pub fn new(clock_rate_hz: u32) -> Self {
-        let empty = Slot {
-            header: None,
-            arrival: Instant::ZERO,
-            duration_ticks: 0,
-            len: 0,
-            payload: [0; MAX_PAYLOAD_BYTES],
-        };
+        let empty =
+            Slot { header: None, arrival: Instant::ZERO, duration_ticks: 0, len: 0, payload: [0; MAX_PAYLOAD_BYTES] };
         Self {
             clock_rate_hz,
             slots: vec![empty; SLOTS].into_boxed_slice(),
@@ -142,7 +137,8 @@ impl Reorder {
         if slot.header.is_some() {
             return Pushed::LateOrDuplicate;
         }
-        (slot.header, slot.arrival, slot.duration_ticks, slot.len) = (Some(*header), now, duration_ticks, payload.len());
+        (slot.header, slot.arrival, slot.duration_ticks, slot.len) =
+            (Some(*header), now, duration_ticks, payload.len());
         slot.payload[..payload.len()].copy_from_slice(payload);
         self.waiting += 1;
         Pushed::Kept

@@ -284,7 +284,11 @@ mod tests {
                 flying.push((now + 30, false, out[..len].to_vec()));
             }
             for (_, to_b, bytes) in flying.extract_if(.., |(at, _, _)| *at == now) {
-                if to_b { b.on_rtcp(ms(now), &bytes) } else { a.on_rtcp(ms(now), &bytes) };
+                if to_b {
+                    b.on_rtcp(ms(now), &bytes)
+                } else {
+                    a.on_rtcp(ms(now), &bytes)
+                };
             }
         }
         let round_trip = a.stats().round_trip.unwrap();
@@ -303,7 +307,9 @@ mod tests {
         assert_eq!(session.handle_timeout(ms(499), &mut out), None);
         let len = session.handle_timeout(session.next_timeout().at, &mut out).unwrap();
         let first = packets(&out[..len]).next();
-        assert!(matches!(first, Some(Ok(RtcpPacket::ReceiverReport { ssrc: 1, reports })) if reports.iter().count() == 0));
+        assert!(
+            matches!(first, Some(Ok(RtcpPacket::ReceiverReport { ssrc: 1, reports })) if reports.iter().count() == 0)
+        );
         session.on_rtp_sent(ms(1000), 800, 33);
         let len = session.handle_timeout(ms(1500), &mut out).unwrap();
         let Some(Ok(RtcpPacket::SenderReport { info, .. })) = packets(&out[..len]).next() else { panic!() };

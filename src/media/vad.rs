@@ -99,7 +99,8 @@ impl Vad {
             self.floors_dbfs[0] = f32::MAX;
         }
         // A call may begin in the middle of a word: until two seconds are known a loud start is no floor.
-        let highest = if self.floors_dbfs[FLOOR_PARTS - 1] == f32::MAX { QUIETEST_SPEECH_DBFS } else { HIGHEST_FLOOR_DBFS };
+        let highest =
+            if self.floors_dbfs[FLOOR_PARTS - 1] == f32::MAX { QUIETEST_SPEECH_DBFS } else { HIGHEST_FLOOR_DBFS };
         quietest.clamp(LOWEST_FLOOR_DBFS, highest)
     }
 }
@@ -131,7 +132,9 @@ mod tests {
     const FRAME: usize = 160;
 
     fn noise(random: &mut Random, samples: usize, amplitude: i32) -> Vec<i16> {
-        (0..samples).map(|_| (random.below(2 * amplitude.cast_unsigned() + 1).cast_signed() - amplitude) as i16).collect()
+        (0..samples)
+            .map(|_| (random.below(2 * amplitude.cast_unsigned() + 1).cast_signed() - amplitude) as i16)
+            .collect()
     }
 
     /// Syllables of 160 ms, a harmonic tone of 120 Hz under a formant-like slope, with pauses of 60 ms.

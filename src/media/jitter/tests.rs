@@ -115,8 +115,14 @@ fn once_the_network_proves_clean_a_pause_is_used_to_cut_the_delay() {
     let mut world = World::new();
     for number in 0..200u16 {
         let timestamp = u32::from(number) * 960;
-        let sent =
-            Sent { sequence_number: number, timestamp, duration_ticks: 960, is_quiet: number >= 150, has_fec: false, len: 9 };
+        let sent = Sent {
+            sequence_number: number,
+            timestamp,
+            duration_ticks: 960,
+            is_quiet: number >= 150,
+            has_fec: false,
+            len: 9,
+        };
         world.send_packet(u64::from(number) * 20_000 + 1_000, sent);
     }
     let heard = world.ticks(195);
@@ -163,7 +169,8 @@ fn under_loss_the_buffer_waits_for_the_packet_that_repairs() {
             continue;
         }
         let timestamp = u32::from(number) * 960;
-        let sent = Sent { sequence_number: number, timestamp, duration_ticks: 960, is_quiet: false, has_fec: true, len: 70 };
+        let sent =
+            Sent { sequence_number: number, timestamp, duration_ticks: 960, is_quiet: false, has_fec: true, len: 70 };
         world.send_packet(u64::from(number) * 20_000 + 12_000, sent);
     }
     world.ticks(998);
@@ -221,7 +228,8 @@ fn packets_held_up_in_the_network_do_not_delay_what_follows_for_ever() {
     // 500 ms came at once: much of it is dropped, nothing plays twice, and the end is on time.
     let Some(&Heard::Packet(last)) = heard.last() else { panic!("{heard:?}") };
     assert!(last >= 992, "{last}");
-    let played: Vec<_> = heard.iter().filter_map(|heard| if let Heard::Packet(n) = heard { Some(*n) } else { None }).collect();
+    let played: Vec<_> =
+        heard.iter().filter_map(|heard| if let Heard::Packet(n) = heard { Some(*n) } else { None }).collect();
     assert!(played.is_sorted_by(|a, b| a < b));
 }
 
@@ -255,7 +263,8 @@ fn packets_of_10_40_and_60_ms_play_in_turn() {
         let mut world = World::new();
         for number in 0..60u16 {
             let timestamp = u32::from(number) * duration_ticks;
-            let sent = Sent { sequence_number: number, timestamp, duration_ticks, is_quiet: false, has_fec: false, len: 60 };
+            let sent =
+                Sent { sequence_number: number, timestamp, duration_ticks, is_quiet: false, has_fec: false, len: 60 };
             // A packet can be sent only once its last sample was spoken.
             world.send_packet(u64::from(timestamp + duration_ticks) * 1000 / 48 + 1_000, sent);
         }
