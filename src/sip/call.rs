@@ -5,6 +5,7 @@
 //! Flow: Early → Answered → Confirmed ⇄ (ReOffered → Answered) → Ending → Over. The gateway hears `Ended` once, unless
 //! it ended the call itself.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::auth::{Authorizer, Challenge, Credentials};
@@ -278,12 +279,12 @@ impl Call {
         Ok(())
     }
 
-    /// What became of our BYE.
-    pub(crate) fn handle_outcome(
+    /// What became of our BYE. `credentials` are given for a realm and an address that may have our digest.
+    pub(crate) fn handle_outcome<'c>(
         &mut self,
         now: Instant,
         outcome: &Outcome<'_>,
-        credentials: Option<&Credentials>,
+        credentials: impl Fn(&str, IpAddr) -> Option<&'c Credentials>,
         layer: &mut TransactionLayer,
     ) {
         let State::Ending { has_authorized } = self.state else { return };
@@ -291,8 +292,10 @@ impl Call {
             Outcome::Response(response) if response.is_provisional() => return,
             // Some proxies challenge every request.
             Outcome::Response(response) if matches!(response.status, 401 | 407) && !has_authorized => {
-                let challenge = Challenge::choose(&response.headers, response.status == 407);
-                if let (Some(challenge), Some(credentials)) = (challenge, credentials) {
+                let next_hop = self.dialog.path().remote.ip();
+                if let Some(challenge) = Challenge::choose(&response.headers, response.status == 407)
+                    && let Some(credentials) = credentials(&challenge.realm, next_hop)
+                {
                     let mut bye = self.dialog.request(Method::Bye);
                     let mut authorizer = Authorizer::new(challenge, &mut layer.random);
                     let value = authorizer.authorize(credentials, "BYE", &bye.uri.to_string());

@@ -53,8 +53,13 @@ impl Dialog {
     /// A header that cannot be read; a parsed message has none.
     pub(crate) fn from_invite(invite: &Request, local_tag: &str, source: Path) -> Result<Option<Self>, HeaderError> {
         let headers = &invite.headers;
-        let Some(contact) = headers.contacts()?.first().cloned() else { return Ok(None) };
         let (from, to) = (headers.from()?, headers.to()?);
+        let contact = match headers.contacts()?.first() {
+            Some(contact) => contact.clone(),
+            // Before RFC 3261 there were no tags and Contact could be left out: From served.
+            None if from.tag().is_none() => from.clone(),
+            None => return Ok(None),
+        };
         let mut dialog = Self {
             call_id: headers.call_id()?.to_owned(),
             local_tag: local_tag.to_owned(),
@@ -170,9 +175,11 @@ impl Dialog {
         if self.route_set.is_empty() && is_behind_nat(invite, &uri.host, self.source.remote) {
             return NextHop::Known(self.source.remote);
         }
-        match uri.host.address() {
-            Some(address) => NextHop::Known(SocketAddr::new(address, uri.port_or_default())),
-            None => NextHop::Unresolved { host: uri.host.to_string(), port: uri.port },
+        let forced = uri.parameters.value("maddr").and_then(|maddr| Host::parse(&maddr).ok());
+        match forced.as_ref().unwrap_or(&uri.host) {
+            Host::Name(host) => NextHop::Unresolved { host: host.clone(), port: uri.port },
+            Host::V4(address) => NextHop::Known(SocketAddr::new((*address).into(), uri.port_or_default())),
+            Host::V6(address) => NextHop::Known(SocketAddr::new((*address).into(), uri.port_or_default())),
         }
     }
 }

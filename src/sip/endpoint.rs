@@ -265,7 +265,10 @@ impl Endpoint {
             }
             Owner::Call(key) => {
                 if let Some(call) = self.calls.get_mut(&key) {
-                    let credentials = self.config.account.credentials.as_ref();
+                    let registration = self.registration.as_ref();
+                    let credentials = |realm: &str, hop| {
+                        registration.and_then(|registration| registration.credentials_for(realm, hop))
+                    };
                     call.handle_outcome(now, outcome, credentials, &mut self.layer);
                 }
             }

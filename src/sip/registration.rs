@@ -10,7 +10,7 @@ mod failure;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::auth::{Authorizer, Challenge};
+use super::auth::{Authorizer, Challenge, Credentials};
 use super::dialog::MAX_FORWARDS;
 use super::event::{Account, EndpointConfig, Event, Path, Registrar, Route};
 use super::layer::{Outcome, Owner, TransactionLayer};
@@ -144,6 +144,13 @@ impl Registration {
     /// Whether `address` is one of the registrar's.
     pub(crate) fn is_registrar(&self, address: IpAddr) -> bool {
         self.routes.iter().any(|route| route.remote.ip().to_canonical() == address.to_canonical())
+    }
+
+    /// The credentials for a challenge in a call: only for the realm in which the registrar asked us itself, and only
+    /// along its own address. Otherwise anyone who is hung up on could ask for a digest to guess the password from.
+    pub(crate) fn credentials_for(&self, realm: &str, next_hop: IpAddr) -> Option<&Credentials> {
+        let is_known = self.authorizers.iter().flatten().any(|authorizer| authorizer.challenge().realm == realm);
+        self.account.credentials.as_ref().filter(|_| is_known && self.is_registrar(next_hop))
     }
 
     /// Whether it has ended after [`Self::unregister`].

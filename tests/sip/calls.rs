@@ -75,22 +75,6 @@ fn an_unanswered_bye_is_given_up_after_32_seconds() {
 }
 
 #[test]
-fn a_challenged_bye_is_sent_again_with_credentials() {
-    let mut world = World::new(crate::peer::config(None, Some("secret")));
-    let key = Phone::new().call(&mut world);
-    world.act(|endpoint, now| endpoint.hang_up(now, key, ""));
-    let bye = world.one();
-    let challenge = "Proxy-Authenticate: Digest realm=\"r\", nonce=\"n\", qop=\"auth\"\r\n";
-    world.receive(PHONE, &Phone::response(&bye, 407, challenge));
-    let again = world.one();
-    assert!(again.header("Proxy-Authorization").contains("username=\"6002\""));
-    assert_eq!(again.header("CSeq"), "2 BYE");
-    world.receive(PHONE, &Phone::response(&again, 407, challenge));
-    assert!(world.said().is_empty());
-    assert_eq!(world.endpoint.calls(), 0);
-}
-
-#[test]
 fn a_resent_invite_is_one_call() {
     let (mut world, mut phone) = (World::open(), Phone::new());
     let invite = phone.request("INVITE", "", OFFER);

@@ -7,3 +7,4 @@ mod peer;
 mod refusals;
 mod registration;
 mod shut_down;
+mod torture;

@@ -85,8 +85,12 @@ impl World {
     }
 
     pub(crate) fn receive(&mut self, from: &str, text: &str) {
+        self.receive_bytes(from, text.as_bytes());
+    }
+
+    pub(crate) fn receive_bytes(&mut self, from: &str, bytes: &[u8]) {
         let (local, remote) = (OWN.parse().unwrap(), from.parse().unwrap());
-        self.endpoint.handle_input(self.now, Input::Datagram { local, remote, bytes: text.as_bytes() });
+        self.endpoint.handle_input(self.now, Input::Datagram { local, remote, bytes });
         self.drain();
     }
 

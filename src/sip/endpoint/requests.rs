@@ -1,4 +1,7 @@
 //! What happens to a request: matching (RFC 3261 §17.2.3), admission, inspection (§8.2), then its call.
+//!
+//! Owns: which refusal a request gets and whether it is worth a transaction. Does not own: the states of the call that
+//! it reaches (`call`).
 
 use std::net::SocketAddr;
 
@@ -184,6 +187,9 @@ impl Endpoint {
             return Err(Refusal::because(482, "Merged Request"));
         }
         inspect_extensions(request)?;
+        if !accepts_sdp(&request.headers) {
+            return Err(Refusal::new(406));
+        }
         self.overload().map_or(Ok(()), Err)
     }
 
@@ -285,6 +291,16 @@ fn inspect_extensions(request: &Request) -> Result<(), Refusal> {
     let unknown: Vec<_> =
         request.headers.require().filter(|extension| !extension.eq_ignore_ascii_case(SUPPORTED)).collect();
     if unknown.is_empty() { Ok(()) } else { Err(Refusal::new(420).with("Unsupported", unknown.join(", "))) }
+}
+
+/// Whether the answer may be a session description (RFC 3261 §20.1; RFC 4475 §3.3.15). An empty Accept takes nothing,
+/// a missing one takes SDP.
+fn accepts_sdp(headers: &Headers) -> bool {
+    let takes = |range: &str| {
+        let range = range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        matches!(range.as_str(), "application/sdp" | "application/*" | "*/*" | "*")
+    };
+    !headers.has("Accept") || headers.values("Accept").any(takes)
 }
 
 /// 405 for what exists, 501 for what we never heard of (RFC 3261 §8.2.1, §21.5.2).
