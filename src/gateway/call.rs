@@ -96,6 +96,7 @@ impl Call {
             caller: self.caller,
             ssrc,
             cname: self.telephone.cname().to_owned(),
+            clock_rate_hz: self.telephone.settings().telephone.codec.clock_rate_hz(),
             remote: self.telephone.settings().remote,
         };
         desk.outputs.push_back(Output::AddTelephone(setup));
@@ -126,7 +127,7 @@ impl Call {
     /// Takes the caller's voice off the air, in Galene and in the local mix.
     pub(super) fn unpublish<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         let Some(up) = self.up.take() else { return };
-        if let Some((_, room)) = self.room {
+        if self.room.is_some() {
             desk.mix(Command::SetPresent { caller: self.caller, present: false });
             desk.mix(Command::SetUp { caller: self.caller, up: None });
         }
@@ -199,16 +200,16 @@ impl Call {
         self.answered = true;
         let sdp = self.telephone.local_description().to_owned();
         desk.sip.answer(now, self.key, sdp);
-        if let Some((_, room)) = self.room {
-            desk.mix(Command::StartTelephone(self.caller));
-        }
+        desk.mix(Command::StartTelephone(self.caller));
         let after_ms = now.saturating_since(self.invited_at).as_millis();
         tracing::info!("{}: answered after {after_ms} ms", self.title);
     }
 
     /// SDP settled codec, direction or address anew: both threads must know.
     pub(super) fn apply_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
-        let Some((_, room)) = self.room else { return };
+        if self.room.is_none() {
+            return;
+        }
         let settings = self.telephone.settings();
         desk.mix(Command::SetTelephone { caller: self.caller, telephone: settings.telephone });
         desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: settings.remote });
@@ -218,7 +219,7 @@ impl Call {
     pub(super) fn release<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         self.unpublish(now, desk);
         desk.close_leg(self.telephone.leg);
-        if let Some((_, room)) = self.room {
+        if self.room.is_some() {
             desk.mix(Command::RemoveCaller(self.caller));
         }
         self.client.leave(now);

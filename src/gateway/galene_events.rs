@@ -104,7 +104,7 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_mute(&mut self, key: CallKey) {
         let Some(call) = self.calls.get(&key) else { return };
-        if let Some((_, room)) = call.room {
+        if call.room.is_some() {
             tracing::info!("{}: muted by an operator", call.title);
             self.desk.mix(Command::SetMuted { caller: call.caller, muted: true });
         }
@@ -124,7 +124,7 @@ impl<S: Sockets> Gateway<S> {
                 None if listens => room.on_candidate(now, &id, candidate),
                 None => {}
             },
-            Event::Close { id } if listens => room.remove_voice(now, &mut self.desk, &id),
+            Event::Close { id } if listens => room.remove_voice(&mut self.desk, &id),
             _ => {}
         }
     }

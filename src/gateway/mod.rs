@@ -270,7 +270,7 @@ impl<S: Sockets> Gateway<S> {
         let Some(room) = self.rooms.get_mut(name) else { return };
         room.callers.remove(&key);
         if room.listener == Some(key) {
-            room.remove_all_voices(now, &mut self.desk);
+            room.remove_all_voices(&mut self.desk);
             if let Some(next) = room.callers.first().copied()
                 && let Some(call) = self.calls.get_mut(&next)
             {

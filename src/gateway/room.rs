@@ -63,7 +63,7 @@ impl Room {
             return;
         }
         if let Some(replaced) = &offer.replace {
-            self.remove_voice(now, desk, replaced);
+            self.remove_voice(desk, replaced);
         }
         if !self.voices.contains_key(&offer.id) && !self.add_voice(now, desk, offer) {
             client.abort(now, &offer.id);
@@ -84,7 +84,7 @@ impl Room {
             Err(error) => {
                 tracing::warn!("the voice of {} in {} is refused: {error}", offer.username, self.name);
                 client.abort(now, &offer.id);
-                self.remove_voice(now, desk, &offer.id);
+                self.remove_voice(desk, &offer.id);
             }
         }
     }
@@ -129,7 +129,7 @@ impl Room {
     }
 
     /// The voice's stream has ended.
-    pub(super) fn remove_voice<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, id: &str) {
+    pub(super) fn remove_voice<S: Sockets>(&mut self, desk: &mut Desk<S>, id: &str) {
         self.early_candidates.retain(|(of, _)| of != id);
         if let Some(voice) = self.voices.remove(id) {
             if voice.connected {
@@ -140,11 +140,11 @@ impl Room {
     }
 
     /// The listener is gone, and with it every voice.
-    pub(super) fn remove_all_voices<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
+    pub(super) fn remove_all_voices<S: Sockets>(&mut self, desk: &mut Desk<S>) {
         self.listener = None;
         self.early_candidates.clear();
         while let Some(id) = self.voices.keys().next().cloned() {
-            self.remove_voice(now, desk, &id);
+            self.remove_voice(desk, &id);
         }
     }
 

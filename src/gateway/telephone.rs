@@ -136,7 +136,6 @@ impl Settings {
                 rtcp: None,
                 rtcp_mux: false,
                 payload_type: 0,
-                clock_rate_hz: codec.clock_rate_hz(),
             },
         }
     }
@@ -178,7 +177,6 @@ fn settle(audio: &AudioDescription, local: SocketAddr) -> Option<Settings> {
             rtcp: rtcp_address.filter(|_| rtcp_port != 0).map(|ip| SocketAddr::new(ip, rtcp_port)),
             rtcp_mux: audio.has_rtcp_mux,
             payload_type,
-            clock_rate_hz: codec.clock_rate_hz(),
         },
     })
 }
