@@ -1,1 +1,298 @@
-//! Introduces SIP calls to Galene members and rooms.
+//! Introduces SIP calls to Galene members and rooms: the only place that knows both sides.
+//!
+//! Owns: calls, rooms, who listens for whom, admission, the telephone's offer and answer, the mapping of failures to SIP
+//! statuses. Does not own: the protocols themselves (`sip`, `galene`, `rtc`), sockets (`io`), sound (`media`, which it
+//! speaks to in words of `media::control` alone).
+//!
+//! A pure machine: [`Gateway::handle_input`] and [`Gateway::handle_timeout`] mutate, [`Gateway::poll_output`] drains.
+//!
+//! A call's way: INVITE → 180 → Galene `joined` → up stream offered → ICE and DTLS connected → 200 → voices.
+
+mod call;
+mod codec;
+mod desk;
+pub mod event;
+mod galene_events;
+mod peer_leg;
+pub mod refusal;
+mod room;
+mod sip_events;
+mod telephone;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use call::Call;
+use desk::{Desk, LegOwner};
+use event::{Input, Output, Sockets};
+use refusal::CallFailure;
+use room::Room;
+
+use crate::config::Secret;
+use crate::media::control::{Command, LegKey, MixEvent, NetEvent};
+use crate::random::Random;
+use crate::rtc::dtls::Identity;
+use crate::rtc::peer;
+use crate::sip::endpoint::Endpoint;
+use crate::sip::event::{CallKey, EndpointConfig};
+use crate::time::{Deadline, Instant, earliest};
+
+/// Calls at once; a Raspberry Pi encodes about this many voices, and each holds two sockets pairs.
+pub const MAX_CALLS: usize = 64;
+
+/// How long SIGTERM waits for BYE and un-REGISTER to be answered.
+const SHUT_DOWN_WITHIN: Duration = Duration::from_millis(900);
+
+/// What the gateway is built from, beside the SIP endpoint's own settings.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The group's URL without its query.
+    pub group_url: url::Url,
+    /// Its token.
+    pub token: Option<Secret>,
+    /// `-username`.
+    pub username: Option<String>,
+    /// `-password`.
+    pub password: Option<Secret>,
+    /// `-ice-lite`.
+    pub ice_lite: bool,
+}
+
+/// All calls of this program.
+pub struct Gateway<S> {
+    desk: Desk<S>,
+    calls: BTreeMap<CallKey, Call>,
+    rooms: BTreeMap<String, Room>,
+    /// When shutting down has to be over.
+    stop_by: Option<Instant>,
+    stopped: bool,
+}
+
+impl<S: Sockets> Gateway<S> {
+    /// A gateway that registers, if it is to, at once.
+    pub fn new(
+        now: Instant,
+        config: GatewayConfig,
+        sip: EndpointConfig,
+        sockets: S,
+        mut random: Random,
+        identity: Arc<Identity>,
+    ) -> Self {
+        let mut endpoint = Endpoint::new(sip, random.fork());
+        endpoint.start(now);
+        let desk = Desk::new(config, endpoint, sockets, random, identity);
+        let mut gateway = Self { desk, calls: BTreeMap::new(), rooms: BTreeMap::new(), stop_by: None, stopped: false };
+        gateway.settle(now);
+        gateway
+    }
+
+    /// Takes one input.
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Sip(input) => self.desk.sip.handle_input(now, input),
+            Input::Galene { call, input } => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.client.handle_input(now, input);
+                }
+            }
+            Input::Net(event) => self.on_net(now, event),
+            Input::Mix(event) => self.on_mix(&event),
+            Input::ShutDown => self.shut_down(now),
+        }
+        self.settle(now);
+    }
+
+    /// Takes the passing of time.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.desk.sip.handle_timeout(now);
+        self.calls.values_mut().for_each(|call| call.handle_timeout(now));
+        self.rooms.values_mut().for_each(|room| room.handle_timeout(now));
+        let late: Vec<_> = self.calls.values().filter(|c| !c.answered && c.answer_by() <= now).map(|c| c.key).collect();
+        for call in late {
+            self.end_call(now, call, &CallFailure::TimedOut);
+        }
+        self.settle(now);
+    }
+
+    /// When [`Self::handle_timeout`] is wanted.
+    pub fn next_timeout(&self) -> Option<Deadline> {
+        let calls = earliest(self.calls.values().map(Call::next_timeout));
+        let rooms = earliest(self.rooms.values().map(Room::next_timeout));
+        let stop = self.stop_by.filter(|_| !self.stopped).map(|at| Deadline::new(at, "shut down"));
+        earliest([self.desk.sip.next_timeout(), calls, rooms, stop])
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.desk.outputs.pop_front()
+    }
+
+    /// The media sockets' keeper, for `io`.
+    pub const fn sockets(&mut self) -> &mut S {
+        &mut self.desk.sockets
+    }
+
+    /// Passes everything on until nobody has anything to say.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            let mut quiet = !self.drain_sip(now);
+            for key in self.calls.keys().copied().collect::<Vec<_>>() {
+                quiet &= !self.drain_call(now, key);
+            }
+            for room in self.rooms.values_mut() {
+                let failed = room.poll(&mut self.desk);
+                let client = room.listener.and_then(|listener| self.calls.get_mut(&listener)).map(|call| &mut call.client);
+                if let Some(client) = client {
+                    failed.iter().for_each(|id| client.renegotiate(now, id));
+                }
+            }
+            if quiet {
+                break;
+            }
+        }
+        let over = self.desk.sip.is_idle() || self.stop_by.is_some_and(|by| by <= now);
+        if self.stop_by.is_some() && !self.stopped && over {
+            self.stopped = true;
+            self.desk.outputs.push_back(Output::Stopped);
+        }
+    }
+
+    /// Handles all that one call's member and peer connection have to say; true if there was anything.
+    fn drain_call(&mut self, now: Instant, key: CallKey) -> bool {
+        let mut any = false;
+        while let Some(output) = self.calls.get_mut(&key).and_then(|call| call.client.poll_output()) {
+            any = true;
+            self.on_galene(now, key, output);
+        }
+        let Some(call) = self.calls.get_mut(&key) else { return any };
+        match call.poll_up(now, &mut self.desk) {
+            Ok(false) => any,
+            Ok(true) => {
+                call.answer(now, &mut self.desk);
+                true
+            }
+            Err(failure) => {
+                self.end_call(now, key, &failure);
+                true
+            }
+        }
+    }
+
+    fn on_net(&mut self, now: Instant, event: NetEvent) {
+        match event {
+            NetEvent::Stun { leg, from, bytes, .. } => self.on_peer(now, leg, peer::Input::Stun { from, bytes: &bytes }),
+            NetEvent::Dtls { leg, from, bytes, .. } => self.on_peer(now, leg, peer::Input::Dtls { from, bytes: &bytes }),
+            NetEvent::LossReported { leg, percent } => {
+                if let Some(LegOwner::Up(call)) = self.desk.leg_owner(leg)
+                    && let Some(caller) = self.calls.get(&call).map(|call| call.caller)
+                {
+                    self.desk.mix(Command::SetUpLoss { caller, percent });
+                }
+            }
+            NetEvent::Latched { leg, remote } => {
+                if let Some(call) = self.call_of(leg) {
+                    tracing::debug!("{}: the telephone's voice comes from {remote}", call.title);
+                }
+            }
+            NetEvent::Removed { leg, stats } => tracing::debug!("socket {} closed: {stats:?}", leg.0),
+        }
+    }
+
+    fn on_peer(&mut self, now: Instant, leg: LegKey, input: peer::Input<'_>) {
+        match self.desk.leg_owner(leg) {
+            Some(LegOwner::Up(call)) => {
+                if let Some(up) = self.calls.get_mut(&call).and_then(|call| call.up.as_mut()) {
+                    up.link.handle_input(now, input);
+                }
+            }
+            Some(LegOwner::Voice(room, id)) => {
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.on_packet(now, &id, input);
+                }
+            }
+            Some(LegOwner::Telephone(_)) | None => tracing::debug!("a packet for socket {}, which is gone", leg.0),
+        }
+    }
+
+    fn on_mix(&self, event: &MixEvent) {
+        match event {
+            MixEvent::Talking { caller, talking } => {
+                if let Some(call) = self.calls.values().find(|call| call.caller == *caller) {
+                    tracing::debug!("{}: {}", call.title, if *talking { "speaks" } else { "is silent" });
+                }
+            }
+            MixEvent::RoomClosed(room) => tracing::debug!("room {} closed", room.0),
+            MixEvent::CallerRemoved { caller, stats } => tracing::debug!("caller {} removed: {stats:?}", caller.0),
+            MixEvent::StreamRemoved { stream, stats } => tracing::debug!("voice {} removed: {stats:?}", stream.0),
+            MixEvent::Refused(why) => tracing::warn!("the mixer refused a command: {why}"),
+        }
+    }
+
+    fn call_of(&self, leg: LegKey) -> Option<&Call> {
+        match self.desk.leg_owner(leg)? {
+            LegOwner::Telephone(call) | LegOwner::Up(call) => self.calls.get(&call),
+            LegOwner::Voice(..) => None,
+        }
+    }
+
+    /// Ends a call for a reason of ours or of Galene's: a rejection before the answer, BYE after it.
+    fn end_call(&mut self, now: Instant, key: CallKey, failure: &CallFailure) {
+        let Some(call) = self.calls.get(&key) else { return };
+        tracing::warn!("{}: {}", call.title, failure.explain());
+        if call.answered {
+            self.desk.sip.hang_up(now, key, &failure.explain());
+        } else {
+            self.desk.sip.reject(now, key, &failure.rejection());
+        }
+        self.forget_call(now, key);
+    }
+
+    /// The call is over on the SIP side: everything else of it goes.
+    fn forget_call(&mut self, now: Instant, key: CallKey) {
+        let Some(mut call) = self.calls.remove(&key) else { return };
+        call.release(now, &mut self.desk);
+        while let Some(output) = call.client.poll_output() {
+            self.desk.outputs.push_back(Output::Galene { call: key, output });
+        }
+        self.desk.keep_ghost(now, call.client.id());
+        if let Some((name, _)) = &call.room {
+            self.leave_room(now, key, name);
+        }
+        tracing::info!("{}: ended; {} calls remain", call.title, self.calls.len());
+    }
+
+    /// Takes a call out of its room; the next caller listens if it was the listener, and an empty room closes.
+    fn leave_room(&mut self, now: Instant, key: CallKey, name: &str) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        room.callers.remove(&key);
+        if room.listener == Some(key) {
+            room.remove_all_voices(&mut self.desk);
+            if let Some(next) = room.callers.first().copied()
+                && let Some(call) = self.calls.get_mut(&next)
+            {
+                room.listen(now, next, &mut call.client);
+            }
+        }
+        if room.callers.is_empty()
+            && let Some(room) = self.rooms.remove(name)
+        {
+            self.desk.mix(Command::CloseRoom(room.key));
+        }
+    }
+
+    fn shut_down(&mut self, now: Instant) {
+        if self.stop_by.is_some() {
+            return;
+        }
+        tracing::info!("shutting down: {} calls end", self.calls.len());
+        self.stop_by = Some(now + SHUT_DOWN_WITHIN);
+        for key in self.calls.keys().copied().collect::<Vec<_>>() {
+            self.end_call(now, key, &CallFailure::ShuttingDown);
+        }
+        self.desk.sip.shut_down(now);
+    }
+}

@@ -1,1 +1,26 @@
-//! The only sockets, clocks and threads.
+//! The only sockets, clocks, threads and async.
+//!
+//! [`run`] starts the three kinds of thread: net and mix, and on the calling one the signalling loop ([`driver`]).
+
+mod addresses;
+pub mod clock;
+mod driver;
+mod fault;
+pub mod http;
+pub mod mix;
+pub mod net;
+mod ports;
+mod priority;
+mod resolve;
+mod rings;
+mod run;
+mod sip;
+mod sockets;
+pub mod threads;
+pub mod tls;
+mod trace;
+mod udp;
+mod wake;
+pub mod websocket;
+
+pub use run::run;

@@ -1,1 +1,31 @@
-//! An answering SIP user agent (RFC 3261).
+//! An answering SIP user agent (RFC 3261) over UDP: it registers, takes calls and ends them; it never calls.
+//!
+//! Owns: transactions (§17, RFC 6026), dialogs (§12), INVITE sessions (§13, §14, §15), registration (§10) with digest
+//! (§22), admission. Does not own: the grammar (`wire::sip`), session descriptions (`wire::sdp`, `gateway`), sockets
+//! and name look-ups (`io`).
+//!
+//! Read [`event`] for the words, then [`endpoint`], where everything comes by:
+//!
+//! ```text
+//! Input ─▶ endpoint ─┬─▶ call ──▶ dialog      what the session may do
+//!                    ├─▶ registration         who knows where we are
+//!                    └─▶ layer ─▶ transaction what is sent again and when ─▶ Output
+//! ```
+//!
+//! Pure: time and randomness are arguments. A state owns its data and its timers.
+
+pub mod auth;
+mod body;
+mod call;
+mod dialog;
+pub mod endpoint;
+pub mod event;
+mod layer;
+mod registration;
+mod reply;
+mod strangers;
+pub mod timer;
+mod transaction;
+
+pub use endpoint::Endpoint;
+pub use event::CallKey;

@@ -1,0 +1,88 @@
+//! The table of flags: name, value, default and help text side by side.
+//!
+//! The first eleven are those of the original program, with its names, defaults and meaning.
+
+/// What a flag takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing, or `=true` and `=false`.
+    Bool,
+    /// One value; the last one given counts. The text names it in the help.
+    One(&'static str),
+    /// One value each time; the flag may be repeated.
+    Many(&'static str),
+}
+
+/// One flag of the command line.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag {
+    /// Its name without dashes.
+    pub name: &'static str,
+    /// What it takes.
+    pub value: Value,
+    /// What holds when it is not given, empty if that needs no word.
+    pub default: &'static str,
+    /// One or two sentences for `-help` and the manual.
+    pub help: &'static str,
+}
+
+const fn flag(name: &'static str, value: Value, default: &'static str, help: &'static str) -> Flag {
+    Flag { name, value, default, help }
+}
+
+use Value::{Bool, Many, One};
+
+/// Every flag, in the order in which `-help` shows them.
+pub const FLAGS: &[Flag] = &[
+    flag("sip", One("ADDRESS"), "sip:6002@localhost", "SIP address of the account that is called"),
+    flag("no-sip-register", Bool, "", "do not register; take every call that arrives"),
+    flag("sip-registrar", One("HOST"), "the host of -sip", "SIP registrar, HOST or HOST:PORT or sip:HOST"),
+    flag("sip-register-network", One("NETWORK"), "udp4", "network to reach the registrar by, udp4 or udp6"),
+    flag("sip-password", One("PASSWORD"), "", "SIP password (better: environment GALENE_SIP_PASSWORD)"),
+    flag(
+        "sip-udp-address",
+        One("ADDRESS"),
+        ":",
+        "local address for SIP over UDP, HOST:PORT; no port: 5060, or any free one if that is taken",
+    ),
+    flag("username", One("NAME"), "the caller's name", "user name in the Galene group, the same for every caller"),
+    flag("password", One("PASSWORD"), "", "password of the Galene group (better: environment GALENE_PASSWORD)"),
+    flag("insecure", Bool, "", "do not check Galene's certificate"),
+    flag("debug", Bool, "", "log every message"),
+    flag("help", Bool, "", "show this text"),
+    flag(
+        "rtp-ports",
+        One("LO-HI"),
+        "any free ones",
+        "local UDP ports for telephones' voices, two a call; a used port rests for 60 s",
+    ),
+    flag(
+        "ice-ports",
+        One("LO-HI"),
+        "any free ones",
+        "local UDP ports towards Galene: callers + 2 × voices in the room are needed; a used port rests for 60 s",
+    ),
+    flag("ice-lite", Bool, "", "let Galene do the connectivity checks: for a host that Galene can always reach"),
+    flag("sip-allow", Many("ADDRESS"), "", "IP address that may call without being the registrar; may be repeated"),
+];
+
+/// The text that `-help` prints.
+pub fn help() -> String {
+    let mut text = String::from(
+        "Usage: galene-sip [flags] GROUP-URL\n\n\
+         Lets telephones into a Galene group, for example\n  \
+         galene-sip -sip sip:user@sip.example.com -sip-password 1234 'https://galene.example.org:8443/group/NAME/?token=XXXX'\n\n",
+    );
+    for flag in FLAGS {
+        let value = match flag.value {
+            Bool => String::new(),
+            One(value) | Many(value) => format!(" {value}"),
+        };
+        text += &format!("  -{}{value}\n        {}", flag.name, flag.help);
+        if !flag.default.is_empty() {
+            text += &format!(" (default: {})", flag.default);
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,276 @@
+//! Every option of the command line: text to a checked [`Config`], or one sentence that names the flag and the remedy.
+//!
+//! Owns: names, defaults, validation. Does not own: what the options do.
+
+mod arguments;
+mod conceal;
+mod flags;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use url::Url;
+
+use crate::wire::uri::{SipUri, Uri};
+pub use conceal::{Concealed, conceal};
+pub use flags::{FLAGS, Flag, Value, help};
+
+/// A password or token, which never shows in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the wire alone.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// The registrar that the account lives at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registrar {
+    /// Host name or address literal.
+    pub host: String,
+    /// The port, if one was given.
+    pub port: Option<u16>,
+    /// True to reach it over IPv6 (`-sip-register-network udp6`).
+    pub ipv6: bool,
+}
+
+/// Where SIP over UDP listens (`-sip-udp-address`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SipUdpAddress {
+    /// Every local address, IPv4 and IPv6, at this port; `None` is 5060, or any free one if that is taken.
+    Any(Option<u16>),
+    /// One address; port 0 is any free one.
+    One(SocketAddr),
+}
+
+/// What the program was asked to do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `-sip`: the address that is called.
+    pub sip: SipUri,
+    /// `-sip-registrar`, `-sip-register-network`; `None` is `-no-sip-register`.
+    pub registrar: Option<Registrar>,
+    /// `-sip-password`.
+    pub sip_password: Option<Secret>,
+    /// `-sip-udp-address`.
+    pub sip_udp_address: SipUdpAddress,
+    /// `-sip-allow`.
+    pub sip_allow: Vec<IpAddr>,
+    /// `-username`.
+    pub username: Option<String>,
+    /// `-password`.
+    pub password: Option<Secret>,
+    /// `-insecure`.
+    pub insecure: bool,
+    /// `-debug`.
+    pub debug: bool,
+    /// The group's URL without its query.
+    pub group_url: Url,
+    /// The URL's `token`.
+    pub token: Option<Secret>,
+    /// `-rtp-ports`.
+    pub rtp_ports: Option<RangeInclusive<u16>>,
+    /// `-ice-ports`.
+    pub ice_ports: Option<RangeInclusive<u16>>,
+    /// `-ice-lite`.
+    pub ice_lite: bool,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// `-help`.
+    Help,
+    /// Run the gateway.
+    Run(Box<Config>),
+}
+
+/// A mistake on the command line, in one sentence with its remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(String);
+
+impl UsageError {
+    fn unknown(name: &str) -> Self {
+        let distance = |flag: &&Flag| strsim::levenshtein(flag.name, name);
+        Self(match FLAGS.iter().min_by_key(distance).filter(|nearest| distance(nearest) <= 3) {
+            Some(nearest) => format!("there is no flag -{name}: did you mean -{}? (-help lists all)", nearest.name),
+            None => format!("there is no flag -{name}: -help lists all"),
+        })
+    }
+
+    fn flag(name: &str, value: &str, remedy: &str) -> Self {
+        Self(format!("-{name} {value}: {remedy}"))
+    }
+}
+
+/// Reads the arguments (without the program's name) and the environment's `GALENE_SIP_PASSWORD` and `GALENE_PASSWORD`.
+///
+/// # Errors
+/// One sentence that names the flag and says what to write instead.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Request, UsageError> {
+    let mut flags = Flags(pico_args::Arguments::from_vec(arguments::normalise(arguments)?));
+    if flags.bool("help", "--help")? {
+        return Ok(Request::Help);
+    }
+    let secret =
+        |flag: Option<String>, name: &str| flag.or_else(|| environment(name)).filter(|s| !s.is_empty()).map(Secret);
+    let sip = flags.one("--sip")?.unwrap_or_else(|| "sip:6002@localhost".into());
+    let sip = parse_sip(&sip)?;
+    let no_register = flags.bool("no-sip-register", "--no-sip-register")?;
+    let ipv6 = match flags.one("--sip-register-network")?.as_deref() {
+        None | Some("udp4") => false,
+        Some("udp6") => true,
+        Some(other) => return Err(UsageError::flag("sip-register-network", other, "write udp4 or udp6")),
+    };
+    let registrar = match flags.one("--sip-registrar")? {
+        Some(text) => parse_registrar(&text, ipv6)?,
+        None => Registrar { host: sip.host.to_string(), port: sip.port, ipv6 },
+    };
+    let mut config = Config {
+        sip,
+        registrar: (!no_register).then_some(registrar),
+        sip_password: secret(flags.one("--sip-password")?, "GALENE_SIP_PASSWORD"),
+        sip_udp_address: parse_udp_address(flags.one("--sip-udp-address")?.as_deref().unwrap_or(":"))?,
+        sip_allow: flags.many("--sip-allow")?.iter().map(|text| parse_allow(text)).collect::<Result<_, _>>()?,
+        username: flags.one("--username")?.filter(|name| !name.is_empty()),
+        password: secret(flags.one("--password")?, "GALENE_PASSWORD"),
+        insecure: flags.bool("insecure", "--insecure")?,
+        debug: flags.bool("debug", "--debug")?,
+        rtp_ports: parse_ports("rtp-ports", flags.one("--rtp-ports")?)?,
+        ice_ports: parse_ports("ice-ports", flags.one("--ice-ports")?)?,
+        ice_lite: flags.bool("ice-lite", "--ice-lite")?,
+        group_url: Url::parse("https://invalid/").expect("a constant URL parses"),
+        token: None,
+    };
+    (config.group_url, config.token) = flags.group()?;
+    config.token = config.token.or_else(|| secret(None, conceal::TOKEN));
+    Ok(Request::Run(Box::new(config)))
+}
+
+/// The normalised arguments, taken out one by one.
+struct Flags(pico_args::Arguments);
+
+impl Flags {
+    fn one(&mut self, key: &'static str) -> Result<Option<String>, UsageError> {
+        self.0.opt_value_from_str(key).map_err(|error| UsageError(format!("{}: {error}", &key[1..])))
+    }
+
+    fn many(&mut self, key: &'static str) -> Result<Vec<String>, UsageError> {
+        self.0.values_from_str(key).map_err(|error| UsageError(format!("{}: {error}", &key[1..])))
+    }
+
+    /// Go's booleans: 1, t, T, true, TRUE, True and the same for false.
+    fn bool(&mut self, name: &str, key: &'static str) -> Result<bool, UsageError> {
+        match self.one(key)?.as_deref() {
+            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some(other) => Err(UsageError::flag(name, other, "write true or false")),
+        }
+    }
+
+    /// The one free argument: the group's URL and its token.
+    fn group(self) -> Result<(Url, Option<Secret>), UsageError> {
+        let free = self.0.finish();
+        let text = match free.as_slice() {
+            [one] => one.to_string_lossy().into_owned(),
+            [] => return Err(UsageError("the group's URL is missing: add it as the last argument, for example https://galene.example.org:8443/group/NAME/".into())),
+            [_, second, ..] => {
+                return Err(UsageError(format!("one group URL is expected, but {second:?} follows it: put flags before the URL and quote it")));
+            }
+        };
+        parse_group(&text)
+    }
+}
+
+fn parse_group(text: &str) -> Result<(Url, Option<Secret>), UsageError> {
+    // The text may hold a token, so an error shows what stands before the query only.
+    let shown = text.split(['?', '#']).next().unwrap_or_default();
+    let remedy = "write it as the browser shows it, https://HOST:PORT/group/NAME/";
+    let mut url = Url::parse(text).map_err(|_| UsageError(format!("the group URL {shown} is not a URL: {remedy}")))?;
+    if !matches!(url.scheme(), "https" | "http") || url.host_str().is_none() {
+        return Err(UsageError(format!("the group URL {shown} does not begin with https: {remedy}")));
+    }
+    let in_group = url.path_segments().and_then(|mut s| s.next().map(|first| first == "group")).unwrap_or(false);
+    if !in_group || url.path().trim_end_matches('/') == "/group" {
+        return Err(UsageError(format!("the group URL {shown} names no group: {remedy}")));
+    }
+    let token = url
+        .query_pairs()
+        .find(|(key, value)| key == "token" && !value.is_empty())
+        .map(|(_, value)| Secret(value.into_owned()));
+    url.set_query(None);
+    url.set_fragment(None);
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Ok((url, token))
+}
+
+fn parse_sip(text: &str) -> Result<SipUri, UsageError> {
+    let wrong = || UsageError::flag("sip", text, "write it as your provider gave it, sip:USER@HOST");
+    let uri = sip_uri(text).ok_or_else(wrong)?;
+    if uri.user().is_none_or(|user| user.is_empty()) { Err(wrong()) } else { Ok(uri) }
+}
+
+fn parse_registrar(text: &str, ipv6: bool) -> Result<Registrar, UsageError> {
+    let uri = sip_uri(text).ok_or_else(|| UsageError::flag("sip-registrar", text, "write HOST or HOST:PORT"))?;
+    Ok(Registrar { host: uri.host.to_string(), port: uri.port, ipv6 })
+}
+
+/// A SIP URI, whose scheme may be left out.
+fn sip_uri(text: &str) -> Option<SipUri> {
+    let text = if text.starts_with("sip:") { text.to_owned() } else { format!("sip:{text}") };
+    Uri::parse(&text).ok()?.as_sip().cloned()
+}
+
+fn parse_udp_address(text: &str) -> Result<SipUdpAddress, UsageError> {
+    let wrong = || UsageError::flag("sip-udp-address", text, "write IP-ADDRESS:PORT, or :PORT for every address");
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(SipUdpAddress::One(address));
+    }
+    if let Ok(ip) = text.trim_end_matches(':').trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(SipUdpAddress::One(SocketAddr::new(ip, 5060)));
+    }
+    match text.strip_prefix(':').ok_or_else(wrong)? {
+        "" => Ok(SipUdpAddress::Any(None)),
+        port => port.parse().map(|port| SipUdpAddress::Any(Some(port))).map_err(|_| wrong()),
+    }
+}
+
+fn parse_allow(text: &str) -> Result<IpAddr, UsageError> {
+    text.parse().map_err(|_| UsageError::flag("sip-allow", text, "write one IP address, such as 192.0.2.7"))
+}
+
+fn parse_ports(name: &str, text: Option<String>) -> Result<Option<RangeInclusive<u16>>, UsageError> {
+    let Some(text) = text else { return Ok(None) };
+    let ports =
+        text.split_once('-').and_then(|(low, high)| Some((low.trim().parse().ok()?, high.trim().parse().ok()?)));
+    match ports {
+        Some((low, high)) if 0 < low && low < high => Ok(Some(low..=high)),
+        _ => Err(UsageError::flag(name, &text, "write LO-HI, such as 20000-20999")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

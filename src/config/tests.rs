@@ -1,0 +1,97 @@
+use super::*;
+
+fn read(arguments: &[&str]) -> Result<Request, UsageError> {
+    parse(arguments.iter().map(OsString::from), |_| None)
+}
+
+fn config(arguments: &[&str]) -> Config {
+    match read(arguments).unwrap() {
+        Request::Run(config) => *config,
+        Request::Help => panic!("help was not asked for"),
+    }
+}
+
+fn mistake(arguments: &[&str]) -> String {
+    read(arguments).unwrap_err().to_string()
+}
+
+const URL: &str = "https://galene.example.org:8443/group/club/";
+
+#[test]
+fn the_defaults_are_those_of_the_original() {
+    let config = config(&[URL]);
+    assert_eq!(config.sip.to_string(), "sip:6002@localhost");
+    assert_eq!(config.registrar, Some(Registrar { host: "localhost".into(), port: None, ipv6: false }));
+    assert_eq!(config.sip_udp_address, SipUdpAddress::Any(None));
+    assert!(!config.insecure && !config.debug && !config.ice_lite && config.token.is_none());
+}
+
+#[test]
+fn a_token_leaves_the_url_and_every_text_that_may_be_logged() {
+    let config = config(&["https://h/group/club?token=SeCrEt"]);
+    assert_eq!(config.group_url.as_str(), "https://h/group/club/");
+    assert_eq!(config.token.as_ref().unwrap().reveal(), "SeCrEt");
+    assert!(!format!("{config:?}").contains("SeCrEt"));
+    assert!(!mistake(&["ftp://h/?token=SeCrEt"]).contains("SeCrEt"));
+}
+
+#[test]
+fn a_registrar_may_be_a_host_a_host_with_port_or_a_uri() {
+    for (text, host, port) in [
+        ("r.example", "r.example", None),
+        ("r.example:5070", "r.example", Some(5070)),
+        ("sip:r.example", "r.example", None),
+    ] {
+        let registrar = config(&["-sip-registrar", text, "-sip-register-network=udp6", URL]).registrar.unwrap();
+        assert_eq!((registrar.host.as_str(), registrar.port, registrar.ipv6), (host, port, true));
+    }
+    assert!(config(&["-no-sip-register", URL]).registrar.is_none());
+}
+
+#[test]
+fn secrets_may_come_from_the_environment_but_the_flag_wins() {
+    let environment = |name: &str| Some(format!("from-{name}"));
+    let Request::Run(config) = parse(["-password", "flag", URL].map(OsString::from), environment).unwrap() else {
+        unreachable!()
+    };
+    assert_eq!(config.password.unwrap().reveal(), "flag");
+    assert_eq!(config.sip_password.unwrap().reveal(), "from-GALENE_SIP_PASSWORD");
+    assert_eq!(config.token.unwrap().reveal(), "from-GALENE_TOKEN");
+}
+
+#[test]
+fn local_addresses_are_read_in_every_form() {
+    let address = |text: &str| config(&["-sip-udp-address", text, URL]).sip_udp_address;
+    assert_eq!(address(":5062"), SipUdpAddress::Any(Some(5062)));
+    assert_eq!(address("127.0.0.1:5062"), SipUdpAddress::One("127.0.0.1:5062".parse().unwrap()));
+    assert_eq!(address("[::1]:5062"), SipUdpAddress::One("[::1]:5062".parse().unwrap()));
+    assert_eq!(address("192.0.2.1"), SipUdpAddress::One("192.0.2.1:5060".parse().unwrap()));
+}
+
+#[test]
+fn every_mistake_names_its_flag_and_the_remedy() {
+    for (arguments, words) in [
+        (&["-sip", "nonsense@", URL][..], &["-sip ", "sip:USER@HOST"][..]),
+        (&["-sip-register-network", "tcp4", URL], &["-sip-register-network tcp4", "udp4 or udp6"]),
+        (&["-sip-udp-address", "host:5060", URL], &["-sip-udp-address", "IP-ADDRESS:PORT"]),
+        (&["-rtp-ports", "9-3", URL], &["-rtp-ports 9-3", "LO-HI"]),
+        (&["-ice-ports", "many", URL], &["-ice-ports", "LO-HI"]),
+        (&["-sip-allow", "example.org", URL], &["-sip-allow", "IP address"]),
+        (&["-insecure=maybe", URL], &["-insecure maybe", "true or false"]),
+        (&["-sip-pasword", "x", URL], &["-sip-pasword", "-sip-password"]),
+        (&[], &["URL is missing"]),
+        (&[URL, "-debug"], &["before the URL"]),
+        (&["https://h/"], &["names no group"]),
+        (&["galene.example.org"], &["not a URL"]),
+    ] {
+        let text = mistake(arguments);
+        assert!(words.iter().all(|word| text.contains(word)), "{arguments:?} gave: {text}");
+        assert!(!text.contains('\n'));
+    }
+}
+
+#[test]
+fn help_names_every_flag() {
+    assert!(matches!(read(&["-help"]), Ok(Request::Help)) && matches!(read(&["-h"]), Ok(Request::Help)));
+    assert!(FLAGS.iter().all(|flag| help().contains(&format!("-{}", flag.name))));
+}

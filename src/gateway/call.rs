@@ -1,0 +1,245 @@
+//! One call: a SIP dialog on one side, a membership of a Galene group on the other, and the media between them.
+
+use std::time::Duration;
+
+use super::desk::{Desk, LegOwner};
+use super::event::{Output, Sockets};
+use super::peer_leg::{PeerLeg, PeerNews};
+use super::refusal::CallFailure;
+use super::room::Room;
+use super::telephone::TelephoneLeg;
+use crate::galene::client::{Client, Joined};
+use crate::media::control::{
+    Caller, CallerKey, CallerSetup, Command, NetCommand, PeerRole, RoomCodec, RoomKey, TelephoneSetup, Up, UpSetup,
+};
+use crate::sip::event::CallKey;
+use crate::time::{Deadline, Instant};
+
+/// From INVITE to 200 at most: callers hang up after about half a minute of ringing.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// How often a stream that lost its media path is offered again before the call ends.
+const MAX_OFFERS: u32 = 4;
+
+/// A caller's stream to Galene.
+pub(super) struct UpStream {
+    pub(super) id: String,
+    pub(super) link: PeerLeg,
+    payload_type: u8,
+    ssrc: u32,
+    connected: bool,
+}
+
+/// A call from its INVITE to its end.
+pub(super) struct Call {
+    pub(super) key: CallKey,
+    pub(super) caller: CallerKey,
+    /// For log lines: number and name as the telephone showed them.
+    pub(super) title: String,
+    pub(super) client: Client,
+    pub(super) telephone: TelephoneLeg,
+    /// Where the caller is, from `joined` on.
+    pub(super) room: Option<(String, RoomKey)>,
+    pub(super) up: Option<UpStream>,
+    pub(super) answered: bool,
+    invited_at: Instant,
+    offers: u32,
+}
+
+impl Call {
+    pub(super) fn new(
+        now: Instant,
+        key: CallKey,
+        caller: CallerKey,
+        title: String,
+        client: Client,
+        telephone: TelephoneLeg,
+    ) -> Self {
+        Self {
+            key,
+            caller,
+            title,
+            client,
+            telephone,
+            room: None,
+            up: None,
+            answered: false,
+            invited_at: now,
+            offers: 0,
+        }
+    }
+
+    /// Galene let the caller in: its place in the mix, its sockets in the net thread, its voice on offer.
+    pub(super) fn on_joined<S: Sockets>(
+        &mut self,
+        now: Instant,
+        desk: &mut Desk<S>,
+        room: &mut Room,
+        joined: &Joined,
+    ) -> Result<(), CallFailure> {
+        tracing::info!("{}: joined {} as '{}'", self.title, room.name, joined.username);
+        self.room = Some((room.name.clone(), room.key));
+        room.callers.insert(self.key);
+        let ssrc = desk.random.next_u32();
+        let caller = Caller::new(&CallerSetup {
+            key: self.caller,
+            leg: self.telephone.leg,
+            telephone: self.telephone.settings().telephone,
+            ssrc,
+            first_sequence: desk.random.next_u32() as u16,
+            first_timestamp: desk.random.next_u32(),
+        });
+        desk.mix(Command::AddCaller { room: room.key, caller: Box::new(caller) });
+        let setup = TelephoneSetup {
+            leg: self.telephone.leg,
+            room: room.key,
+            caller: self.caller,
+            ssrc,
+            cname: self.telephone.cname().to_owned(),
+            clock_rate_hz: self.telephone.settings().telephone.codec.clock_rate_hz(),
+            remote: self.telephone.settings().remote,
+        };
+        desk.outputs.push_back(Output::AddTelephone(setup));
+        if !joined.permissions.present {
+            return Err(CallFailure::Galene(crate::galene::refusal::Refusal::NoPresent));
+        }
+        self.publish(now, desk, room.key)?;
+        if room.listener.is_none() {
+            room.listen(now, self.key, &mut self.client);
+        }
+        Ok(())
+    }
+
+    /// Offers the caller's voice to Galene.
+    pub(super) fn publish<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, room: RoomKey) -> Result<(), CallFailure> {
+        self.unpublish(now, desk);
+        self.offers += 1;
+        let mut link = PeerLeg::open(now, desk, LegOwner::Up(self.key))?;
+        let sdp = link.peer.offer(now);
+        let ssrc = link.peer.voice().ssrc;
+        link.add_to_net(desk, room, PeerRole::Up { caller: self.caller, ssrc });
+        let id = self.client.new_stream_id();
+        self.client.send_offer(now, &id, "camera", &sdp);
+        self.up = Some(UpStream { id, link, payload_type: 0, ssrc, connected: false });
+        Ok(())
+    }
+
+    /// Takes the caller's voice off the air, in Galene and in the local mix.
+    pub(super) fn unpublish<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
+        let Some(up) = self.up.take() else { return };
+        if self.room.is_some() {
+            desk.mix(Command::SetPresent { caller: self.caller, present: false });
+            desk.mix(Command::SetUp { caller: self.caller, up: None });
+        }
+        desk.close_leg(up.link.leg);
+        self.client.close(now, &up.id);
+    }
+
+    /// Galene answered the offer of stream `id`.
+    pub(super) fn on_answer(&mut self, now: Instant, id: &str, sdp: &str) -> Result<(), CallFailure> {
+        let Some(up) = self.up.as_mut().filter(|up| up.id == id) else { return Ok(()) };
+        let negotiated =
+            up.link.peer.handle_answer(now, sdp).map_err(CallFailure::from)?;
+        let (payload_type, codec) = super::codec::of_answer(&negotiated);
+        up.payload_type = payload_type;
+        up.link.codec = Some(codec);
+        Ok(())
+    }
+
+    /// Galene wants a new offer of stream `id` with an ICE restart.
+    pub(super) fn on_renegotiate<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, id: &str) {
+        let Some(up) = self.up.as_mut().filter(|up| up.id == id) else { return };
+        let sdp = up.link.peer.offer(now);
+        up.link.renew_credentials(desk);
+        self.client.send_offer(now, id, "camera", &sdp);
+    }
+
+    /// Drives the up stream's peer connection; true when the call is to be answered now.
+    pub(super) fn poll_up<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) -> Result<bool, CallFailure> {
+        let Some((_, room)) = self.room else { return Ok(false) };
+        while let Some(news) = self.up.as_mut().and_then(|up| up.link.poll(desk)) {
+            match news {
+                PeerNews::Connected => {
+                    self.on_air(desk)?;
+                    if !self.answered {
+                        return Ok(true);
+                    }
+                }
+                PeerNews::Failed(reason) if !self.answered || self.offers >= MAX_OFFERS => {
+                    return Err(CallFailure::NoMedia(reason));
+                }
+                PeerNews::Failed(reason) => {
+                    tracing::warn!("{}: the way to Galene failed ({reason}); trying again", self.title);
+                    self.publish(now, desk, room)?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The up stream is connected: the caller can be heard, in Galene and by other callers here.
+    fn on_air<S: Sockets>(&mut self, desk: &mut Desk<S>) -> Result<(), CallFailure> {
+        let Some(up) = self.up.as_mut().filter(|up| !up.connected) else { return Ok(()) };
+        up.connected = true;
+        let setup = UpSetup {
+            leg: up.link.leg,
+            codec: up.link.codec.unwrap_or(RoomCodec::Opus),
+            payload_type: up.payload_type,
+            ssrc: up.ssrc,
+            first_sequence: desk.random.next_u32() as u16,
+            first_timestamp: desk.random.next_u32(),
+        };
+        let up = Up::new(&setup).map_err(|error| CallFailure::NoMedia(error.to_string()))?;
+        desk.mix(Command::SetUp { caller: self.caller, up: Some(Box::new(up)) });
+        desk.mix(Command::SetPresent { caller: self.caller, present: true });
+        Ok(())
+    }
+
+    /// The 200, with voices both ways from now on.
+    pub(super) fn answer<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
+        self.answered = true;
+        let sdp = self.telephone.local_description().to_owned();
+        desk.sip.answer(now, self.key, sdp);
+        desk.mix(Command::StartTelephone(self.caller));
+        let after_ms = now.saturating_since(self.invited_at).as_millis();
+        tracing::info!("{}: answered after {after_ms} ms", self.title);
+    }
+
+    /// SDP settled codec, direction or address anew: both threads must know.
+    pub(super) fn apply_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
+        if self.room.is_none() {
+            return;
+        }
+        let settings = self.telephone.settings();
+        desk.mix(Command::SetTelephone { caller: self.caller, telephone: settings.telephone });
+        desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: settings.remote });
+    }
+
+    /// Gives back everything that the call held outside itself.
+    pub(super) fn release<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
+        self.unpublish(now, desk);
+        desk.close_leg(self.telephone.leg);
+        if self.room.is_some() {
+            desk.mix(Command::RemoveCaller(self.caller));
+        }
+        self.client.leave(now);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.client.handle_timeout(now);
+        if let Some(up) = &mut self.up {
+            up.link.peer.handle_timeout(now);
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Deadline> {
+        let up = self.up.as_ref().and_then(|up| up.link.peer.next_timeout());
+        let answer = (!self.answered).then(|| Deadline::new(self.answer_by(), "answer the call"));
+        crate::time::earliest([self.client.next_timeout(), up, answer])
+    }
+
+    /// When an unanswered call is given up.
+    pub(super) fn answer_by(&self) -> Instant {
+        self.invited_at + ANSWER_WITHIN
+    }
+}

@@ -1,0 +1,92 @@
+//! What goes into the gateway and what comes out of it: the words shared with `io`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::galene::client;
+use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent, PeerSetup, TelephoneSetup};
+use crate::sip::event::{self as sip, CallKey};
+use crate::time::Instant;
+
+/// What the gateway is told.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// SIP: a datagram or a resolved name.
+    Sip(sip::Input<'a>),
+    /// What happened to the HTTP requests and the WebSocket of one call's member.
+    Galene {
+        /// Whose.
+        call: CallKey,
+        /// What.
+        input: client::Input<'a>,
+    },
+    /// From the net thread.
+    Net(NetEvent),
+    /// From a mix thread.
+    Mix(MixEvent),
+    /// SIGTERM or SIGINT: end every call, take the binding back, then [`Output::Stopped`].
+    ShutDown,
+}
+
+/// What the gateway wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a SIP datagram.
+    SendSip {
+        /// From this address; from any socket of the right family if `None`.
+        local: Option<SocketAddr>,
+        /// To this one.
+        remote: SocketAddr,
+        /// The datagram.
+        bytes: Vec<u8>,
+    },
+    /// Look a SIP host up, then give [`sip::Input::Resolved`] or [`sip::Input::Unresolved`].
+    Resolve {
+        /// Host name or literal address.
+        host: String,
+        /// The port, if known.
+        port: Option<u16>,
+    },
+    /// HTTP or WebSocket work for one call's member; never [`client::Output::Event`].
+    Galene {
+        /// Whose.
+        call: CallKey,
+        /// What.
+        output: client::Output,
+    },
+    /// Hand an opened peer socket to the net thread.
+    AddPeer(PeerSetup),
+    /// Hand an opened telephone pair to the net thread.
+    AddTelephone(TelephoneSetup),
+    /// Close the sockets of a leg, handed over or not.
+    Close(LegKey),
+    /// For the net thread.
+    Net(NetCommand),
+    /// For the mix thread that owns the room concerned.
+    Mix(Command),
+    /// After [`Input::ShutDown`]: nothing is left to do.
+    Stopped,
+}
+
+/// Why no socket was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketError {
+    /// The range of this flag is used up.
+    NoPort(&'static str),
+    /// The system's words.
+    System(String),
+}
+
+/// Media sockets are bound at once, since their addresses go into session descriptions.
+pub trait Sockets {
+    /// Binds a socket towards Galene and gives its addresses: host candidates, best first.
+    ///
+    /// # Errors
+    /// No port or no socket is to be had.
+    fn open_peer(&mut self, now: Instant, leg: LegKey) -> Result<Vec<SocketAddr>, SocketError>;
+
+    /// Binds an RTP and RTCP pair at `ip` and gives RTP's address.
+    ///
+    /// # Errors
+    /// No port or no socket is to be had.
+    fn open_telephone(&mut self, now: Instant, leg: LegKey, ip: IpAddr) -> Result<SocketAddr, SocketError>;
+}

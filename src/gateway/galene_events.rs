@@ -1,0 +1,131 @@
+//! What a caller's membership of a Galene group tells the gateway.
+
+use super::event::{Output, Sockets};
+use super::refusal::CallFailure;
+use super::room::Room;
+use super::Gateway;
+use crate::galene::client::{self, Event, Joined};
+use crate::galene::message::Permissions;
+use crate::media::control::{Command, Room as MixRoom, RoomKey};
+use crate::sip::event::CallKey;
+use crate::time::Instant;
+
+impl<S: Sockets> Gateway<S> {
+    pub(super) fn on_galene(&mut self, now: Instant, key: CallKey, output: client::Output) {
+        match output {
+            client::Output::Event(event) => self.on_galene_event(now, key, event),
+            client::Output::Get { .. }
+            | client::Output::Post { .. }
+            | client::Output::Connect { .. }
+            | client::Output::Send(_)
+            | client::Output::Disconnect => self.desk.outputs.push_back(Output::Galene { call: key, output }),
+        }
+    }
+
+    fn on_galene_event(&mut self, now: Instant, key: CallKey, event: Event) {
+        match event {
+            Event::GroupIs(status) => tracing::debug!("call {}: the group is {}", key.0, status.name),
+            Event::Joined(joined) => self.on_joined(now, key, &joined),
+            Event::Refused(refusal) => self.end_call(now, key, &CallFailure::Galene(refusal)),
+            Event::Changed { permissions, .. } => self.on_permissions(now, key, &permissions),
+            Event::Answer { id, sdp } => {
+                let Some(call) = self.calls.get_mut(&key) else { return };
+                if let Err(failure) = call.on_answer(now, &id, &sdp) {
+                    self.end_call(now, key, &failure);
+                }
+            }
+            Event::Renegotiate { id } => {
+                if let Some(call) = self.calls.get_mut(&key) {
+                    call.on_renegotiate(now, &mut self.desk, &id);
+                }
+            }
+            Event::Abort { id } => self.on_abort(now, key, &id),
+            Event::Kicked { by_server, message } => {
+                self.end_call(now, key, &CallFailure::Kicked { by_server, message });
+            }
+            Event::Mute => self.on_mute(key),
+            Event::UserDeleted { id, .. } => {
+                if self.calls.values().all(|call| call.client.id() != id) {
+                    self.desk.own_ids.remove(&id);
+                }
+            }
+            Event::Notice(text) => tracing::info!("call {}: Galene says: {text}", key.0),
+            Event::UserAdded { .. } | Event::UserChanged { .. } | Event::Chat(_) => {}
+            Event::Disconnected { reason } => self.end_call(now, key, &CallFailure::Disconnected(reason)),
+            Event::Offer(_) | Event::Candidate { .. } | Event::Close { .. } => self.on_stream(now, key, event),
+        }
+    }
+
+    fn on_joined(&mut self, now: Instant, key: CallKey, joined: &Joined) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        if !self.rooms.contains_key(&joined.group) {
+            let room = RoomKey(self.desk.new_key());
+            self.desk.mix(Command::OpenRoom(Box::new(MixRoom::new(room))));
+            self.rooms.insert(joined.group.clone(), Room::new(room, joined.group.clone()));
+        }
+        let Some(room) = self.rooms.get_mut(&joined.group) else { return };
+        if let Err(failure) = call.on_joined(now, &mut self.desk, room, joined) {
+            self.end_call(now, key, &failure);
+        }
+    }
+
+    /// `present` came or went: the caller goes on the air or off it, and goes on listening either way.
+    fn on_permissions(&mut self, now: Instant, key: CallKey, permissions: &Permissions) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let Some((_, room)) = call.room else { return };
+        match (permissions.present, call.up.is_some()) {
+            (false, true) => {
+                tracing::info!("{}: Galene took the permission to speak away", call.title);
+                call.unpublish(now, &mut self.desk);
+            }
+            (true, false) => {
+                tracing::info!("{}: Galene gave the permission to speak back", call.title);
+                if let Err(failure) = call.publish(now, &mut self.desk, room) {
+                    self.end_call(now, key, &failure);
+                }
+            }
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    /// Galene refused our up stream or took it off the air.
+    fn on_abort(&mut self, now: Instant, key: CallKey, id: &str) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        if call.up.as_ref().is_none_or(|up| up.id != id) {
+            return;
+        }
+        if call.answered {
+            tracing::info!("{}: Galene took the caller off the air", call.title);
+            call.unpublish(now, &mut self.desk);
+        } else {
+            self.end_call(now, key, &CallFailure::OfferAborted);
+        }
+    }
+
+    fn on_mute(&mut self, key: CallKey) {
+        let Some(call) = self.calls.get(&key) else { return };
+        if call.room.is_some() {
+            tracing::info!("{}: muted by an operator", call.title);
+            self.desk.mix(Command::SetMuted { caller: call.caller, muted: true });
+        }
+    }
+
+    /// Offers, candidates and ends of streams: down streams count on the listener's connection alone.
+    fn on_stream(&mut self, now: Instant, key: CallKey, event: Event) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        let room = call.room.as_ref().and_then(|(name, _)| self.rooms.get_mut(name));
+        let Some(room) = room else { return };
+        let listens = room.listener == Some(key);
+        match event {
+            Event::Offer(offer) if listens => room.on_offer(now, &mut self.desk, &mut call.client, &offer),
+            Event::Offer(offer) => call.client.abort(now, &offer.id),
+            Event::Candidate { id, candidate } => match call.up.as_mut().filter(|up| up.id == id) {
+                Some(up) => up.link.peer.add_candidate(now, &candidate.candidate),
+                None if listens => room.on_candidate(now, &id, candidate),
+                None => {}
+            },
+            Event::Close { id } if listens => room.remove_voice(&mut self.desk, &id),
+            _ => {}
+        }
+    }
+}

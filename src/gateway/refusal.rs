@@ -1,0 +1,140 @@
+//! Why a call is turned away or ended, and the one mapping from that to a SIP status (RFC 3261 §21).
+//!
+//! 503 is kept for 'this gateway is full': a trunk that sees it may stop sending anything for a while.
+
+use crate::galene::refusal::Refusal;
+use crate::rtc::description::DescriptionError;
+use crate::rtc::peer::PeerError;
+use crate::sip::event::Rejection;
+
+/// What went wrong with one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallFailure {
+    /// Galene, or the way to it, said no.
+    Galene(Refusal),
+    /// Every place for a call, or for a call of its room, is taken.
+    GatewayFull,
+    /// No local port is left; the flag that widens the range.
+    NoPort(&'static str),
+    /// The system refuses a socket.
+    Socket(String),
+    /// The session description cannot be read.
+    BadDescription(String),
+    /// It offers no audio over RTP/AVP.
+    NoAudio,
+    /// It offers audio, but neither PCMU nor PCMA.
+    NoTelephoneCodec,
+    /// The group allows no codec that telephones can be bridged to.
+    NoRoomCodec(String),
+    /// Galene took the offer back: it does not let us speak.
+    OfferAborted,
+    /// No media path to Galene: ICE or DTLS failed.
+    NoMedia(String),
+    /// It took too long.
+    TimedOut,
+    /// Somebody in the room removed the caller, or the server shut down.
+    Kicked {
+        /// The server itself, not a person.
+        by_server: bool,
+        /// The reason given.
+        message: String,
+    },
+    /// The connection to Galene is gone.
+    Disconnected(String),
+    /// The gateway shuts down.
+    ShuttingDown,
+}
+
+impl CallFailure {
+    /// One plain sentence that says what to do.
+    pub fn explain(&self) -> String {
+        match self {
+            Self::Galene(refusal) => refusal.explain(),
+            Self::GatewayFull => "every line of this gateway is taken: call again later".into(),
+            Self::NoPort(flag) => format!("no local port is free: widen {flag}"),
+            Self::Socket(error) => format!("the system gives no socket: {error}"),
+            Self::BadDescription(error) => format!("the telephone's session description cannot be read: {error}"),
+            Self::NoAudio => "the telephone offers no audio".into(),
+            Self::NoTelephoneCodec => {
+                "the telephone offers neither PCMU nor PCMA: allow G.711 (ulaw, alaw) on the telephone or PBX".into()
+            }
+            Self::NoRoomCodec(error) => {
+                format!("the group allows no codec for voices ({error}): add opus to the group's codecs")
+            }
+            Self::OfferAborted => {
+                "Galene refuses the caller's voice: give this user the permission 'present' in the group's description".into()
+            }
+            Self::NoMedia(error) => {
+                format!("no media path to Galene ({error}): check that UDP passes between this machine and Galene")
+            }
+            Self::TimedOut => "Galene took too long to answer: see whether the server is overloaded".into(),
+            Self::Kicked { by_server: true, message } => format!("Galene ended the membership: {message}"),
+            Self::Kicked { by_server: false, message } => format!("somebody in the room removed the caller: {message}"),
+            Self::Disconnected(reason) => format!("the connection to Galene is gone: {reason}"),
+            Self::ShuttingDown => "the gateway is shutting down".into(),
+        }
+    }
+
+    /// The response to an INVITE that fails so.
+    pub fn rejection(&self) -> Rejection {
+        let (status, reason) = match self {
+            Self::Galene(refusal) => Self::status_of(refusal),
+            Self::GatewayFull | Self::NoPort(_) | Self::Socket(_) => (503, "Gateway Full"),
+            Self::BadDescription(_) => (400, "Bad Session Description"),
+            Self::NoAudio | Self::NoTelephoneCodec | Self::NoRoomCodec(_) => (488, "Not Acceptable Here"),
+            Self::OfferAborted => (403, "Not Allowed To Speak"),
+            Self::NoMedia(_) | Self::TimedOut | Self::Disconnected(_) => (480, "Conference Unreachable"),
+            Self::Kicked { by_server: true, .. } => (480, "Conference Closed"),
+            Self::Kicked { by_server: false, .. } => (403, "Removed From Conference"),
+            Self::ShuttingDown => (480, "Gateway Shutting Down"),
+        };
+        Rejection {
+            status,
+            reason: reason.into(),
+            warning: Some(self.explain()),
+            retry_after_s: (status == 503).then_some(60),
+        }
+    }
+
+    const fn status_of(refusal: &Refusal) -> (u16, &'static str) {
+        match refusal {
+            Refusal::NotAuthorised { .. } | Refusal::DuplicateUsername { .. } => (403, "Conference Access Denied"),
+            Refusal::NoPresent => (403, "Not Allowed To Speak"),
+            Refusal::NoSuchGroup { .. } => (404, "No Such Conference"),
+            Refusal::Locked(_) => (480, "Conference Locked"),
+            Refusal::Full => (486, "Conference Full"),
+            Refusal::Moved(_) => (480, "Conference Moved"),
+            Refusal::Unreachable(_) | Refusal::Tls(_) | Refusal::Protocol(_) => (480, "Conference Unreachable"),
+        }
+    }
+}
+
+impl From<PeerError> for CallFailure {
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::Description(DescriptionError::NoCommonCodec(_) | DescriptionError::NoAudio) => {
+                Self::NoRoomCodec(error.to_string())
+            }
+            PeerError::Description(DescriptionError::Malformed(_) | DescriptionError::Missing(_))
+            | PeerError::OutOfTurn
+            | PeerError::Setup
+            | PeerError::NewCertificate => Self::Galene(Refusal::Protocol(error.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_full_gateway_answers_503() {
+        let gone = CallFailure::Disconnected("reset".into());
+        let unreachable = CallFailure::Galene(Refusal::Unreachable("connection refused".into()));
+        assert_eq!(gone.rejection().status, 480);
+        assert_eq!(unreachable.rejection().status, 480);
+        assert_eq!(CallFailure::Galene(Refusal::Full).rejection().status, 486);
+        assert_eq!(CallFailure::NoPort("-rtp-ports").rejection().status, 503);
+        assert!(CallFailure::NoPort("-rtp-ports").explain().contains("-rtp-ports"));
+    }
+}

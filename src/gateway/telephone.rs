@@ -1,0 +1,276 @@
+//! The telephone's side of a call in SDP: offer and answer (RFC 3264), hold and resume, G.711 and telephone events.
+//!
+//! The first audio line is taken, all others are refused. A failed negotiation changes nothing.
+
+use std::net::SocketAddr;
+
+use super::refusal::CallFailure;
+use crate::media::control::{LegKey, Telephone, TelephoneCodec, TelephoneRemote};
+use crate::random::Random;
+use crate::wire::sdp::{AudioDescription, Codec, Direction, LocalAudio, LocalSession, SessionDescription};
+
+/// Milliseconds of speech in a packet, ours and the ones we like to get.
+const PTIME_MS: u8 = 20;
+
+/// The payload type under which we offer telephone events; 101 is what everybody uses.
+const EVENT_PAYLOAD_TYPE: u8 = 101;
+
+/// What offer and answer settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// For the mix thread.
+    pub(super) telephone: Telephone,
+    /// For the net thread.
+    pub(super) remote: TelephoneRemote,
+}
+
+/// The telephone's RTP leg and its session description.
+#[derive(Debug)]
+pub(super) struct TelephoneLeg {
+    pub(super) leg: LegKey,
+    local: SocketAddr,
+    cname: String,
+    session: LocalSession,
+    settings: Settings,
+    /// The telephone's last description, which fixes the order of the lines.
+    theirs: Option<(SessionDescription, usize)>,
+    local_description: String,
+}
+
+impl TelephoneLeg {
+    /// A leg whose RTP socket is bound to `local`; nothing is negotiated.
+    pub(super) fn new(leg: LegKey, local: SocketAddr, random: &mut Random) -> Self {
+        // RFC 8866 §5.2 leaves the numbers to us; 31 bits suit every parser.
+        let id = u64::from(random.next_u32() >> 1);
+        Self {
+            leg,
+            local,
+            cname: random.token(16),
+            session: LocalSession { id, version: id, address: local.ip() },
+            settings: Settings::unsettled(),
+            theirs: None,
+            local_description: String::new(),
+        }
+    }
+
+    /// The canonical name in RTCP.
+    pub(super) fn cname(&self) -> &str {
+        &self.cname
+    }
+
+    /// What was settled last.
+    pub(super) const fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    /// Our last offer or answer.
+    pub(super) fn local_description(&self) -> &[u8] {
+        self.local_description.as_bytes()
+    }
+
+    /// Answers an offer.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds no audio that we speak; everything stays as it was.
+    pub(super) fn answer(&mut self, offer: &[u8]) -> Result<(), CallFailure> {
+        let (theirs, index, settings) = read(offer, self.local)?;
+        let audio = &theirs.audio_lines().find(|(at, _)| *at == index).ok_or(CallFailure::NoAudio)?.1;
+        let mut codecs = vec![g711(settings.telephone.codec, settings.telephone.send_payload_type)];
+        codecs.extend(audio.codecs.iter().find(|codec| is_event(codec)).map(|codec| events(codec.payload_type)));
+        let ours = self.audio(codecs, audio.protocol.clone(), audio.direction.reversed(), settings.remote.rtcp_mux);
+        self.session.version += 1;
+        self.local_description = self.session.answer(&theirs, index, &ours);
+        self.settings = settings;
+        self.theirs = Some((theirs, index));
+        Ok(())
+    }
+
+    /// Makes an offer, which [`Self::local_description`] gives: the first, or a new one in the call.
+    pub(super) fn offer(&mut self) {
+        let codecs = vec![g711(TelephoneCodec::Pcmu, 0), g711(TelephoneCodec::Pcma, 8), events(EVENT_PAYLOAD_TYPE)];
+        let audio = self.audio(codecs, "RTP/AVP".into(), Direction::SendRecv, false);
+        self.session.version += 1;
+        self.local_description = match &self.theirs {
+            None => self.session.offer(&audio),
+            Some((theirs, index)) => self.session.offer_again(theirs, *index, &audio),
+        };
+    }
+
+    /// Takes the telephone's answer to our offer.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds no audio that we speak; everything stays as it was.
+    pub(super) fn take_answer(&mut self, answer: &[u8]) -> Result<(), CallFailure> {
+        let (theirs, index, settings) = read(answer, self.local)?;
+        self.settings = settings;
+        self.theirs = Some((theirs, index));
+        Ok(())
+    }
+
+    fn audio(&self, codecs: Vec<Codec>, protocol: String, direction: Direction, rtcp_mux: bool) -> LocalAudio {
+        LocalAudio {
+            protocol,
+            direction,
+            ptime_ms: Some(PTIME_MS.into()),
+            has_rtcp_mux: rtcp_mux,
+            ..LocalAudio::new(self.local.port(), codecs)
+        }
+    }
+}
+
+impl Settings {
+    /// Before any negotiation: the caller has a place in the mix, and no packet goes anywhere.
+    const fn unsettled() -> Self {
+        let codec = TelephoneCodec::Pcmu;
+        Self {
+            telephone: Telephone {
+                codec,
+                send_payload_type: 0,
+                receive_payload_type: 0,
+                ptime_ms: PTIME_MS,
+                sends: true,
+                receives: true,
+            },
+            remote: TelephoneRemote {
+                rtp: None,
+                rtcp: None,
+                rtcp_mux: false,
+                payload_type: 0,
+            },
+        }
+    }
+}
+
+/// Reads a description: the lines, which one is the audio line that we take, and what it settles.
+fn read(bytes: &[u8], local: SocketAddr) -> Result<(SessionDescription, usize, Settings), CallFailure> {
+    let theirs =
+        SessionDescription::parse(bytes).map_err(|error| CallFailure::BadDescription(error.to_string()))?;
+    let (index, audio) = theirs.first_audio().ok_or(CallFailure::NoAudio)?;
+    let settings = settle(audio, local).ok_or(CallFailure::NoTelephoneCodec)?;
+    Ok((theirs, index, settings))
+}
+
+/// The telephone's favourite of what we speak.
+fn settle(audio: &AudioDescription, local: SocketAddr) -> Option<Settings> {
+    let (codec, payload_type) = audio.codecs.iter().find_map(|offered| {
+        let codec = [("PCMU", TelephoneCodec::Pcmu), ("PCMA", TelephoneCodec::Pcma)];
+        let found = codec.into_iter().find(|(name, _)| offered.is(name, 8000) && offered.channels == 1)?.1;
+        Some((found, offered.payload_type))
+    })?;
+    let longest = audio.maxptime_ms.unwrap_or(u16::MAX);
+    let wanted = audio.ptime_ms.filter(|ms| [10, 20, 30, 40, 60].contains(ms)).unwrap_or(PTIME_MS.into());
+    // A host name in c= is not looked up: the voice goes to where the telephone's packets come from.
+    let address = audio.address().filter(|ip| ip.is_ipv4() == local.is_ipv4());
+    let rtcp_address = audio.rtcp_host.as_ref().and_then(|host| host.address()).or(address);
+    let rtcp_port = audio.rtcp_port_or_default();
+    Some(Settings {
+        telephone: Telephone {
+            codec,
+            send_payload_type: payload_type,
+            receive_payload_type: payload_type,
+            ptime_ms: u8::try_from(wanted.min(longest)).unwrap_or(PTIME_MS),
+            sends: audio.direction.receives(),
+            receives: audio.direction.sends(),
+        },
+        remote: TelephoneRemote {
+            rtp: address.map(|ip| SocketAddr::new(ip, audio.port)),
+            rtcp: rtcp_address.filter(|_| rtcp_port != 0).map(|ip| SocketAddr::new(ip, rtcp_port)),
+            rtcp_mux: audio.has_rtcp_mux,
+            payload_type,
+        },
+    })
+}
+
+fn g711(codec: TelephoneCodec, payload_type: u8) -> Codec {
+    let name = match codec {
+        TelephoneCodec::Pcmu => "PCMU",
+        TelephoneCodec::Pcma => "PCMA",
+    };
+    Codec::new(payload_type, name, codec.clock_rate_hz())
+}
+
+fn is_event(codec: &Codec) -> bool {
+    codec.is_telephone_event() && codec.clock_rate_hz == 8000
+}
+
+/// The sixteen keys (RFC 4733 §3.2).
+fn events(payload_type: u8) -> Codec {
+    Codec::new(payload_type, "telephone-event", 8000).with_fmtp("0-15")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leg() -> TelephoneLeg {
+        TelephoneLeg::new(LegKey(1), "192.0.2.9:20000".parse().unwrap(), &mut Random::for_test(1))
+    }
+
+    fn offer(lines: &str) -> Vec<u8> {
+        format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{}", lines.replace('\n', "\r\n"))
+            .into_bytes()
+    }
+
+    fn text(leg: &TelephoneLeg) -> &str {
+        std::str::from_utf8(leg.local_description()).unwrap()
+    }
+
+    #[test]
+    fn the_first_audio_line_is_answered_and_the_rest_refused() {
+        let mut leg = leg();
+        leg.answer(&offer("m=video 4000 RTP/AVP 96\nm=audio 4002 RTP/AVP 18 8 0 97\na=rtpmap:97 telephone-event/8000\nm=audio 4004 RTP/AVP 0\n"))
+            .unwrap();
+        let text = text(&leg);
+        assert!(text.contains("m=video 0 ") && text.contains("m=audio 20000 RTP/AVP 8 97\r\n") && text.contains("m=audio 0 "));
+        let settings = leg.settings();
+        assert_eq!((settings.telephone.codec, settings.telephone.send_payload_type), (TelephoneCodec::Pcma, 8));
+        assert_eq!(settings.remote.rtp, Some("192.0.2.1:4002".parse().unwrap()));
+        assert_eq!(settings.remote.rtcp, Some("192.0.2.1:4003".parse().unwrap()));
+    }
+
+    #[test]
+    fn dynamic_payload_numbers_are_kept() {
+        let mut leg = leg();
+        leg.answer(&offer("m=audio 4002 RTP/AVP 100\na=rtpmap:100 pcmu/8000\na=ptime:30\n")).unwrap();
+        assert_eq!((leg.settings().telephone.receive_payload_type, leg.settings().telephone.ptime_ms), (100, 30));
+        assert!(text(&leg).contains("a=rtpmap:100 PCMU/8000"));
+    }
+
+    #[test]
+    fn hold_is_the_direction_reversed_and_a_failure_changes_nothing() {
+        let mut leg = leg();
+        leg.answer(&offer("m=audio 4002 RTP/AVP 0\n")).unwrap();
+        leg.answer(&offer("m=audio 4002 RTP/AVP 0\na=sendonly\n")).unwrap();
+        assert!(text(&leg).contains("a=recvonly"));
+        assert!(!leg.settings().telephone.sends && leg.settings().telephone.receives);
+        let before = (leg.settings(), text(&leg).to_owned());
+        assert_eq!(leg.answer(&offer("m=audio 0 RTP/AVP 0\n")), Err(CallFailure::NoAudio));
+        assert_eq!(leg.answer(&offer("m=audio 4002 RTP/AVP 18\n")), Err(CallFailure::NoTelephoneCodec));
+        assert_eq!(before, (leg.settings(), text(&leg).to_owned()));
+    }
+
+    #[test]
+    fn an_old_hold_with_a_null_address_stops_us_until_the_resume() {
+        let mut leg = leg();
+        leg.answer(&offer("m=audio 4002 RTP/AVP 0\nc=IN IP4 0.0.0.0\n")).unwrap();
+        assert!(!leg.settings().telephone.sends && leg.settings().remote.rtp.is_none());
+    }
+
+    #[test]
+    fn without_an_offer_we_offer_and_the_answer_settles_it() {
+        let mut leg = leg();
+        leg.offer();
+        assert!(text(&leg).contains("m=audio 20000 RTP/AVP 0 8 101\r\n"));
+        leg.take_answer(&offer("m=audio 5000 RTP/AVP 8 101\na=rtpmap:101 telephone-event/8000\n")).unwrap();
+        assert_eq!(leg.settings().telephone.codec, TelephoneCodec::Pcma);
+    }
+
+    #[test]
+    fn every_new_description_has_a_higher_version() {
+        let mut leg = leg();
+        leg.offer();
+        let first = text(&leg).lines().nth(1).unwrap().to_owned();
+        leg.offer();
+        assert_ne!(first, text(&leg).lines().nth(1).unwrap());
+    }
+}

@@ -1,0 +1,193 @@
+//! Calls from INVITE to end in virtual time, against real peer connections.
+
+mod world;
+
+use std::time::Duration;
+
+use serde_json::json;
+use world::{OFFER, World};
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A world with calls that are answered and acknowledged; their keys are 1, 2, …
+fn world_with_calls(names: &[&str]) -> World {
+    let mut world = World::new();
+    for name in names {
+        world.invite(name);
+        world.run(seconds(1));
+        assert_eq!(world.statuses(name), [180, 200], "{name}");
+        world.request(name, "ACK", 1, None);
+    }
+    world
+}
+
+fn body(text: &str) -> &str {
+    text.split_once("\r\n\r\n").unwrap().1
+}
+
+#[test]
+fn a_call_rings_at_once_and_is_answered_when_the_room_is_joined_and_dtls_is_up() {
+    let mut world = World::new();
+    world.invite("ada");
+    assert_eq!(world.statuses("ada"), [180]);
+    assert_eq!(world.sent(1, "join")[0]["username"], "ada");
+    world.run(seconds(1));
+    assert_eq!(world.statuses("ada"), [180, 200]);
+    assert!(body(world.sip.last().unwrap()).contains("m=audio 20002 RTP/AVP 0"));
+    assert_eq!(world.mix, ["OpenRoom", "AddCaller", "SetUp true", "SetPresent true", "StartTelephone"]);
+    assert_eq!(world.sent(1, "request")[0]["request"], json!({"": ["audio"]}));
+}
+
+#[test]
+fn a_call_that_ends_leaves_nothing_behind() {
+    let mut world = world_with_calls(&["ada"]);
+    world.offer_stream(1, "voice", "member1");
+    world.run(seconds(1));
+    assert_eq!(world.mix.last().unwrap(), "AddStream");
+    world.mix.clear();
+    world.request("ada", "BYE", 2, None);
+    assert_eq!(world.statuses("ada"), [180, 200, 200]);
+    assert_eq!(world.mix, ["SetPresent false", "SetUp false", "RemoveCaller", "RemoveStream", "CloseRoom"]);
+    assert!(world.gateway.sockets().open.is_empty());
+    assert_eq!(world.sent(1, "close").len(), 1);
+}
+
+#[test]
+fn only_one_caller_listens_and_our_own_streams_are_refused() {
+    let mut world = world_with_calls(&["ada", "ben"]);
+    assert_eq!((world.sent(1, "request").len(), world.sent(2, "request").len()), (1, 0));
+    let bens_id = world.sent(2, "handshake")[0]["id"].as_str().unwrap().to_owned();
+    world.offer_stream(1, "bens-voice", &bens_id);
+    assert_eq!(world.sent(1, "abort")[0]["id"], "bens-voice");
+    world.offer_stream(1, "voice", "member1");
+    assert_eq!(world.sent(1, "answer").len(), 1);
+}
+
+#[test]
+fn when_the_listener_hangs_up_the_next_caller_listens() {
+    let mut world = world_with_calls(&["ada", "ben"]);
+    world.offer_stream(1, "voice", "member1");
+    world.run(seconds(1));
+    world.request("ada", "BYE", 2, None);
+    assert_eq!(world.sent(2, "request").len(), 1);
+    world.offer_stream(2, "voice", "member1");
+    world.run(seconds(1));
+    assert_eq!(world.sent(2, "answer").len(), 1);
+    assert_eq!(world.mix.last().unwrap(), "AddStream");
+}
+
+#[test]
+fn losing_present_takes_the_caller_off_the_air_and_getting_it_back_puts_him_on() {
+    let mut world = world_with_calls(&["ada"]);
+    world.mix.clear();
+    world.tell(1, &json!({"type": "joined", "kind": "change", "group": "club", "permissions": ["message"]}));
+    assert_eq!(world.mix, ["SetPresent false", "SetUp false"]);
+    world.tell(1, &json!({"type": "joined", "kind": "change", "group": "club", "permissions": ["present"]}));
+    world.run(seconds(1));
+    assert_eq!(world.mix[2..], ["SetUp true", "SetPresent true"]);
+    assert_eq!(world.statuses("ada"), [180, 200]);
+}
+
+#[test]
+fn a_kick_by_the_server_ends_the_call_and_a_forged_one_does_nothing() {
+    let mut world = world_with_calls(&["ada"]);
+    world.tell(1, &json!({"type": "usermessage", "kind": "kicked", "source": "x", "username": "mallory", "value": "out"}));
+    assert!(!world.sip.iter().any(|text| text.starts_with("BYE")));
+    world.tell(1, &json!({"type": "usermessage", "kind": "kicked", "privileged": true, "value": "server is shutting down"}));
+    assert!(world.sip.last().unwrap().starts_with("BYE"));
+    assert!(world.gateway.sockets().open.is_empty());
+}
+
+#[test]
+fn a_wrong_token_is_a_403_after_one_retry_under_another_name() {
+    let mut world = World::new();
+    world.joined = json!({"kind": "fail", "value": "not authorised"});
+    world.invite("ada");
+    world.run(seconds(1));
+    let names: Vec<_> = world.sent(1, "join").iter().map(|join| join["username"].clone()).collect();
+    assert_eq!(names, ["ada", "ada (telephone)"]);
+    assert_eq!(world.statuses("ada"), [180, 403]);
+    assert!(world.sip.last().unwrap().contains("Warning: 399"));
+    assert!(world.gateway.sockets().open.is_empty());
+}
+
+#[test]
+fn without_the_right_to_speak_a_call_is_refused_in_words() {
+    let mut world = World::new();
+    world.joined = json!({"kind": "join", "permissions": ["message"]});
+    world.invite("ada");
+    world.run(seconds(1));
+    assert_eq!(world.statuses("ada"), [180, 403]);
+    assert!(world.sip.last().unwrap().contains("'present'"));
+}
+
+#[test]
+fn without_a_free_port_the_gateway_is_full_and_says_which_flag_helps() {
+    let mut world = World::new();
+    world.gateway.sockets().refuse = Some("-rtp-ports");
+    world.invite("ada");
+    assert_eq!(world.statuses("ada"), [503]);
+    let answer = world.sip.last().unwrap();
+    assert!(answer.contains("-rtp-ports") && answer.contains("Retry-After: 60"));
+}
+
+#[test]
+fn an_operator_mutes_and_nobody_else() {
+    let mut world = world_with_calls(&["ada"]);
+    world.tell(1, &json!({"type": "usermessage", "kind": "mute", "source": "x", "username": "mallory"}));
+    assert_ne!(world.mix.last().unwrap(), "SetMuted true");
+    world.tell(1, &json!({"type": "usermessage", "kind": "mute", "source": "x", "username": "op", "privileged": true}));
+    assert_eq!(world.mix.last().unwrap(), "SetMuted true");
+}
+
+#[test]
+fn a_reinvite_holds_and_a_bad_one_changes_nothing() {
+    let mut world = world_with_calls(&["ada"]);
+    world.request("ada", "INVITE", 2, Some(&format!("{OFFER}a=sendonly\r\n")));
+    assert!(world.sip.last().unwrap().contains("a=recvonly"));
+    world.request("ada", "ACK", 2, None);
+    world.request("ada", "INVITE", 3, Some(&OFFER.replace("m=audio 4000", "m=video 4000")));
+    assert_eq!(world.statuses("ada"), [180, 200, 200, 488]);
+    assert!(world.gateway.sockets().open.len() == 2);
+}
+
+#[test]
+fn a_call_without_an_offer_gets_ours() {
+    let mut world = World::new();
+    world.request("ada", "INVITE", 1, None);
+    world.run(seconds(1));
+    assert!(body(world.sip.last().unwrap()).contains("RTP/AVP 0 8 101"));
+    world.request("ada", "ACK", 1, Some(OFFER));
+    assert_eq!(world.mix.last().unwrap(), "SetTelephone");
+}
+
+#[test]
+fn cancel_before_the_answer_leaves_nothing_behind() {
+    let mut world = World::new();
+    world.joined = json!({"kind": "ignored"});
+    world.invite("ada");
+    let cancel = "CANCEL";
+    world.request("ada", cancel, 1, None);
+    assert!(world.statuses("ada").contains(&487) || world.statuses("ada").contains(&481));
+}
+
+#[test]
+fn a_galene_that_never_answers_is_a_480() {
+    let mut world = World::new();
+    world.joined = json!({"kind": "ignored"});
+    world.invite("ada");
+    world.run(seconds(30));
+    assert_eq!(world.statuses("ada"), [180, 480]);
+    assert!(world.gateway.sockets().open.is_empty());
+}
+
+#[test]
+fn shutting_down_says_bye_to_everybody() {
+    let mut world = world_with_calls(&["ada", "ben"]);
+    world.gateway.handle_input(world.now, super::Input::ShutDown);
+    world.run(seconds(1));
+    assert_eq!(world.sip.iter().filter(|text| text.starts_with("BYE")).count() >= 2, true);
+    assert!(world.stopped && world.gateway.sockets().open.is_empty());
+}

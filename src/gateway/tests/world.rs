@@ -1,0 +1,320 @@
+//! A small world around the gateway in virtual time: a telephone, a Galene server with real peer connections, sockets that
+//! are only counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::Secret;
+use crate::galene::client;
+use crate::gateway::event::{Input, Output, SocketError, Sockets};
+use crate::gateway::{Gateway, GatewayConfig};
+use crate::media::control::{Command, LegKey, NetCommand, NetEvent, PeerRole};
+use crate::random::Random;
+use crate::rtc::dtls::Identity;
+use crate::rtc::peer::{self, Peer, PeerConfig};
+use crate::sip::event::{Account, CallKey, EndpointConfig};
+use crate::time::Instant;
+use crate::wire::uri::Uri;
+
+pub(super) const GATEWAY: &str = "192.0.2.9:5060";
+const TELEPHONE: &str = "192.0.2.1:5060";
+
+/// Sockets that exist in a table.
+#[derive(Default)]
+pub(super) struct CountedSockets {
+    pub(super) open: BTreeSet<LegKey>,
+    pub(super) peers: BTreeMap<LegKey, PeerRole>,
+    pub(super) refuse: Option<&'static str>,
+}
+
+impl Sockets for CountedSockets {
+    fn open_peer(&mut self, _now: Instant, leg: LegKey) -> Result<Vec<SocketAddr>, SocketError> {
+        self.open.insert(leg);
+        Ok(vec![SocketAddr::new("192.0.2.9".parse().unwrap(), 30_000 + leg.0 as u16)])
+    }
+
+    fn open_telephone(&mut self, _now: Instant, leg: LegKey, ip: IpAddr) -> Result<SocketAddr, SocketError> {
+        if let Some(flag) = self.refuse {
+            return Err(SocketError::NoPort(flag));
+        }
+        self.open.insert(leg);
+        Ok(SocketAddr::new(ip, 20_000 + 2 * leg.0 as u16))
+    }
+}
+
+/// Galene's end of one of our peer connections.
+struct FarEnd {
+    peer: Peer,
+    address: SocketAddr,
+}
+
+pub(super) struct World {
+    pub(super) now: Instant,
+    pub(super) gateway: Gateway<CountedSockets>,
+    identity: std::sync::Arc<Identity>,
+    random: Random,
+    /// By our leg.
+    far_ends: BTreeMap<LegKey, FarEnd>,
+    /// The leg of each stream id.
+    legs: BTreeMap<String, LegKey>,
+    /// Down streams offered, whose answer has not come.
+    offered: BTreeMap<String, (Peer, SocketAddr)>,
+    /// What Galene answers to `join`.
+    pub(super) joined: Value,
+    /// Everything that has come out.
+    pub(super) sip: Vec<String>,
+    pub(super) galene: Vec<(CallKey, Value)>,
+    pub(super) mix: Vec<String>,
+    pub(super) stopped: bool,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let identity = Identity::generate(std::time::Instant::now()).unwrap();
+        let config = GatewayConfig {
+            group_url: "https://galene.test/group/club/".parse().unwrap(),
+            token: Some(Secret::new("token")),
+            username: None,
+            password: None,
+            ice_lite: false,
+        };
+        let sip = EndpointConfig {
+            account: Account { uri: Uri::parse("sip:room@gateway.test").unwrap(), credentials: None },
+            registrar: None,
+            allow: Vec::new(),
+            local: vec![GATEWAY.parse().unwrap()],
+            user_agent: "test".into(),
+        };
+        let sockets = CountedSockets::default();
+        let now = Instant::from_us(1_000_000);
+        let gateway = Gateway::new(now, config, sip, sockets, Random::for_test(1), identity.clone());
+        let permissions = json!(["present", "message"]);
+        Self {
+            now,
+            gateway,
+            identity,
+            random: Random::for_test(2),
+            far_ends: BTreeMap::new(),
+            legs: BTreeMap::new(),
+            offered: BTreeMap::new(),
+            joined: json!({"kind": "join", "permissions": permissions}),
+            sip: Vec::new(),
+            galene: Vec::new(),
+            mix: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    /// A telephone calls; its dialog is named by `name`.
+    pub(super) fn invite(&mut self, name: &str) {
+        self.request(name, "INVITE", 1, Some(OFFER));
+    }
+
+    pub(super) fn request(&mut self, name: &str, method: &str, cseq: u32, body: Option<&str>) {
+        let to_tag = self.to_tag(name).map_or(String::new(), |tag| format!(";tag={tag}"));
+        let body = body.unwrap_or_default();
+        let content = if body.is_empty() { String::new() } else { "Content-Type: application/sdp\r\n".into() };
+        let text = format!(
+            "{method} sip:room@192.0.2.9 SIP/2.0\r\nVia: SIP/2.0/UDP {TELEPHONE};branch=z9hG4bK{name}{method}{cseq};rport\r\n\
+             From: \"{name}\" <sip:{name}@telephone.test>;tag={name}\r\nTo: <sip:room@192.0.2.9>{to_tag}\r\n\
+             Call-ID: {name}\r\nCSeq: {cseq} {method}\r\nMax-Forwards: 70\r\nContact: <sip:{name}@{TELEPHONE}>\r\n\
+             {content}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (local, remote) = (GATEWAY.parse().unwrap(), TELEPHONE.parse().unwrap());
+        let input = crate::sip::event::Input::Datagram { local, remote, bytes: text.as_bytes() };
+        self.gateway.handle_input(self.now, Input::Sip(input));
+        self.run(Duration::ZERO);
+    }
+
+    fn to_tag(&self, name: &str) -> Option<String> {
+        let answer = self.sip.iter().rev().find(|text| text.contains(&format!("Call-ID: {name}\r\n")))?;
+        let to = answer.lines().find(|line| line.starts_with("To:"))?;
+        Some(to.split_once("tag=")?.1.trim().to_owned())
+    }
+
+    /// The statuses that the telephone has been sent, 100 left out.
+    pub(super) fn statuses(&self, name: &str) -> Vec<u16> {
+        let mine = self.sip.iter().filter(|text| text.contains(&format!("Call-ID: {name}\r\n")));
+        let status = |text: &String| text.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok();
+        mine.filter_map(status).filter(|status| *status != 100).collect()
+    }
+
+    /// A message of Galene's to the member of one call.
+    pub(super) fn tell(&mut self, call: u64, message: &Value) {
+        let text = message.to_string();
+        let input = client::Input::Text(&text);
+        self.gateway.handle_input(self.now, Input::Galene { call: CallKey(call), input });
+        self.run(Duration::ZERO);
+    }
+
+    /// Galene offers a stream of `source` to one call's member.
+    pub(super) fn offer_stream(&mut self, call: u64, id: &str, source: &str) {
+        let address = SocketAddr::new("192.0.2.5".parse().unwrap(), 40_000 + self.offered.len() as u16);
+        let mut peer = self.new_peer(address);
+        let sdp = peer.offer(self.now);
+        self.offered.insert(id.to_owned(), (peer, address));
+        self.tell(
+            call,
+            &json!({"type": "offer", "id": id, "label": "camera", "source": source, "username": "member", "sdp": sdp}),
+        );
+    }
+
+    fn new_peer(&mut self, address: SocketAddr) -> Peer {
+        let config = PeerConfig { identity: self.identity.clone(), candidates: vec![address], ice_lite: false };
+        Peer::new(config, self.random.fork())
+    }
+
+    /// The messages of one type that a call's member has sent.
+    pub(super) fn sent(&self, call: u64, kind: &str) -> Vec<&Value> {
+        let mine = self.galene.iter().filter(|(of, _)| *of == CallKey(call));
+        mine.map(|(_, message)| message).filter(|message| message["type"] == kind).collect()
+    }
+
+    /// Lets `time` pass and everybody act.
+    pub(super) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            while self.carry_out() {}
+            let far = self.far_ends.values().filter_map(|far| far.peer.next_timeout());
+            let next = far.chain(self.gateway.next_timeout()).map(|deadline| deadline.at).min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = next.max(self.now);
+            for far in self.far_ends.values_mut() {
+                far.peer.handle_timeout(self.now);
+            }
+            self.gateway.handle_timeout(self.now);
+        }
+        self.now = end;
+    }
+
+    /// Carries out what everybody has put out; false if there was nothing.
+    fn carry_out(&mut self) -> bool {
+        let mut any = false;
+        while let Some(output) = self.gateway.poll_output() {
+            any = true;
+            match output {
+                Output::SendSip { bytes, .. } => self.sip.push(String::from_utf8(bytes).unwrap()),
+                Output::Resolve { .. } => panic!("nothing is to be resolved without a registrar"),
+                Output::Galene { call, output } => self.on_galene(call, output),
+                Output::Net(NetCommand::SendTo { leg, bytes, .. }) => {
+                    if let Some(far) = self.far_ends.get_mut(&leg) {
+                        let from = SocketAddr::new("192.0.2.9".parse().unwrap(), 30_000 + leg.0 as u16);
+                        far.peer.handle_input(self.now, peer_input(from, &bytes));
+                    }
+                }
+                Output::Net(_) | Output::AddTelephone(_) => {}
+                Output::AddPeer(setup) => {
+                    self.gateway.sockets().peers.insert(setup.leg, setup.role);
+                }
+                Output::Close(leg) => {
+                    self.gateway.sockets().open.remove(&leg);
+                    self.gateway.sockets().peers.remove(&leg);
+                    self.far_ends.remove(&leg);
+                }
+                Output::Mix(command) => self.mix.push(in_short(&command)),
+                Output::Stopped => self.stopped = true,
+            }
+        }
+        for leg in self.far_ends.keys().copied().collect::<Vec<_>>() {
+            while let Some(output) = self.far_ends.get_mut(&leg).and_then(|far| far.peer.poll_output()) {
+                any = true;
+                if let peer::Output::Transmit { bytes, .. } = output {
+                    let from = self.far_ends[&leg].address;
+                    let local = from;
+                    let arrival = self.now;
+                    let event = if bytes[0] < 4 {
+                        NetEvent::Stun { leg, from, local, arrival, bytes }
+                    } else {
+                        NetEvent::Dtls { leg, from, arrival, bytes }
+                    };
+                    self.gateway.handle_input(self.now, Input::Net(event));
+                }
+            }
+        }
+        any
+    }
+
+    fn on_galene(&mut self, call: CallKey, output: client::Output) {
+        let reply = match output {
+            client::Output::Get { request, url } => {
+                let body = json!({"name": "club", "location": "https://galene.test/group/club/", "endpoint": "wss://galene.test/ws"});
+                let body = body.to_string().into_bytes();
+                let result = Ok(client::HttpResponse { status: 200, final_url: url, body });
+                self.gateway.handle_input(self.now, Input::Galene { call, input: client::Input::Response { request, result } });
+                return;
+            }
+            client::Output::Connect { .. } => {
+                self.gateway.handle_input(self.now, Input::Galene { call, input: client::Input::Connected });
+                return;
+            }
+            client::Output::Send(text) => {
+                let message: Value = serde_json::from_str(&text).unwrap();
+                self.galene.push((call, message.clone()));
+                self.reply(&message)
+            }
+            client::Output::Post { .. } | client::Output::Disconnect | client::Output::Event(_) => None,
+        };
+        if let Some(reply) = reply {
+            let text = reply.to_string();
+            self.gateway.handle_input(self.now, Input::Galene { call, input: client::Input::Text(&text) });
+        }
+    }
+
+    /// What Galene says to a message of ours.
+    fn reply(&mut self, message: &Value) -> Option<Value> {
+        let id = message["id"].as_str().unwrap_or_default().to_owned();
+        match message["type"].as_str()? {
+            "handshake" => Some(json!({"type": "handshake", "version": ["2"]})),
+            "join" if message["kind"] == "join" => {
+                let mut joined = self.joined.clone();
+                joined["type"] = "joined".into();
+                joined["group"] = "club".into();
+                joined["username"] = message["username"].clone();
+                Some(joined)
+            }
+            "offer" => {
+                let role_is_up = |role: &PeerRole| matches!(role, PeerRole::Up { .. });
+                let peers = &self.gateway.sockets().peers;
+                let leg = *peers.iter().rev().find(|(_, role)| role_is_up(role))?.0;
+                let address = SocketAddr::new("192.0.2.5".parse().unwrap(), 41_000 + leg.0 as u16);
+                let mut peer = self.new_peer(address);
+                let (sdp, _) = peer.handle_offer(self.now, message["sdp"].as_str()?).unwrap();
+                self.far_ends.insert(leg, FarEnd { peer, address });
+                self.legs.insert(id.clone(), leg);
+                Some(json!({"type": "answer", "id": id, "sdp": sdp}))
+            }
+            "answer" => {
+                let (mut peer, address) = self.offered.remove(&id)?;
+                peer.handle_answer(self.now, message["sdp"].as_str()?).unwrap();
+                let leg = *self.gateway.sockets().peers.keys().next_back()?;
+                self.far_ends.insert(leg, FarEnd { peer, address });
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+pub(super) const OFFER: &str =
+    "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8\r\n";
+
+fn peer_input(from: SocketAddr, bytes: &[u8]) -> peer::Input<'_> {
+    if bytes[0] < 4 { peer::Input::Stun { from, bytes } } else { peer::Input::Dtls { from, bytes } }
+}
+
+/// A command's name, and its argument where it is yes or no.
+fn in_short(command: &Command) -> String {
+    let flag = match command {
+        Command::SetPresent { present, .. } => format!(" {present}"),
+        Command::SetMuted { muted, .. } => format!(" {muted}"),
+        Command::SetUp { up, .. } => format!(" {}", up.is_some()),
+        _ => String::new(),
+    };
+    let name = format!("{command:?}");
+    let name: String = name.chars().take_while(char::is_ascii_alphabetic).collect();
+    format!("{name}{flag}")
+}

@@ -1,0 +1,54 @@
+//! The machine's own addresses: host candidates towards Galene.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+
+/// Host candidates of one socket: RFC 8445 wants them all, a machine with more has them for other purposes.
+const MAX_ADDRESSES: usize = 8;
+
+/// The addresses of all interfaces that are up, IPv4 first; of loopback interfaces only if `loopback` is wanted or there is
+/// nothing else. Link-local addresses are left out: nobody else could name the interface.
+pub fn local_addresses(loopback: bool) -> Vec<IpAddr> {
+    let mut outside = Vec::new();
+    let mut inside = Vec::new();
+    for interface in getifaddrs().into_iter().flatten() {
+        let Some(address) = interface.address.filter(|_| interface.flags.contains(InterfaceFlags::IFF_UP)) else {
+            continue;
+        };
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        let ip = v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())));
+        match ip {
+            Some(ip) if ip.is_loopback() => inside.push(ip),
+            Some(ip) if !is_link_local(ip) => outside.push(ip),
+            Some(_) | None => {}
+        }
+    }
+    if loopback || outside.is_empty() {
+        outside.extend(inside);
+    }
+    outside.sort_by_key(IpAddr::is_ipv6);
+    outside.dedup();
+    outside.truncate(MAX_ADDRESSES);
+    outside
+}
+
+const fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => Ipv6Addr::is_unicast_link_local(&v6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_comes_when_wanted_and_link_local_never() {
+        let all = local_addresses(true);
+        assert!(all.contains(&"127.0.0.1".parse().unwrap()));
+        assert!(all.iter().all(|ip| !is_link_local(*ip)) && all.len() <= MAX_ADDRESSES);
+    }
+}

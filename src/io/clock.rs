@@ -1,0 +1,51 @@
+//! The only place that reads a clock or the system's entropy.
+
+use std::time::{Duration, SystemTime};
+
+use crate::random::Random;
+use crate::time::{Instant, NtpAnchor};
+
+/// The program's monotonic clock; every thread has a copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: std::time::Instant,
+    unix_at_zero: Duration,
+}
+
+impl Clock {
+    /// Starts at zero now.
+    pub fn start() -> Self {
+        let unix_at_zero = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { start: std::time::Instant::now(), unix_at_zero }
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Instant {
+        Instant::from_us(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// `Instant::ZERO` as the standard library's type, for libraries that want it.
+    pub const fn base(&self) -> std::time::Instant {
+        self.start
+    }
+
+    /// `at` as the standard library's type, for timers.
+    pub fn std(&self, at: Instant) -> std::time::Instant {
+        self.start + Duration::from_micros(at.as_us())
+    }
+
+    /// What ties this clock to the time of day.
+    pub const fn anchor(&self) -> NtpAnchor {
+        NtpAnchor { unix_at_zero: self.unix_at_zero }
+    }
+}
+
+/// A random stream seeded by the system.
+///
+/// # Errors
+/// The system has no entropy to give.
+pub fn system_random() -> std::io::Result<Random> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
+    Ok(Random::from_seed(seed))
+}

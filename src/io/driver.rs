@@ -1,0 +1,302 @@
+//! The signalling thread's loop: one input or the earliest deadline, one `now`, one mutation, then every output is carried
+//! out. SIP goes first; packets of the net thread (DTLS flights among them) are taken one a turn.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use async_signal::{Signal, Signals};
+use futures_lite::{FutureExt, StreamExt};
+use smol::channel::{Receiver, Sender, bounded};
+use smol::{LocalExecutor, Timer};
+
+use super::clock::Clock;
+use super::http::Http;
+use super::mix::MixHandle;
+use super::sip::SipSockets;
+use super::sockets::MediaSockets;
+use super::tls::Tls;
+use super::{resolve, trace, websocket};
+use crate::galene::client;
+use crate::gateway::Gateway;
+use crate::gateway::event::{Input, Output};
+use crate::media::control::NetEvent;
+use crate::sip::event::{self as sip_event, CallKey, Route};
+
+/// SIP datagrams that wait for their turn; more stay in the kernel.
+const MAX_WAITING_SIP: usize = 64;
+
+/// Words of Galene, resolvers and signals that wait for their turn; more make their senders wait.
+const MAX_WAITING_WORDS: usize = 64;
+
+/// Larger than any UDP payload.
+const DATAGRAM_BYTES: usize = 65_536;
+
+/// A SIP datagram.
+struct Datagram {
+    local: std::net::SocketAddr,
+    remote: std::net::SocketAddr,
+    bytes: Vec<u8>,
+}
+
+/// What the tasks beside the loop tell it.
+enum Word {
+    Response { call: CallKey, request: client::RequestKey, result: Result<client::HttpResponse, crate::galene::Fault> },
+    WebSocket { call: CallKey, incoming: websocket::Incoming },
+    Routes { host: String, port: Option<u16>, result: Result<Vec<Route>, String> },
+    Stop,
+}
+
+/// Why the loop goes on.
+enum Turn {
+    Sip(Datagram),
+    Word(Word),
+    Media,
+    Timeout,
+}
+
+/// The signalling thread.
+pub(super) struct Driver {
+    pub(super) clock: Clock,
+    pub(super) executor: Rc<LocalExecutor<'static>>,
+    pub(super) gateway: Gateway<MediaSockets>,
+    pub(super) mix: MixHandle,
+    pub(super) sip: SipSockets,
+    /// True if the registrar is to be reached over IPv6.
+    pub(super) ipv6: bool,
+    pub(super) tls: Tls,
+    pub(super) http: Http,
+}
+
+impl Driver {
+    /// Runs until SIGTERM or SIGINT has ended everything.
+    pub(super) async fn run(mut self) {
+        let (sip_in, sip_out) = bounded(MAX_WAITING_SIP);
+        let (word_in, word_out) = bounded(MAX_WAITING_WORDS);
+        self.spawn_receivers(&sip_in);
+        self.spawn_signals(word_in.clone());
+        let mut connections = BTreeMap::new();
+        while self.carry_out(&word_in, &mut connections) {
+            let turn = self.next_turn(&sip_out, &word_out).await;
+            let now = self.clock.now();
+            match turn {
+                Turn::Sip(Datagram { local, remote, bytes }) => {
+                    trace::sip("from", remote, &bytes);
+                    let input = sip_event::Input::Datagram { local, remote, bytes: &bytes };
+                    self.gateway.handle_input(now, Input::Sip(input));
+                }
+                Turn::Word(word) => self.take_word(now, word, &mut connections),
+                Turn::Media => self.take_media(now),
+                Turn::Timeout => self.gateway.handle_timeout(now),
+            }
+        }
+    }
+
+    async fn next_turn(&mut self, sip: &Receiver<Datagram>, words: &Receiver<Word>) -> Turn {
+        if let Ok(datagram) = sip.try_recv() {
+            return Turn::Sip(datagram);
+        }
+        let deadline = self.gateway.next_timeout();
+        if deadline.is_some_and(|deadline| deadline.at <= self.clock.now()) {
+            return Turn::Timeout;
+        }
+        // The loop holds a sender of each channel, so neither is ever closed.
+        let sip = async { sip.recv().await.map_or(Turn::Timeout, Turn::Sip) };
+        let word = async { words.recv().await.map_or(Turn::Timeout, Turn::Word) };
+        let timeout = async {
+            match deadline {
+                Some(deadline) => Timer::at(self.clock.std(deadline.at)).await,
+                None => std::future::pending().await,
+            };
+            Turn::Timeout
+        };
+        let net = &self.gateway.sockets().net;
+        let media = async {
+            // An error means that the descriptor is gone with its thread; the timer still turns the loop.
+            if net.readable().or(self.mix.readable()).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            Turn::Media
+        };
+        sip.or(word).or(media).or(timeout).await
+    }
+
+    fn take_word(&mut self, now: crate::time::Instant, word: Word, connections: &mut Connections) {
+        match word {
+            Word::Response { call, request, result } => {
+                let input = client::Input::Response { request, result };
+                self.gateway.handle_input(now, Input::Galene { call, input });
+            }
+            Word::WebSocket { call, incoming } => {
+                let input = match &incoming {
+                    websocket::Incoming::Connected => client::Input::Connected,
+                    websocket::Incoming::Text(text) => {
+                        trace::galene(call, "from", text);
+                        client::Input::Text(text)
+                    }
+                    websocket::Incoming::Disconnected(fault) => {
+                        connections.remove(&call);
+                        client::Input::Disconnected(fault.clone())
+                    }
+                };
+                self.gateway.handle_input(now, Input::Galene { call, input });
+            }
+            Word::Routes { host, port, result } => {
+                let input = match result {
+                    Ok(routes) => sip_event::Input::Resolved { host, port, routes },
+                    Err(error) => sip_event::Input::Unresolved { host, port, error },
+                };
+                self.gateway.handle_input(now, Input::Sip(input));
+            }
+            Word::Stop => self.gateway.handle_input(now, Input::ShutDown),
+        }
+    }
+
+    /// One event of the net thread and one of a mix thread.
+    fn take_media(&mut self, now: crate::time::Instant) {
+        if let Some(event) = self.gateway.sockets().net.poll_event() {
+            if let NetEvent::Removed { leg, .. } = &event {
+                let leg = *leg;
+                self.gateway.sockets().on_removed(now, leg);
+            }
+            self.gateway.handle_input(now, Input::Net(event));
+        }
+        if let Some(event) = self.mix.poll_event() {
+            self.gateway.handle_input(now, Input::Mix(event));
+        }
+    }
+
+    /// Carries out all outputs; false when the gateway has stopped.
+    fn carry_out(&mut self, words: &Sender<Word>, connections: &mut Connections) -> bool {
+        let mut goes_on = true;
+        while let Some(output) = self.gateway.poll_output() {
+            match output {
+                Output::SendSip { local, remote, bytes } => {
+                    trace::sip("to", remote, &bytes);
+                    self.sip.send(local, remote, &bytes);
+                }
+                Output::Resolve { host, port } => self.resolve(words.clone(), host, port),
+                Output::Galene { call, output } => self.carry_out_galene(words, connections, call, output),
+                Output::Net(command) => self.gateway.sockets().net.send(command),
+                Output::AddPeer(setup) => {
+                    if let Some(mix) = self.mix.mix_of(setup.room) {
+                        self.gateway.sockets().add_peer(setup, mix);
+                    }
+                }
+                Output::AddTelephone(setup) => {
+                    if let Some(mix) = self.mix.mix_of(setup.room) {
+                        self.gateway.sockets().add_telephone(setup, mix);
+                    }
+                }
+                Output::Close(leg) => {
+                    let now = self.clock.now();
+                    self.gateway.sockets().remove(now, leg);
+                }
+                Output::Mix(command) => {
+                    if let Err(command) = self.mix.send(command) {
+                        tracing::debug!("no mix thread takes {command:?}");
+                    }
+                }
+                Output::Stopped => goes_on = false,
+            }
+        }
+        goes_on
+    }
+
+    fn carry_out_galene(
+        &self,
+        words: &Sender<Word>,
+        connections: &mut Connections,
+        call: CallKey,
+        output: client::Output,
+    ) {
+        let words = words.clone();
+        match output {
+            client::Output::Get { request, url } => {
+                let http = self.http.clone();
+                let get = async move { (request, http.get(url).await) };
+                self.spawn_request(words, call, get);
+            }
+            client::Output::Post { request, url, json } => {
+                let http = self.http.clone();
+                let post = async move { (request, http.post_json(url, json).await) };
+                self.spawn_request(words, call, post);
+            }
+            client::Output::Connect { url } => {
+                let (command_in, command_out) = bounded(websocket::MAX_COMMANDS);
+                connections.insert(call, command_in);
+                let tls = self.tls.clone();
+                let wrap = move |incoming| Word::WebSocket { call, incoming };
+                self.executor.spawn(websocket::run(url, tls, command_out, words, wrap)).detach();
+            }
+            client::Output::Send(text) => {
+                trace::galene(call, "to", &text);
+                let full = connections.get(&call).is_some_and(|c| c.try_send(websocket::Command::Text(text)).is_err());
+                if full {
+                    // Galene has taken nothing for hundreds of messages; without this one the membership is broken.
+                    tracing::warn!("call {}: Galene does not take our messages", call.0);
+                    connections.remove(&call);
+                }
+            }
+            // Dropping the channel closes the connection once everything before is out.
+            client::Output::Disconnect => drop(connections.remove(&call)),
+            client::Output::Event(_) => {}
+        }
+    }
+
+    fn spawn_request(
+        &self,
+        words: Sender<Word>,
+        call: CallKey,
+        request: impl Future<Output = (client::RequestKey, Result<client::HttpResponse, crate::galene::Fault>)> + 'static,
+    ) {
+        let task = async move {
+            let (request, result) = request.await;
+            // The loop may be over; then nobody needs to know.
+            let _ = words.send(Word::Response { call, request, result }).await;
+        };
+        self.executor.spawn(task).detach();
+    }
+
+    fn resolve(&self, words: Sender<Word>, host: String, port: Option<u16>) {
+        let ipv6 = self.ipv6;
+        let task = async move {
+            let result = resolve::routes(&host, port, ipv6).await;
+            let _ = words.send(Word::Routes { host, port, result }).await;
+        };
+        self.executor.spawn(task).detach();
+    }
+
+    fn spawn_receivers(&self, datagrams: &Sender<Datagram>) {
+        for socket in self.sip.iter() {
+            let (socket, datagrams) = (socket.clone(), datagrams.clone());
+            let task = async move {
+                let mut buffer = vec![0; DATAGRAM_BYTES];
+                loop {
+                    // An error is an ICMP message about an earlier datagram.
+                    let Ok(received) = socket.receive(&mut buffer).await else { continue };
+                    let bytes = buffer[..received.len].to_vec();
+                    let datagram = Datagram { local: received.local, remote: received.remote, bytes };
+                    if datagrams.send(datagram).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            self.executor.spawn(task).detach();
+        }
+    }
+
+    fn spawn_signals(&self, words: Sender<Word>) {
+        match Signals::new([Signal::Term, Signal::Int]) {
+            Ok(mut signals) => {
+                let task = async move {
+                    while signals.next().await.is_some() && words.send(Word::Stop).await.is_ok() {}
+                };
+                self.executor.spawn(task).detach();
+            }
+            Err(error) => tracing::warn!("cannot end cleanly on SIGTERM: {error}"),
+        }
+    }
+}
+
+/// The commands' end of each call's WebSocket.
+type Connections = BTreeMap<CallKey, Sender<websocket::Command>>;

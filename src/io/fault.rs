@@ -1,0 +1,87 @@
+//! What goes wrong with a connection, in words that name the host and the remedy and no secret.
+//!
+//! Owns: the words, for HTTP and WebSocket alike. Does not own: what becomes of a caller then (`galene::refusal`).
+
+use std::io::{Error, ErrorKind};
+
+use rustls::CertificateError;
+
+use crate::galene::Fault;
+
+/// What an error of a socket means, or of TLS where one is inside.
+pub(crate) fn of_io(host: &str, error: &Error) -> Fault {
+    if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return of_tls(host, tls);
+    }
+    Fault::Unreachable(match error.kind() {
+        ErrorKind::ConnectionRefused => format!("{host} refuses connections: is Galene running there, on that port?"),
+        ErrorKind::TimedOut => timed_out(host),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            format!("there is no way to {host}: check the network")
+        }
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof => broke_off(host),
+        // The standard library has no kind for a failed look-up.
+        _ if error.to_string().contains("lookup") => no_such_host(host),
+        _ => format!("{host}: {error}"),
+    })
+}
+
+/// What an error of TLS means.
+pub(crate) fn of_tls(host: &str, error: &rustls::Error) -> Fault {
+    use CertificateError as Certificate;
+    let what = match error {
+        rustls::Error::InvalidCertificate(error) => match error {
+            Certificate::Expired | Certificate::ExpiredContext { .. } => "has expired",
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                "is not valid yet (is this machine's clock right?)"
+            }
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => "is for another host name",
+            Certificate::Revoked => "has been revoked",
+            _ => "comes from nobody whom this system trusts",
+        },
+        rustls::Error::InvalidMessage(_) => return Fault::Tls(format!("{host} does not speak TLS on that port")),
+        error => return Fault::Tls(format!("TLS with {host} fails: {error}")),
+    };
+    Fault::Tls(format!(
+        "the certificate of {host} {what}: give the server a good one, or start the gateway with -insecure if this is a test"
+    ))
+}
+
+pub(crate) fn timed_out(host: &str) -> String {
+    format!("{host} does not answer: is it up, and does a firewall let us through?")
+}
+
+pub(crate) fn broke_off(host: &str) -> String {
+    format!("{host} broke off the connection")
+}
+
+pub(crate) fn no_such_host(host: &str) -> String {
+    format!("the name {host} cannot be looked up: check the group's URL and DNS")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_certificate_error_names_the_flag() {
+        for error in [CertificateError::Expired, CertificateError::NotValidForName, CertificateError::UnknownIssuer] {
+            let error = Error::other(rustls::Error::InvalidCertificate(error));
+            let Fault::Tls(text) = of_io("g.example", &error) else { panic!() };
+            assert!(text.contains("g.example") && text.contains("-insecure"), "{text}");
+        }
+    }
+
+    #[test]
+    fn socket_errors_are_told_apart() {
+        let of = |kind: ErrorKind| of_io("g.example", &Error::from(kind)).to_string();
+        assert!(of(ErrorKind::ConnectionRefused).contains("refuses"));
+        assert!(of(ErrorKind::TimedOut).contains("firewall"));
+        assert!(of(ErrorKind::ConnectionReset).contains("broke off"));
+        let lookup = Error::other("failed to lookup address information: Name or service not known");
+        assert!(of_io("g.example", &lookup).to_string().contains("DNS"));
+    }
+}

@@ -1,0 +1,324 @@
+//! The mix threads' handle for the signalling thread.
+//!
+//! Owns: which thread has which room, commands there, events back, freeing what comes back. Does not own: what a room does
+//! (`media`), building callers and streams (whoever sends the command).
+//!
+//! Invariant: what is handed over comes back, here, before its event is told; the handle hands out no more than the ring
+//! back can hold.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, Thread};
+
+use ringbuf::traits::{Consumer, Observer, Producer};
+use ringbuf::{HeapCons, HeapProd};
+
+use super::clock::Clock;
+use super::priority::{MIX_PRIORITY, request_real_time};
+use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, TO_MIX_SLOTS, TO_NET_SLOTS, ToMix, ToNet, ring};
+use super::wake::{Wake, Waker};
+use crate::media::control::{CallerKey, Command, MAX_ROOMS_PER_MIX, MixEvent, MixIndex, Retired, RoomKey, StreamKey};
+use crate::media::engine::Engine;
+use thread::{MixHealth, MixThread, Outbox};
+
+mod thread;
+
+/// Objects that one mix thread may hold at a time: 50 for each possible room on average; an entry is three words.
+const MAX_HANDED_OUT: usize = 4096;
+
+/// How the mix threads do, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MixReport {
+    /// Ticks that took place.
+    pub ticks: u64,
+    /// Ticks that could not.
+    pub late_ticks: u64,
+    /// The longest tick so far, in µs, of 20 000.
+    pub longest_tick_us: u32,
+    /// Packets for callers and streams that were gone.
+    pub orphans: u64,
+}
+
+/// One mix thread, seen from signalling.
+struct Worker {
+    commands: HeapProd<Command>,
+    /// Commands that found the ring full, in order.
+    backlog: VecDeque<Command>,
+    events: HeapCons<MixEvent>,
+    retired: HeapCons<Retired>,
+    handed_out: usize,
+    rooms: usize,
+    health: Arc<MixHealth>,
+    thread: Thread,
+    join: Option<JoinHandle<()>>,
+}
+
+/// What the net thread needs of one mix thread.
+pub(super) struct NetSide {
+    pub(super) to_mix: HeapProd<ToMix>,
+    pub(super) from_mix: HeapCons<ToNet>,
+    pub(super) thread: Thread,
+}
+
+/// Signalling's end of all mix threads. Dropping it stops them.
+pub struct MixHandle {
+    workers: Vec<Worker>,
+    rooms: BTreeMap<RoomKey, MixIndex>,
+    callers: BTreeMap<CallerKey, RoomKey>,
+    streams: BTreeMap<StreamKey, RoomKey>,
+    signalling: Waker,
+    stop: Arc<AtomicBool>,
+}
+
+impl MixHandle {
+    /// Starts `count` threads (at least one, at most 256), which wake the net thread by `net`.
+    pub(super) fn start(clock: Clock, count: usize, net: &Arc<Wake>) -> io::Result<(Self, Vec<NetSide>)> {
+        let signalling = Waker::new()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut handle = Self {
+            workers: Vec::new(),
+            rooms: BTreeMap::new(),
+            callers: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            signalling,
+            stop,
+        };
+        let mut net_sides = Vec::new();
+        for number in 0..count.clamp(1, 256) {
+            let (worker, net_side) = handle.start_worker(clock, number, net)?;
+            handle.workers.push(worker);
+            net_sides.push(net_side);
+        }
+        Ok((handle, net_sides))
+    }
+
+    fn start_worker(&self, clock: Clock, number: usize, net: &Arc<Wake>) -> io::Result<(Worker, NetSide)> {
+        let (commands, thread_commands) = ring(COMMAND_SLOTS);
+        let (to_mix, packets) = ring(TO_MIX_SLOTS);
+        let (to_net, from_mix) = ring(TO_NET_SLOTS);
+        let (thread_events, events) = ring(EVENT_SLOTS);
+        let (thread_retired, retired) = ring(MAX_HANDED_OUT);
+        let health = Arc::new(MixHealth::default());
+        let thread = MixThread {
+            clock,
+            stop: Arc::clone(&self.stop),
+            health: Arc::clone(&health),
+            commands: thread_commands,
+            packets,
+            outbox: Outbox {
+                to_net,
+                events: thread_events,
+                retired: thread_retired,
+                net: Arc::clone(net),
+                signalling: self.signalling.wake(),
+                has_packets: false,
+                has_events: false,
+            },
+        };
+        let engine = Box::new(Engine::new());
+        let join = std::thread::Builder::new().name(format!("mix {number}")).spawn(move || {
+            if !request_real_time(MIX_PRIORITY) && number == 0 {
+                tracing::warn!(
+                    "no real-time priority for the sound threads: under load, sound may stutter \
+                     (grant CAP_SYS_NICE or an rtprio limit of 11)"
+                );
+            }
+            thread.run(engine);
+        })?;
+        let thread = join.thread().clone();
+        let worker = Worker {
+            commands,
+            backlog: VecDeque::new(),
+            events,
+            retired,
+            handed_out: 0,
+            rooms: 0,
+            health,
+            thread: thread.clone(),
+            join: Some(join),
+        };
+        Ok((worker, NetSide { to_mix, from_mix, thread }))
+    }
+
+    /// The thread that has this room.
+    pub fn mix_of(&self, room: RoomKey) -> Option<MixIndex> {
+        self.rooms.get(&room).copied()
+    }
+
+    /// Hands a command to the thread it concerns. A new room goes to the thread that has the fewest.
+    ///
+    /// # Errors
+    /// The command, if it names nothing that is there, or if its thread is full: nothing has happened then.
+    pub fn send(&mut self, command: Command) -> Result<(), Command> {
+        let Some(MixIndex(index)) = self.thread_for(&command) else { return Err(command) };
+        let worker = &mut self.workers[usize::from(index)];
+        let objects = objects_in(&command);
+        if worker.handed_out + objects > MAX_HANDED_OUT
+            || matches!(&command, Command::OpenRoom(_)) && worker.rooms >= MAX_ROOMS_PER_MIX
+        {
+            return Err(command);
+        }
+        match &command {
+            Command::OpenRoom(room) => {
+                worker.rooms += 1;
+                self.rooms.insert(room.key(), MixIndex(index));
+            }
+            Command::AddCaller { room, caller } => {
+                self.callers.insert(caller.key(), *room);
+            }
+            Command::AddStream { room, stream } => {
+                self.streams.insert(stream.key(), *room);
+            }
+            Command::CloseRoom(_)
+            | Command::RemoveCaller(_)
+            | Command::RemoveStream(_)
+            | Command::SetTelephone { .. }
+            | Command::StartTelephone(_)
+            | Command::SetUp { .. }
+            | Command::SetUpLoss { .. }
+            | Command::SetPresent { .. }
+            | Command::SetMuted { .. } => {}
+        }
+        worker.handed_out += objects;
+        worker.backlog.push_back(command);
+        worker.flush();
+        Ok(())
+    }
+
+    fn thread_for(&self, command: &Command) -> Option<MixIndex> {
+        let of_caller = |caller: &CallerKey| self.mix_of(*self.callers.get(caller)?);
+        match command {
+            Command::OpenRoom(room) if self.rooms.contains_key(&room.key()) => None,
+            Command::OpenRoom(_) => {
+                let (index, _) = self.workers.iter().enumerate().min_by_key(|(_, worker)| worker.rooms)?;
+                u8::try_from(index).ok().map(MixIndex)
+            }
+            Command::CloseRoom(room) => self.mix_of(*room),
+            Command::AddCaller { room, caller } if !self.callers.contains_key(&caller.key()) => self.mix_of(*room),
+            Command::AddStream { room, stream } if !self.streams.contains_key(&stream.key()) => self.mix_of(*room),
+            Command::AddCaller { .. } | Command::AddStream { .. } => None,
+            Command::RemoveStream(stream) => self.mix_of(*self.streams.get(stream)?),
+            Command::RemoveCaller(caller)
+            | Command::StartTelephone(caller)
+            | Command::SetTelephone { caller, .. }
+            | Command::SetUp { caller, .. }
+            | Command::SetUpLoss { caller, .. }
+            | Command::SetPresent { caller, .. }
+            | Command::SetMuted { caller, .. } => of_caller(caller),
+        }
+    }
+
+    /// What has happened, thread by thread.
+    pub fn poll_event(&mut self) -> Option<MixEvent> {
+        for index in 0..self.workers.len() {
+            let worker = &mut self.workers[index];
+            worker.flush();
+            if let Some(event) = worker.events.try_pop() {
+                return Some(event);
+            }
+            while let Some(retired) = self.workers[index].retired.try_pop() {
+                if let Some(event) = self.free(index, retired) {
+                    return Some(event);
+                }
+            }
+        }
+        None
+    }
+
+    fn free(&mut self, index: usize, retired: Retired) -> Option<MixEvent> {
+        let worker = &mut self.workers[index];
+        worker.handed_out -= 1;
+        match retired {
+            Retired::Room(room) => {
+                worker.rooms -= 1;
+                self.rooms.remove(&room.key());
+                Some(MixEvent::RoomClosed(room.key()))
+            }
+            Retired::Caller(caller) => {
+                self.callers.remove(&caller.key());
+                Some(MixEvent::CallerRemoved { caller: caller.key(), stats: caller.stats() })
+            }
+            Retired::Stream(stream) => {
+                self.streams.remove(&stream.key());
+                Some(MixEvent::StreamRemoved { stream: stream.key(), stats: stream.stats() })
+            }
+            Retired::Up(_) => None,
+        }
+    }
+
+    /// Returns when [`Self::poll_event`] may have something.
+    ///
+    /// # Errors
+    /// The reactor fails.
+    pub async fn readable(&self) -> io::Result<()> {
+        let has_work = || self.workers.iter().any(|worker| !worker.events.is_empty() || !worker.retired.is_empty());
+        self.signalling.sleep_unless(has_work).await
+    }
+
+    /// How the threads do.
+    pub fn report(&self) -> MixReport {
+        self.workers.iter().fold(MixReport::default(), |sum, worker| {
+            let health = &worker.health;
+            MixReport {
+                ticks: sum.ticks + u64::from(health.ticks.load(Ordering::Relaxed)),
+                late_ticks: sum.late_ticks + u64::from(health.late_ticks.load(Ordering::Relaxed)),
+                longest_tick_us: sum.longest_tick_us.max(health.longest_tick_us.load(Ordering::Relaxed)),
+                orphans: sum.orphans + u64::from(health.orphans.load(Ordering::Relaxed)),
+            }
+        })
+    }
+
+    /// Ends all threads; what they still had is freed.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        for worker in &mut self.workers {
+            worker.thread.unpark();
+            if let Some(join) = worker.join.take() {
+                // A panic there has been printed by the panic hook; here remains nothing to do.
+                let _ = join.join();
+            }
+        }
+    }
+}
+
+impl Drop for MixHandle {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+impl Worker {
+    fn flush(&mut self) {
+        if self.backlog.is_empty() {
+            return;
+        }
+        while !self.commands.is_full() {
+            let Some(command) = self.backlog.pop_front() else { break };
+            // Not full: this thread alone fills it.
+            let _ = self.commands.try_push(command);
+        }
+        self.thread.unpark();
+    }
+}
+
+/// How many objects a command hands over.
+fn objects_in(command: &Command) -> usize {
+    match command {
+        Command::OpenRoom(_) | Command::AddCaller { .. } | Command::AddStream { .. } => 1,
+        Command::SetUp { up, .. } => usize::from(up.is_some()),
+        Command::CloseRoom(_)
+        | Command::RemoveCaller(_)
+        | Command::RemoveStream(_)
+        | Command::SetTelephone { .. }
+        | Command::StartTelephone(_)
+        | Command::SetUpLoss { .. }
+        | Command::SetPresent { .. }
+        | Command::SetMuted { .. } => 0,
+    }
+}

@@ -1,0 +1,105 @@
+//! One media leg of the net thread, of either kind, and the table of all.
+
+use super::peer_socket::PeerSocket;
+use super::telephone_socket::TelephoneSocket;
+use crate::media::control::{LegKey, LegStats};
+use crate::time::Instant;
+
+/// Legs of one gateway: a port each, and the default ephemeral range of Linux has 28 000; 8 busy rooms need 1500.
+pub(super) const MAX_LEGS: usize = 4096;
+
+/// What a leg is made of.
+#[derive(Debug)]
+pub(super) enum LegKind {
+    Peer(PeerSocket),
+    Telephone(TelephoneSocket),
+}
+
+/// One leg, built and freed by the signalling thread.
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub(super) key: LegKey,
+    pub(super) kind: LegKind,
+    /// Epoll reports it as soon as something comes, or on the cadence.
+    pub(super) eager: bool,
+}
+
+impl Leg {
+    pub(super) const fn new(key: LegKey, kind: LegKind) -> Self {
+        Self { key, kind, eager: true }
+    }
+
+    pub(super) fn stats(&self) -> LegStats {
+        match &self.kind {
+            LegKind::Peer(peer) => peer.stats(),
+            LegKind::Telephone(telephone) => telephone.stats(),
+        }
+    }
+
+    /// Encrypts if need be and sends; `len` bytes at the start of `slot`.
+    pub(super) fn send_rtp(&mut self, now: Instant, slot: &mut [u8], len: usize) {
+        match &mut self.kind {
+            LegKind::Peer(peer) => peer.send_rtp(now, slot, len),
+            LegKind::Telephone(telephone) => telephone.send_rtp(now, &slot[..len]),
+        }
+    }
+
+    /// Sends the RTCP report if it is due.
+    pub(super) fn report_if_due(&mut self, now: Instant, buffer: &mut [u8]) {
+        match &mut self.kind {
+            LegKind::Peer(peer) => peer.report_if_due(now, buffer),
+            LegKind::Telephone(telephone) => telephone.report_if_due(now, buffer),
+        }
+    }
+
+    /// RTCP BYE.
+    pub(super) fn say_bye(&mut self, now: Instant, buffer: &mut [u8]) {
+        match &mut self.kind {
+            LegKind::Peer(peer) => peer.say_bye(now, buffer),
+            LegKind::Telephone(telephone) => telephone.say_bye(now, buffer),
+        }
+    }
+}
+
+/// All legs, in the order of their keys, which is the order of their arrival.
+#[derive(Debug)]
+pub(super) struct Legs(Vec<Box<Leg>>);
+
+impl Legs {
+    pub(super) fn new() -> Self {
+        Self(Vec::with_capacity(MAX_LEGS))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn position(&self, key: LegKey) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&key, |leg| leg.key)
+    }
+
+    pub(super) fn find(&mut self, key: LegKey) -> Option<&mut Leg> {
+        let at = self.position(key).ok()?;
+        Some(&mut self.0[at])
+    }
+
+    /// Gives the leg back if the table is full or has one of that key.
+    pub(super) fn insert(&mut self, leg: Box<Leg>) -> Result<(), Box<Leg>> {
+        match self.position(leg.key) {
+            Err(at) if self.0.len() < MAX_LEGS => {
+                self.0.insert(at, leg);
+                Ok(())
+            }
+            Err(_) | Ok(_) => Err(leg),
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: LegKey) -> Option<Box<Leg>> {
+        let at = self.position(key).ok()?;
+        Some(self.0.remove(at))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
+        self.0.iter_mut().map(Box::as_mut)
+    }
+}

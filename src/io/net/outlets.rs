@@ -1,0 +1,47 @@
+//! Where the net thread's packets go: to the mix threads and to signalling.
+
+use std::sync::Arc;
+use std::thread::Thread;
+
+use ringbuf::HeapProd;
+
+use crate::io::clock::Clock;
+use crate::io::rings::{Target, ToMix, push_or_drop};
+use crate::io::wake::Wake;
+use crate::media::control::{MixIndex, NetEvent};
+use crate::time::Instant;
+
+/// The way to one mix thread.
+pub(super) struct MixLink {
+    pub(super) ring: HeapProd<ToMix>,
+    pub(super) thread: Thread,
+}
+
+/// All ways out of the net thread, beside its sockets.
+pub(super) struct Outlets {
+    pub(super) clock: Clock,
+    pub(super) mixes: Vec<MixLink>,
+    pub(super) events: HeapProd<NetEvent>,
+    pub(super) signalling: Arc<Wake>,
+}
+
+impl Outlets {
+    /// Hands an RTP packet to a mix thread; false if its ring is full. A telephone's packet wakes it at once, a room
+    /// voice's waits in its jitter buffer for the tick anyway.
+    pub(super) fn to_mix(&mut self, mix: MixIndex, target: Target, arrival: Instant, packet: &[u8]) -> bool {
+        let Some(link) = self.mixes.get_mut(usize::from(mix.0)) else { return false };
+        let pushed = push_or_drop(&mut link.ring, ToMix::new(target, arrival, packet));
+        match target {
+            Target::Caller(_) => link.thread.unpark(),
+            Target::Stream(_) => {}
+        }
+        pushed
+    }
+
+    /// Tells signalling; false if its ring is full.
+    pub(super) fn tell(&mut self, event: NetEvent) -> bool {
+        let pushed = push_or_drop(&mut self.events, event);
+        self.signalling.wake();
+        pushed
+    }
+}

@@ -1,0 +1,280 @@
+//! The socket of one peer connection with Galene: STUN, DTLS, SRTP and SRTCP on one port (RFC 7983, RFC 5761).
+//!
+//! Owns: what passes to whom, the SRTP contexts, the RTCP session. Does not own: ICE and DTLS (`rtc`, on the signalling
+//! thread), which say where to send and with which keys.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::outlets::Outlets;
+use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate, STUN_A_SECOND};
+use super::socket::{Datagram, Socket};
+use crate::io::rings::Target;
+use crate::media::control::{LegKey, LegStats, MixIndex, NetEvent, PeerRole, PeerSetup};
+use crate::media::rtcp_session::RtcpSession;
+use crate::media::srtp;
+use crate::time::Instant;
+use crate::wire::rtp::{DatagramKind, RtpHeader, SrtpKeys};
+use crate::wire::stun::Filter;
+
+/// DTLS datagrams of one leg that signalling has not read yet: two flights.
+pub(super) const MAX_DTLS_PENDING: u32 = 8;
+
+/// DTLS datagrams kept until ICE validates their source, which it may do in the same millisecond: one flight.
+const MAX_DTLS_HELD: usize = 4;
+
+/// Addresses that ICE has sent to, the latest ones: candidates of one peer.
+const MAX_KNOWN: usize = 16;
+
+/// What DTLS makes possible, built on the signalling thread: both directions' ciphers, and RTCP.
+#[derive(Debug)]
+pub(super) struct Secured {
+    sender: srtp::Sender,
+    receiver: srtp::Receiver,
+    rtcp: RtcpSession,
+}
+
+impl Secured {
+    /// Derives the session keys.
+    pub(super) fn new(keys: &SrtpKeys, rtcp: RtcpSession) -> Result<Self, srtp::SrtpError> {
+        Ok(Self { sender: srtp::Sender::new(&keys.local)?, receiver: srtp::Receiver::new(&keys.remote)?, rtcp })
+    }
+}
+
+/// A DTLS datagram that came before ICE told of its source.
+#[derive(Debug)]
+struct Held {
+    from: SocketAddr,
+    arrival: Instant,
+    bytes: Vec<u8>,
+}
+
+/// One peer connection's socket.
+#[derive(Debug)]
+pub(super) struct PeerSocket {
+    leg: LegKey,
+    mix: MixIndex,
+    role: PeerRole,
+    socket: Socket,
+    stun_filter: Filter,
+    /// Addresses of checks and responses of ours: strangers beside them are not even decrypted.
+    known: [Option<SocketAddr>; MAX_KNOWN],
+    next_known: usize,
+    remote: Option<SocketAddr>,
+    secured: Option<Box<Secured>>,
+    held: Vec<Held>,
+    dtls_pending: Arc<AtomicU32>,
+    stun_rate: Rate,
+    rtp_rate: Rate,
+    rtcp_rate: Rate,
+    stats: LegStats,
+}
+
+impl PeerSocket {
+    /// Takes over a bound socket; `dtls_pending` is shared with the handle that delivers the datagrams.
+    pub(super) fn new(setup: PeerSetup, mix: MixIndex, socket: Socket, dtls_pending: Arc<AtomicU32>) -> Self {
+        Self {
+            leg: setup.leg,
+            mix,
+            role: setup.role,
+            socket,
+            stun_filter: setup.stun_filter,
+            known: [None; MAX_KNOWN],
+            next_known: 0,
+            remote: None,
+            secured: None,
+            held: Vec::with_capacity(MAX_DTLS_HELD),
+            dtls_pending,
+            stun_rate: Rate::new(STUN_A_SECOND),
+            rtp_rate: Rate::new(RTP_A_SECOND),
+            rtcp_rate: Rate::new(RTCP_A_SECOND),
+            stats: LegStats::default(),
+        }
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub(super) fn socket_mut(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
+    pub(super) fn stats(&self) -> LegStats {
+        let Some(secured) = &self.secured else { return self.stats };
+        LegStats {
+            reported_loss_percent: secured.rtcp.peer_loss_percent(),
+            round_trip: secured.rtcp.stats().round_trip,
+            ..self.stats
+        }
+    }
+
+    /// Sorts one datagram by its first bytes; `bytes` is the datagram alone, decrypted in place where it is SRTP.
+    pub(super) fn handle_datagram(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
+        match DatagramKind::of(bytes) {
+            DatagramKind::Stun => self.handle_stun(datagram, bytes, out),
+            DatagramKind::Dtls => self.handle_dtls(datagram, bytes, out),
+            DatagramKind::Rtp => self.handle_rtp(datagram, bytes, out),
+            DatagramKind::Rtcp => self.handle_rtcp(datagram, bytes, out),
+            DatagramKind::Unknown => self.stats.dropped.malformed += 1,
+        }
+    }
+
+    fn handle_stun(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
+        let Datagram { from, local, arrival, .. } = *datagram;
+        if !self.stun_filter.accepts(bytes) {
+            self.stats.dropped.foreign_stun += 1;
+        } else if !self.stun_rate.admits(arrival) {
+            self.stats.dropped.flood += 1;
+        } else if !out.tell(NetEvent::Stun { leg: self.leg, from, local, arrival, bytes: bytes.to_vec() }) {
+            self.stats.dropped.ring_full += 1;
+        }
+    }
+
+    fn handle_dtls(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
+        let Datagram { from, arrival, .. } = *datagram;
+        if self.remote == Some(from) {
+            self.pass_dtls(Held { from, arrival, bytes: bytes.to_vec() }, out);
+        } else if self.held.len() < MAX_DTLS_HELD && self.known.contains(&Some(from)) {
+            self.held.push(Held { from, arrival, bytes: bytes.to_vec() });
+        } else {
+            self.stats.dropped.stranger += 1;
+        }
+    }
+
+    fn pass_dtls(&mut self, held: Held, out: &mut Outlets) {
+        // Only this thread adds, so the count cannot overshoot.
+        if self.dtls_pending.load(Ordering::Acquire) >= MAX_DTLS_PENDING {
+            self.stats.dropped.flood += 1;
+            return;
+        }
+        self.dtls_pending.fetch_add(1, Ordering::AcqRel);
+        if !out.tell(NetEvent::Dtls { leg: self.leg, from: held.from, arrival: held.arrival, bytes: held.bytes }) {
+            self.dtls_pending.fetch_sub(1, Ordering::AcqRel);
+            self.stats.dropped.ring_full += 1;
+        }
+    }
+
+    /// SRTP is authenticated, so any address that ICE has talked to will do: the far end may change pairs before we hear.
+    fn may_send_srtp(&self, from: SocketAddr) -> bool {
+        self.remote == Some(from) || self.known.contains(&Some(from))
+    }
+
+    fn handle_rtp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
+        let PeerRole::Down { stream, .. } = self.role else {
+            self.stats.dropped.stranger += 1;
+            return;
+        };
+        if !self.may_send_srtp(datagram.from) {
+            self.stats.dropped.stranger += 1;
+        } else if !self.rtp_rate.admits(datagram.arrival) {
+            self.stats.dropped.flood += 1;
+        } else if let Some(secured) = &mut self.secured {
+            let Ok(len) = secured.receiver.unprotect_rtp(bytes) else {
+                self.stats.dropped.unauthentic += 1;
+                return;
+            };
+            let packet = &bytes[..len];
+            if let Ok((header, _)) = RtpHeader::parse(packet) {
+                secured.rtcp.on_rtp_received(datagram.arrival, &header);
+            }
+            if out.to_mix(self.mix, Target::Stream(stream), datagram.arrival, packet) {
+                self.stats.received += 1;
+            } else {
+                self.stats.dropped.ring_full += 1;
+            }
+        } else {
+            self.stats.dropped.unready += 1;
+        }
+    }
+
+    fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
+        if !self.may_send_srtp(datagram.from) {
+            self.stats.dropped.stranger += 1;
+        } else if !self.rtcp_rate.admits(datagram.arrival) {
+            self.stats.dropped.flood += 1;
+        } else if let Some(secured) = &mut self.secured {
+            let Ok(len) = secured.receiver.unprotect_rtcp(bytes) else {
+                self.stats.dropped.unauthentic += 1;
+                return;
+            };
+            self.stats.rtcp_received += 1;
+            let before = secured.rtcp.peer_loss_percent();
+            secured.rtcp.on_rtcp(datagram.arrival, &bytes[..len]);
+            let percent = secured.rtcp.peer_loss_percent();
+            if percent != before {
+                // Should the ring be full, the next change will tell.
+                out.tell(NetEvent::LossReported { leg: self.leg, percent });
+            }
+        } else {
+            self.stats.dropped.unready += 1;
+        }
+    }
+
+    /// Encrypts an RTP packet of `len` bytes at the start of `slot` in place and sends it.
+    pub(super) fn send_rtp(&mut self, now: Instant, slot: &mut [u8], len: usize) {
+        let (Some(remote), Some(secured)) = (self.remote, &mut self.secured) else {
+            self.stats.dropped.unready += 1;
+            return;
+        };
+        if let Ok((header, payload_at)) = RtpHeader::parse(&slot[..len]) {
+            secured.rtcp.on_rtp_sent(now, header.timestamp, len - payload_at);
+        }
+        let sent = secured.sender.protect_rtp(slot, len).is_ok_and(|len| self.socket.send(&slot[..len], remote));
+        if sent {
+            self.stats.sent += 1;
+        } else {
+            self.stats.dropped.send_failed += 1;
+        }
+    }
+
+    /// Sends STUN or DTLS, and remembers to whom.
+    pub(super) fn send_to(&mut self, to: SocketAddr, bytes: &[u8]) {
+        if !self.known.contains(&Some(to)) {
+            self.known[self.next_known] = Some(to);
+            self.next_known = (self.next_known + 1) % MAX_KNOWN;
+        }
+        if !self.socket.send(bytes, to) {
+            self.stats.dropped.send_failed += 1;
+        }
+    }
+
+    pub(super) fn set_stun_filter(&mut self, stun_filter: Filter) {
+        self.stun_filter = stun_filter;
+    }
+
+    /// ICE validated `remote`: DTLS that came from it before is delivered, what came from elsewhere dropped.
+    pub(super) fn set_remote(&mut self, remote: SocketAddr, out: &mut Outlets) {
+        self.remote = Some(remote);
+        for held in std::mem::take(&mut self.held) {
+            if held.from == remote {
+                self.pass_dtls(held, out);
+            } else {
+                self.stats.dropped.stranger += 1;
+            }
+        }
+    }
+
+    pub(super) fn secure(&mut self, secured: Box<Secured>) {
+        self.secured = Some(secured);
+    }
+
+    pub(super) fn report_if_due(&mut self, now: Instant, buffer: &mut [u8]) {
+        let report = self.secured.as_mut().and_then(|secured| secured.rtcp.handle_timeout(now, buffer));
+        self.send_rtcp(report, buffer);
+    }
+
+    pub(super) fn say_bye(&mut self, now: Instant, buffer: &mut [u8]) {
+        let bye = self.secured.as_mut().and_then(|secured| secured.rtcp.bye(now, buffer));
+        self.send_rtcp(bye, buffer);
+    }
+
+    fn send_rtcp(&mut self, len: Option<usize>, buffer: &mut [u8]) {
+        let (Some(len), Some(remote), Some(secured)) = (len, self.remote, &mut self.secured) else { return };
+        let sent = secured.sender.protect_rtcp(buffer, len).is_ok_and(|len| self.socket.send(&buffer[..len], remote));
+        if !sent {
+            self.stats.dropped.send_failed += 1;
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The loop of the net thread.
+//!
+//! It waits in one epoll set: its wake (packets of a mix thread, commands), every telephone's sockets and every peer
+//! connection that still shakes hands. Connected peers sit in a second set that is looked at on a cadence of 10 ms, just
+//! before the mix threads' tick, which costs half as much as a wake for each packet.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use ringbuf::traits::{Consumer, Observer};
+use ringbuf::{HeapCons, HeapProd};
+
+use super::leg::{Leg, LegKind, Legs};
+use super::outlets::Outlets;
+use super::peer_socket::Secured;
+use crate::io::rings::{ToNet, push_or_drop};
+use crate::io::wake::Wake;
+use crate::media::control::{LegKey, NetCommand, TelephoneRemote};
+use crate::time::Instant;
+use crate::wire::stun::Filter;
+
+/// Between two looks at the connected peers; half a tick, so that one look in two comes just before the mix thread's.
+const CADENCE_US: u64 = 10_000;
+
+/// How long before a tick the look begins: what 100 streams need to be decrypted, and epoll's rounding to a millisecond.
+const CADENCE_PHASE_US: u64 = CADENCE_US - 2_000;
+
+/// Between two searches for legs whose RTCP report is due.
+const REPORT_SCAN: Duration = Duration::from_millis(100);
+
+/// Datagrams read of one socket before the others have their turn; the rest is reported again.
+const DATAGRAMS_A_TURN: usize = 16;
+
+/// Commands carried out before sockets have their turn.
+const COMMANDS_A_TURN: usize = 32;
+
+/// Sockets reported by one wait; the rest follows with the next.
+const EVENTS_A_TURN: usize = 64;
+
+/// Larger than any datagram that is taken.
+const BUFFER_BYTES: usize = 2048;
+
+const WAKE_TOKEN: u64 = u64::MAX;
+/// Set in the token of a telephone's RTCP socket.
+const RTCP_BIT: u64 = 1 << 32;
+
+/// What signalling hands over: commands, with everything that costs an allocation already made.
+#[derive(Debug)]
+pub(super) enum Order {
+    Add(Box<Leg>),
+    Secure { leg: LegKey, secured: Box<Secured> },
+    Command(NetCommand),
+}
+
+/// What the net thread works with.
+pub(super) struct NetThread {
+    pub(super) wake: Arc<Wake>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) orders: HeapCons<Order>,
+    pub(super) from_mix: Vec<HeapCons<ToNet>>,
+    pub(super) retired: HeapProd<Box<Leg>>,
+    pub(super) out: Outlets,
+    legs: Legs,
+    eager: Epoll,
+    paced: Epoll,
+    paced_legs: usize,
+    next_cadence: Instant,
+    next_report_scan: Instant,
+    /// Packets for legs that are gone.
+    orphans: u64,
+}
+
+/// The ends of the rings, and who is to be woken.
+pub(super) struct Wiring {
+    pub(super) wake: Arc<Wake>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) orders: HeapCons<Order>,
+    pub(super) from_mix: Vec<HeapCons<ToNet>>,
+    pub(super) retired: HeapProd<Box<Leg>>,
+    pub(super) out: Outlets,
+}
+
+impl NetThread {
+    pub(super) fn new(wiring: Wiring) -> std::io::Result<Self> {
+        let eager = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let paced = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        eager.add(&*wiring.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE_TOKEN))?;
+        let Wiring { wake, stop, orders, from_mix, retired, out } = wiring;
+        Ok(Self {
+            wake,
+            stop,
+            orders,
+            from_mix,
+            retired,
+            out,
+            legs: Legs::new(),
+            eager,
+            paced,
+            paced_legs: 0,
+            next_cadence: Instant::ZERO,
+            next_report_scan: Instant::ZERO,
+            orphans: 0,
+        })
+    }
+
+    /// Until told to stop; then every far end hears an RTCP BYE.
+    pub(super) fn run(mut self) {
+        let mut buffer = [0; BUFFER_BYTES];
+        let mut events = [EpollEvent::empty(); EVENTS_A_TURN];
+        while !self.stop.load(Ordering::Acquire) {
+            let ready = self.wait(&mut events);
+            let now = self.out.clock.now();
+            self.send_packets(now);
+            self.carry_out_orders(now, &mut buffer);
+            for event in &events[..ready] {
+                self.read(event.data(), &mut buffer);
+            }
+            if self.paced_legs > 0 && now >= self.next_cadence {
+                self.next_cadence = next_look(now);
+                self.read_paced(&mut events, &mut buffer);
+            }
+            if now >= self.next_report_scan {
+                self.next_report_scan = now + REPORT_SCAN;
+                self.legs.iter_mut().for_each(|leg| leg.report_if_due(now, &mut buffer));
+            }
+        }
+        let now = self.out.clock.now();
+        self.legs.iter_mut().for_each(|leg| leg.say_bye(now, &mut buffer));
+    }
+
+    /// Sleeps unless there is work; returns how many sockets have something.
+    fn wait(&mut self, events: &mut [EpollEvent]) -> usize {
+        self.wake.arm();
+        let timeout = if self.has_work() { EpollTimeout::ZERO } else { self.timeout() };
+        let ready = self.eager.wait(events, timeout).unwrap_or(0);
+        self.wake.disarm();
+        ready
+    }
+
+    fn has_work(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+            || !self.orders.is_empty()
+            || self.from_mix.iter().any(|ring| !ring.is_empty())
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        if self.legs.is_empty() {
+            return EpollTimeout::NONE;
+        }
+        let next =
+            if self.paced_legs > 0 { self.next_cadence.min(self.next_report_scan) } else { self.next_report_scan };
+        let wait_us = next.as_us().saturating_sub(self.out.clock.now().as_us());
+        // Rounded up: waking before the time is a turn for nothing.
+        EpollTimeout::from(u16::try_from(wait_us.div_ceil(1000)).unwrap_or(u16::MAX))
+    }
+
+    /// Everything that the mix threads made, encrypted inside the ring.
+    fn send_packets(&mut self, now: Instant) {
+        for ring in &mut self.from_mix {
+            while let Some(slot) = ring.first_mut() {
+                let leg = slot.leg;
+                let (len, bytes) = slot.parts();
+                match self.legs.find(leg) {
+                    Some(leg) => leg.send_rtp(now, bytes, len),
+                    None => self.orphans += 1,
+                }
+                ring.skip(1);
+            }
+        }
+    }
+
+    fn carry_out_orders(&mut self, now: Instant, buffer: &mut [u8]) {
+        for _ in 0..COMMANDS_A_TURN {
+            match self.orders.try_pop() {
+                Some(Order::Add(leg)) => self.add(leg),
+                Some(Order::Secure { leg, secured }) => self.secure(leg, secured),
+                Some(Order::Command(command)) => self.carry_out(command, now, buffer),
+                None => break,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: NetCommand, now: Instant, buffer: &mut [u8]) {
+        match command {
+            NetCommand::SetPeerStunFilter { leg, stun_filter } => self.set_stun_filter(leg, stun_filter),
+            NetCommand::SetPeerRemote { leg, remote } => {
+                if let Some(LegKind::Peer(peer)) = self.legs.find(leg).map(|leg| &mut leg.kind) {
+                    peer.set_remote(remote, &mut self.out);
+                }
+            }
+            // The handle makes `Order::Secure` of it, so that deriving keys costs nothing here.
+            NetCommand::SetPeerKeys { .. } => {}
+            NetCommand::SendTo { leg, to, bytes } => {
+                if let Some(LegKind::Peer(peer)) = self.legs.find(leg).map(|leg| &mut leg.kind) {
+                    peer.send_to(to, &bytes);
+                }
+            }
+            NetCommand::UpdateTelephone { leg, remote } => self.update_telephone(leg, remote),
+            NetCommand::Remove(leg) => self.remove(leg, now, buffer),
+        }
+    }
+
+    fn add(&mut self, leg: Box<Leg>) {
+        let added = watch(&self.eager, &leg).is_ok();
+        let refused = if added { self.legs.insert(leg).err() } else { Some(leg) };
+        if let Some(leg) = refused {
+            self.retire(leg);
+        }
+    }
+
+    fn set_stun_filter(&mut self, leg: LegKey, stun_filter: Filter) {
+        if let Some(LegKind::Peer(peer)) = self.legs.find(leg).map(|leg| &mut leg.kind) {
+            peer.set_stun_filter(stun_filter);
+        }
+    }
+
+    fn secure(&mut self, key: LegKey, secured: Box<Secured>) {
+        let Some(leg) = self.legs.find(key) else { return };
+        let LegKind::Peer(peer) = &mut leg.kind else { return };
+        peer.secure(secured);
+        if leg.eager {
+            let token = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(key.0));
+            // Should the kernel not have room for it in the second set, it stays in the first.
+            if self.paced.add(peer.socket(), token).is_ok() {
+                let _ = self.eager.delete(peer.socket());
+                leg.eager = false;
+                self.paced_legs += 1;
+            }
+        }
+    }
+
+    fn update_telephone(&mut self, leg: LegKey, remote: TelephoneRemote) {
+        if let Some(LegKind::Telephone(telephone)) = self.legs.find(leg).map(|leg| &mut leg.kind) {
+            telephone.update(remote);
+        }
+    }
+
+    fn remove(&mut self, key: LegKey, now: Instant, buffer: &mut [u8]) {
+        let Some(mut leg) = self.legs.remove(key) else { return };
+        leg.say_bye(now, buffer);
+        if !leg.eager {
+            self.paced_legs -= 1;
+        }
+        // A closed socket leaves its epoll set by itself, but this one is closed by another thread, later.
+        unwatch(if leg.eager { &self.eager } else { &self.paced }, &leg);
+        self.retire(leg);
+    }
+
+    fn retire(&mut self, leg: Box<Leg>) {
+        // The ring holds as many as the handle ever hands out; should it be full all the same, the leg ends here.
+        push_or_drop(&mut self.retired, leg);
+        self.out.signalling.wake();
+    }
+
+    fn read_paced(&mut self, events: &mut [EpollEvent], buffer: &mut [u8]) {
+        // As many rounds as can have something new; what comes meanwhile waits for the next look.
+        for _ in 0..self.paced_legs.div_ceil(EVENTS_A_TURN) {
+            let ready = self.paced.wait(events, EpollTimeout::ZERO).unwrap_or(0);
+            for event in &events[..ready] {
+                self.read(event.data(), buffer);
+            }
+            if ready < EVENTS_A_TURN {
+                break;
+            }
+        }
+    }
+
+    fn read(&mut self, token: u64, buffer: &mut [u8]) {
+        if token == WAKE_TOKEN {
+            self.wake.clear();
+            return;
+        }
+        let Some(leg) = self.legs.find(LegKey(token as u32)) else { return };
+        for _ in 0..DATAGRAMS_A_TURN {
+            let more = match &mut leg.kind {
+                LegKind::Peer(peer) => peer.socket_mut().receive(&self.out.clock, buffer).map(|datagram| {
+                    let bytes = &mut buffer[..datagram.len];
+                    peer.handle_datagram(&datagram, bytes, &mut self.out);
+                }),
+                LegKind::Telephone(telephone) if token & RTCP_BIT != 0 => telephone
+                    .rtcp_socket_mut()
+                    .and_then(|socket| socket.receive(&self.out.clock, buffer))
+                    .map(|datagram| telephone.handle_rtcp(&datagram, &buffer[..datagram.len], &mut self.out)),
+                LegKind::Telephone(telephone) => telephone
+                    .rtp_socket_mut()
+                    .receive(&self.out.clock, buffer)
+                    .map(|datagram| telephone.handle_datagram(&datagram, &buffer[..datagram.len], &mut self.out)),
+            };
+            if more.is_none() {
+                break;
+            }
+        }
+    }
+}
+
+/// The first look after `now`.
+fn next_look(now: Instant) -> Instant {
+    let since_phase = (now.as_us() + CADENCE_US - CADENCE_PHASE_US) % CADENCE_US;
+    now + Duration::from_micros(CADENCE_US - since_phase)
+}
+
+fn watch(epoll: &Epoll, leg: &Leg) -> nix::Result<()> {
+    let token = u64::from(leg.key.0);
+    match &leg.kind {
+        LegKind::Peer(peer) => epoll.add(peer.socket(), EpollEvent::new(EpollFlags::EPOLLIN, token)),
+        LegKind::Telephone(telephone) => {
+            epoll.add(telephone.rtp_socket(), EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+            match telephone.rtcp_socket() {
+                Some(rtcp) => epoll.add(rtcp, EpollEvent::new(EpollFlags::EPOLLIN, token | RTCP_BIT)),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+fn unwatch(epoll: &Epoll, leg: &Leg) {
+    // Fails only for a socket that is not in the set, which is what is wanted.
+    match &leg.kind {
+        LegKind::Peer(peer) => {
+            let _ = epoll.delete(peer.socket());
+        }
+        LegKind::Telephone(telephone) => {
+            let _ = epoll.delete(telephone.rtp_socket());
+            if let Some(rtcp) = telephone.rtcp_socket() {
+                let _ = epoll.delete(rtcp);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_looked_at_every_10_ms_two_before_each_tick() {
+        let looks = [0, 7_999, 8_000, 12_345, 18_000].map(|us| next_look(Instant::from_us(us)).as_us());
+        assert_eq!(looks, [8_000, 8_000, 18_000, 18_000, 28_000]);
+    }
+}

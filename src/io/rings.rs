@@ -1,0 +1,94 @@
+//! The packet slots between the net thread and the mix threads.
+//!
+//! Owns: the layout of one slot each way and the rings' capacities. A slot is a fixed array inside the ring: pushing
+//! copies the packet once, the consumer works on it in place, nothing is allocated. A full ring drops, and the producer
+//! counts.
+
+use ringbuf::traits::{Producer, Split};
+use ringbuf::{HeapCons, HeapProd, HeapRb};
+
+use crate::media::control::{CallerKey, LegKey, MAX_PACKET_BYTES, StreamKey};
+use crate::time::Instant;
+
+/// Slots from the net thread to one mix thread. 128 streams and 64 telephones bring 192 packets a tick if all of them
+/// send; 512 hold more than two ticks of that, in 0.8 MB.
+pub(crate) const TO_MIX_SLOTS: usize = 512;
+
+/// Slots from one mix thread to the net thread: two packets a caller and tick (up and down) for 128 callers, and twice that.
+pub(crate) const TO_NET_SLOTS: usize = 512;
+
+/// Commands to one thread that may wait. A caller's whole life is about ten.
+pub(crate) const COMMAND_SLOTS: usize = 1024;
+
+/// Events of one thread that may wait for the signalling thread.
+pub(crate) const EVENT_SLOTS: usize = 1024;
+
+/// Whom a packet is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A telephone's RTP.
+    Caller(CallerKey),
+    /// A room voice's RTP, decrypted.
+    Stream(StreamKey),
+}
+
+/// A packet on its way to a mix thread.
+pub(crate) struct ToMix {
+    /// Whom it is for.
+    pub(crate) target: Target,
+    /// When the kernel had it.
+    pub(crate) arrival: Instant,
+    len: u16,
+    bytes: [u8; MAX_PACKET_BYTES],
+}
+
+impl ToMix {
+    /// A slot with a copy of `packet`, cut at the slot's size (which no valid packet reaches).
+    pub(crate) fn new(target: Target, arrival: Instant, packet: &[u8]) -> Self {
+        let (len, bytes) = filled(packet);
+        Self { target, arrival, len, bytes }
+    }
+
+    /// The RTP packet.
+    pub(crate) fn packet(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// A packet on its way to a socket.
+pub(crate) struct ToNet {
+    /// Which socket.
+    pub(crate) leg: LegKey,
+    len: u16,
+    bytes: [u8; MAX_PACKET_BYTES],
+}
+
+impl ToNet {
+    /// A slot with a copy of `packet`, cut at the slot's size (which no packet of ours reaches).
+    pub(crate) fn new(leg: LegKey, packet: &[u8]) -> Self {
+        let (len, bytes) = filled(packet);
+        Self { leg, len, bytes }
+    }
+
+    /// The length of the RTP packet, and the whole slot, which leaves room for SRTP's tag.
+    pub(crate) fn parts(&mut self) -> (usize, &mut [u8]) {
+        (usize::from(self.len), &mut self.bytes)
+    }
+}
+
+fn filled(packet: &[u8]) -> (u16, [u8; MAX_PACKET_BYTES]) {
+    let len = packet.len().min(MAX_PACKET_BYTES);
+    let mut bytes = [0; MAX_PACKET_BYTES];
+    bytes[..len].copy_from_slice(&packet[..len]);
+    (len as u16, bytes)
+}
+
+/// Both ends of a new ring.
+pub(crate) fn ring<T>(slots: usize) -> (HeapProd<T>, HeapCons<T>) {
+    HeapRb::new(slots).split()
+}
+
+/// Pushes or drops; says which.
+pub(crate) fn push_or_drop<T>(ring: &mut HeapProd<T>, item: T) -> bool {
+    ring.try_push(item).is_ok()
+}

@@ -1,0 +1,106 @@
+//! From a configuration to a running program, and what is said when it cannot start.
+
+use std::rc::Rc;
+
+use smol::LocalExecutor;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use url::Url;
+
+use super::clock::{Clock, system_random};
+use super::driver::Driver;
+use super::http::Http;
+use super::sip::SipSockets;
+use super::sockets::MediaSockets;
+use super::threads;
+use super::tls::Tls;
+use crate::config::Config;
+use crate::gateway::{Gateway, GatewayConfig};
+use crate::rtc::dtls::Identity;
+use crate::sip::auth::Credentials;
+use crate::sip::event::{Account, EndpointConfig, Registrar};
+use crate::wire::uri::Uri;
+
+/// Why the program cannot start, in one sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl StartError {
+    fn because(what: &str) -> impl Fn(&dyn std::fmt::Display) -> Self {
+        move |error| Self(format!("{what}: {error}"))
+    }
+}
+
+/// Runs the gateway until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It cannot start: a port is taken, or the system has no entropy, thread or descriptor to give.
+pub fn run(config: Config) -> Result<(), StartError> {
+    start_log(config.debug);
+    let clock = Clock::start();
+    let random = system_random().map_err(|error| StartError::because("no random numbers")(&error))?;
+    let identity = Identity::generate(clock.base()).map_err(|error| StartError::because("no DTLS certificate")(&error))?;
+    let sip = SipSockets::bind(&config.sip_udp_address).map_err(StartError)?;
+    let started = threads::start(clock, threads::default_mix_threads());
+    let (net, mix) = started.map_err(|error| StartError::because("the sound threads cannot start")(&error))?;
+    let tls = Tls::load(config.insecure);
+    let http = Http::new(&tls);
+    let endpoint = endpoint_config(&config, &sip);
+    let loopback = is_on_loopback(&config.group_url);
+    let sockets = MediaSockets::new(net, config.ice_ports.as_ref(), config.rtp_ports.as_ref(), loopback);
+    let ipv6 = config.registrar.as_ref().is_some_and(|registrar| registrar.ipv6);
+    let addresses = sip.bound().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    tracing::info!("galene-sip {}: SIP at {addresses}, group {}", env!("CARGO_PKG_VERSION"), config.group_url);
+    let gateway = Gateway::new(clock.now(), gateway_config(config), endpoint, sockets, random, identity);
+    let executor = Rc::new(LocalExecutor::new());
+    let driver = Driver { clock, executor: executor.clone(), gateway, mix, sip, ipv6, tls, http };
+    smol::block_on(executor.run(driver.run()));
+    Ok(())
+}
+
+fn start_log(debug: bool) {
+    let level = if debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
+    // The libraries' own messages are for their authors.
+    let ours = Targets::new().with_target("galene_sip", level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // A test may have set a log up already.
+    let _ = tracing_subscriber::registry().with(lines).with(ours).try_init();
+}
+
+fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {
+    let username = config.sip.user().unwrap_or_default().into_owned();
+    let password = config.sip_password.as_ref().map(|password| password.reveal().to_owned());
+    let registrar = config.registrar.as_ref();
+    EndpointConfig {
+        account: Account {
+            uri: Uri::Sip(config.sip.clone()),
+            credentials: password.map(|password| Credentials { username, password }),
+        },
+        registrar: registrar.map(|registrar| Registrar { host: registrar.host.clone(), port: registrar.port }),
+        allow: config.sip_allow.clone(),
+        local: sip.bound(),
+        user_agent: concat!("galene-sip/", env!("CARGO_PKG_VERSION")).into(),
+    }
+}
+
+fn gateway_config(config: Config) -> GatewayConfig {
+    GatewayConfig {
+        group_url: config.group_url,
+        token: config.token,
+        username: config.username,
+        password: config.password,
+        ice_lite: config.ice_lite,
+    }
+}
+
+/// Galene on this machine, reached by a loopback address, may offer loopback candidates.
+fn is_on_loopback(group: &Url) -> bool {
+    match group.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}

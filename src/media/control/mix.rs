@@ -1,0 +1,194 @@
+//! Between signalling and the mix threads: commands, what comes back, events, counters.
+
+use super::{Caller, CallerKey, LegKey, Room, RoomCodec, RoomKey, Stream, StreamKey, Telephone, Up};
+
+/// What a [`Caller`] is built from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerSetup {
+    /// Its name.
+    pub key: CallerKey,
+    /// Its sockets in the net thread.
+    pub leg: LegKey,
+    /// Codec and direction from SDP.
+    pub telephone: Telephone,
+    /// Our source towards the telephone; random.
+    pub ssrc: u32,
+    /// First sequence number towards the telephone; random (RFC 3550 §5.1).
+    pub first_sequence: u16,
+    /// First timestamp towards the telephone; random.
+    pub first_timestamp: u32,
+}
+
+/// What an [`Up`] is built from: a caller's stream to Galene, as its answer settled it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpSetup {
+    /// Its socket in the net thread.
+    pub leg: LegKey,
+    /// Which of the offered codecs the answer chose.
+    pub codec: RoomCodec,
+    /// Its number.
+    pub payload_type: u8,
+    /// The source that the offer's `a=ssrc` names.
+    pub ssrc: u32,
+    /// Random.
+    pub first_sequence: u16,
+    /// Random.
+    pub first_timestamp: u32,
+}
+
+/// What a [`Stream`] is built from: a room voice, as our answer settled it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSetup {
+    /// Its name.
+    pub key: StreamKey,
+    /// The payload types that may be speech, and what they mean.
+    pub codecs: Vec<(u8, RoomCodec)>,
+    /// Never skip a packet whose voice flag is clear: the stream is labelled `screenshare` or `video`, hence likely music.
+    pub always_decode: bool,
+}
+
+/// What signalling asks of the mix thread that owns a room. Unknown keys are counted, and what was handed over comes back.
+#[derive(Debug)]
+pub enum Command {
+    /// A new, empty room.
+    OpenRoom(Box<Room>),
+    /// The room and everything in it come back.
+    CloseRoom(RoomKey),
+    /// A telephone joins: it hears the room from [`Command::StartTelephone`] on.
+    AddCaller {
+        /// Where.
+        room: RoomKey,
+        /// With all its codecs, built by signalling.
+        caller: Box<Caller>,
+    },
+    /// A telephone leaves.
+    RemoveCaller(CallerKey),
+    /// A room voice arrives.
+    AddStream {
+        /// Where.
+        room: RoomKey,
+        /// With decoder and jitter buffer, built by signalling.
+        stream: Box<Stream>,
+    },
+    /// A room voice leaves.
+    RemoveStream(StreamKey),
+    /// A re-INVITE changed codec, packet time or direction.
+    SetTelephone {
+        /// Whose.
+        caller: CallerKey,
+        /// From the next packet on.
+        telephone: Telephone,
+    },
+    /// The 200 was sent: continuous RTP from now on, silence included.
+    StartTelephone(CallerKey),
+    /// The up stream is connected: from now on something goes out every 20 ms, silence if the telephone sends none.
+    /// `None` ends it. A former one comes back.
+    SetUp {
+        /// Whose.
+        caller: CallerKey,
+        /// Encoder and RTP numbers.
+        up: Option<Box<Up>>,
+    },
+    /// What Galene's receiver reports say of the up stream; in-band FEC follows, since on a clean path it only costs.
+    SetUpLoss {
+        /// Whose.
+        caller: CallerKey,
+        /// Packets lost of a hundred.
+        percent: u8,
+    },
+    /// Is the caller in the local mix, that is, does Galene carry its stream?
+    SetPresent {
+        /// Who.
+        caller: CallerKey,
+        /// False from the start.
+        present: bool,
+    },
+    /// Muted: silence goes up, and the caller is out of the local mix.
+    SetMuted {
+        /// Who.
+        caller: CallerKey,
+        /// False from the start.
+        muted: bool,
+    },
+}
+
+/// An object that signalling built, on its way back to be freed there.
+#[derive(Debug)]
+pub enum Retired {
+    /// A room, empty.
+    Room(Box<Room>),
+    /// A telephone.
+    Caller(Box<Caller>),
+    /// A room voice.
+    Stream(Box<Stream>),
+    /// An up stream's encoder.
+    Up(Box<Up>),
+}
+
+/// What a mix thread tells signalling.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MixEvent {
+    /// The caller began or ceased to speak (voice activity with a hangover of 400 ms).
+    Talking {
+        /// Who.
+        caller: CallerKey,
+        /// Speaks now?
+        talking: bool,
+    },
+    /// A room is closed; everything that was in it is free.
+    RoomClosed(RoomKey),
+    /// A caller is removed.
+    CallerRemoved {
+        /// Who.
+        caller: CallerKey,
+        /// What happened to its packets.
+        stats: CallerStats,
+    },
+    /// A room voice is removed.
+    StreamRemoved {
+        /// Which.
+        stream: StreamKey,
+        /// What happened to its packets.
+        stats: StreamStats,
+    },
+    /// A command could not be carried out: the table was full or the key unknown. What it carried is freed.
+    Refused(&'static str),
+}
+
+/// Counters of one telephone in the mix, since it was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallerStats {
+    /// Packets decoded.
+    pub received: u32,
+    /// Packets of another payload type than the negotiated one.
+    pub other_payload_type: u32,
+    /// Packets that came too late, twice, or malformed.
+    pub discarded: u32,
+    /// Frames made up for packets that never came.
+    pub concealed: u32,
+    /// Packets sent to the room.
+    pub sent_up: u32,
+    /// Of these, the ones that carried made silence.
+    pub silence_up: u32,
+    /// Packets sent to the telephone.
+    pub sent_down: u32,
+    /// Packets that found the ring to the net thread full.
+    pub ring_full: u32,
+}
+
+/// Counters of one room voice, since it was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamStats {
+    /// Packets put into the jitter buffer.
+    pub received: u32,
+    /// Packets of another payload type, malformed, late or double.
+    pub discarded: u32,
+    /// Frames decoded.
+    pub decoded: u32,
+    /// Frames not decoded since they hold no voice.
+    pub skipped: u32,
+    /// Frames recovered from in-band FEC.
+    pub recovered: u32,
+    /// Frames made up.
+    pub concealed: u32,
+}

@@ -1,0 +1,209 @@
+//! Between signalling and the net thread: what a leg is, commands, events, counters.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{CallerKey, LegKey, RoomKey, StreamKey};
+use crate::time::Instant;
+use crate::wire::rtp::SrtpKeys;
+use crate::wire::stun::Filter;
+
+/// Which way a peer connection's stream flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerRole {
+    /// A caller's voice to Galene; `ssrc` is what its [`UpSetup`] sends with.
+    Up {
+        /// Whose voice.
+        caller: CallerKey,
+        /// The stream's source.
+        ssrc: u32,
+    },
+    /// A room voice from Galene; `ssrc` is ours, for the receiver reports alone.
+    Down {
+        /// Which voice.
+        stream: StreamKey,
+        /// The sender of the reports.
+        ssrc: u32,
+    },
+}
+
+/// A peer connection's socket, as the net thread must know it before ICE begins.
+#[derive(Clone, Debug)]
+pub struct PeerSetup {
+    /// Its name from now on.
+    pub leg: LegKey,
+    /// The room, hence the mix thread.
+    pub room: RoomKey,
+    /// Which way.
+    pub role: PeerRole,
+    /// The canonical name in RTCP (RFC 7022), the one of the offer's `a=ssrc`.
+    pub cname: String,
+    /// Which STUN messages signalling wants to see.
+    pub stun_filter: Filter,
+}
+
+/// Where and what a telephone's RTP is, from SDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TelephoneRemote {
+    /// From `c=` and `m=`; `None` if it is unspecified (0.0.0.0): nothing is sent until packets come.
+    pub rtp: Option<SocketAddr>,
+    /// From `a=rtcp` (RFC 3605), else RTP's port + 1; not used with `rtcp_mux`.
+    pub rtcp: Option<SocketAddr>,
+    /// RTCP comes on the RTP port (RFC 5761).
+    pub rtcp_mux: bool,
+    /// The only payload type that a source may latch with.
+    pub payload_type: u8,
+}
+
+/// A telephone's pair of sockets.
+#[derive(Clone, Debug)]
+pub struct TelephoneSetup {
+    /// Its name from now on.
+    pub leg: LegKey,
+    /// The room, hence the mix thread.
+    pub room: RoomKey,
+    /// Who speaks.
+    pub caller: CallerKey,
+    /// Our source towards the telephone, the same as in its [`CallerSetup`].
+    pub ssrc: u32,
+    /// The canonical name in RTCP (RFC 7022).
+    pub cname: String,
+    /// The RTP clock of its codec; no re-INVITE changes it, since all we answer with have the same.
+    pub clock_rate_hz: u32,
+    /// Where to send, until a source has latched.
+    pub remote: TelephoneRemote,
+}
+
+/// What signalling asks of the net thread, beside handing over sockets.
+#[derive(Debug)]
+pub enum NetCommand {
+    /// ICE restarted with new credentials.
+    SetPeerStunFilter {
+        /// Which socket.
+        leg: LegKey,
+        /// Replaces the one of the set-up.
+        stun_filter: Filter,
+    },
+    /// ICE validated an address: DTLS and SRTP are taken from it and sent to it.
+    SetPeerRemote {
+        /// Which socket.
+        leg: LegKey,
+        /// The selected pair's far end.
+        remote: SocketAddr,
+    },
+    /// DTLS is done: SRTP from now on; the socket is no longer eager.
+    SetPeerKeys {
+        /// Which socket.
+        leg: LegKey,
+        /// Both directions.
+        keys: SrtpKeys,
+        /// The RTP clock of the negotiated codec.
+        clock_rate_hz: u32,
+    },
+    /// Send one datagram (STUN or DTLS).
+    SendTo {
+        /// From which socket.
+        leg: LegKey,
+        /// To whom.
+        to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// A re-INVITE: the far end may have moved, so the latch opens again.
+    UpdateTelephone {
+        /// Which pair.
+        leg: LegKey,
+        /// From the new SDP.
+        remote: TelephoneRemote,
+    },
+    /// RTCP BYE, then the socket comes back and is closed; [`NetEvent::Removed`] tells when.
+    Remove(LegKey),
+}
+
+/// What the net thread tells signalling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetEvent {
+    /// A STUN message that passed the filter.
+    Stun {
+        /// On which socket.
+        leg: LegKey,
+        /// Sender.
+        from: SocketAddr,
+        /// The address of ours that it came to.
+        local: SocketAddr,
+        /// When the kernel had it.
+        arrival: Instant,
+        /// The datagram.
+        bytes: Vec<u8>,
+    },
+    /// A DTLS datagram from the address that ICE validated.
+    Dtls {
+        /// On which socket.
+        leg: LegKey,
+        /// Sender.
+        from: SocketAddr,
+        /// When the kernel had it.
+        arrival: Instant,
+        /// The datagram.
+        bytes: Vec<u8>,
+    },
+    /// The telephone's packets really come from here; ours go there from now on.
+    Latched {
+        /// Which pair.
+        leg: LegKey,
+        /// The source.
+        remote: SocketAddr,
+    },
+    /// The far end reports another loss of our packets than before; for an up stream, [`super::Command::SetUpLoss`] follows.
+    LossReported {
+        /// Of what we send here.
+        leg: LegKey,
+        /// Packets lost of a hundred in its latest reports.
+        percent: u8,
+    },
+    /// The sockets are closed and their ports free.
+    Removed {
+        /// Which.
+        leg: LegKey,
+        /// What happened to its packets.
+        stats: LegStats,
+    },
+}
+
+/// Counters of one leg of the net thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LegStats {
+    /// RTP packets that went to the mix thread.
+    pub received: u32,
+    /// RTP packets sent.
+    pub sent: u32,
+    /// RTCP packets taken.
+    pub rtcp_received: u32,
+    /// Packets of ours that the far end lost, of a hundred, in its latest reports.
+    pub reported_loss_percent: u8,
+    /// Round trip to the far end by its last report.
+    pub round_trip: Option<Duration>,
+    /// What was dropped, and why.
+    pub dropped: Drops,
+}
+
+/// Why packets were dropped on the net thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// Not from the address that was latched or validated.
+    pub stranger: u32,
+    /// Neither RTP, RTCP, STUN nor DTLS, or broken.
+    pub malformed: u32,
+    /// SRTP authentication failed or the packet was a replay.
+    pub unauthentic: u32,
+    /// More than the leg may bring: RTP above 200 a second, DTLS above 8 pending, STUN above its limit.
+    pub flood: u32,
+    /// STUN that the leg's filter does not accept.
+    pub foreign_stun: u32,
+    /// The ring onwards was full.
+    pub ring_full: u32,
+    /// Nothing is set up to take or send it: no keys, no remote address yet.
+    pub unready: u32,
+    /// The kernel refused to send.
+    pub send_failed: u32,
+}

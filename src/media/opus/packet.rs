@@ -1,0 +1,242 @@
+//! What an Opus packet says of itself without being decoded (RFC 6716 §3.1, §3.2, §4.2.3).
+//!
+//! Owns: TOC byte, frame boundaries, the SILK voice and LBRR flags. Does not own: decoding.
+
+use super::OpusError;
+
+/// The most frames a packet can hold: 48 of 2.5 ms (RFC 6716 §3.2.5).
+const MAX_FRAMES: usize = 48;
+
+/// Which of the two coders made the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Linear prediction, up to 8 kHz of bandwidth.
+    Silk,
+    /// SILK below 8 kHz, CELT above.
+    Hybrid,
+    /// MDCT: it has no voice flag.
+    Celt,
+}
+
+/// The outside of one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The coder.
+    pub mode: Mode,
+    /// Two channels.
+    pub stereo: bool,
+    /// The length of each frame at 48 kHz: 120 to 2880.
+    pub frame_ticks: u32,
+    /// 1 to 48 frames.
+    pub frames: u8,
+    /// Whether SILK takes any of it for speech; `None` where no flag exists (CELT).
+    pub voice: Option<bool>,
+    /// Whether the first frame carries a copy of what came before it (LBRR).
+    pub has_fec: bool,
+}
+
+impl Info {
+    /// Reads everything but the coded audio.
+    ///
+    /// # Errors
+    /// [`OpusError::InvalidPacket`] where RFC 6716 §3.4 says so.
+    pub fn parse(packet: &[u8]) -> Result<Self, OpusError> {
+        let (&toc, rest) = packet.split_first().ok_or(OpusError::InvalidPacket)?;
+        let config = toc >> 3;
+        let (mode, frame_ticks) = match config {
+            0..=11 => (Mode::Silk, [480, 960, 1920, 2880][usize::from(config & 3)]),
+            12..=15 => (Mode::Hybrid, [480, 960][usize::from(config & 1)]),
+            16.. => (Mode::Celt, [120, 240, 480, 960][usize::from(config & 3)]),
+        };
+        let stereo = toc & 0x04 != 0;
+        let mut first_bytes = [None; MAX_FRAMES];
+        let frames = split(toc & 3, rest, &mut first_bytes)?;
+        if frame_ticks * frames as u32 > 5760 {
+            return Err(OpusError::InvalidPacket); // R5: at most 120 ms
+        }
+        let (voice, has_fec) = match mode {
+            Mode::Celt => (None, false),
+            Mode::Silk | Mode::Hybrid => {
+                let silk_frames = (frame_ticks / 960).max(1);
+                let voice = first_bytes[..frames].iter().flatten().any(|&byte| voice_flags(byte, silk_frames, stereo));
+                (Some(voice), first_bytes[0].is_some_and(|byte| lbrr_flags(byte, silk_frames, stereo)))
+            }
+        };
+        Ok(Self { mode, stereo, frame_ticks, frames: frames as u8, voice, has_fec })
+    }
+
+    /// The packet's length at 48 kHz: 120 to 5760.
+    pub const fn duration_ticks(&self) -> u32 {
+        self.frame_ticks * self.frames as u32
+    }
+}
+
+/// The packet's length at 48 kHz, `None` if it is malformed.
+pub fn duration_ticks(packet: &[u8]) -> Option<u32> {
+    Info::parse(packet).ok().map(|info| info.duration_ticks())
+}
+
+/// Whether SILK takes any of the packet for speech; `None` for CELT and for what is malformed.
+pub fn voice_flag(packet: &[u8]) -> Option<bool> {
+    Info::parse(packet).ok().and_then(|info| info.voice)
+}
+
+/// Whether the packet carries a copy of the frame before it.
+pub fn has_fec(packet: &[u8]) -> bool {
+    Info::parse(packet).is_ok_and(|info| info.has_fec)
+}
+
+/// The header bits of a SILK frame: per channel one voice flag a 20 ms frame, then one LBRR flag (RFC 6716 §4.2.3).
+fn voice_flags(byte: u8, silk_frames: u32, stereo: bool) -> bool {
+    let mid = (0xff00u16 >> silk_frames) as u8;
+    let side = if stereo { mid >> (silk_frames + 1) } else { 0 };
+    byte & (mid | side) != 0
+}
+
+fn lbrr_flags(byte: u8, silk_frames: u32, stereo: bool) -> bool {
+    let mid = 0x80u8 >> silk_frames;
+    let side = if stereo { mid >> (silk_frames + 1) } else { 0 };
+    byte & (mid | side) != 0
+}
+
+/// Finds each frame's first byte (`None` for an empty frame) and returns the number of frames (RFC 6716 §3.2).
+fn split(code: u8, mut rest: &[u8], first_bytes: &mut [Option<u8>; MAX_FRAMES]) -> Result<usize, OpusError> {
+    const BAD: OpusError = OpusError::InvalidPacket;
+    match code {
+        0 => {
+            check_frame(rest.len())?;
+            first_bytes[0] = rest.first().copied();
+            Ok(1)
+        }
+        1 => {
+            if !rest.len().is_multiple_of(2) {
+                return Err(BAD);
+            }
+            let (first, second) = rest.split_at(rest.len() / 2);
+            check_frame(first.len())?;
+            (first_bytes[0], first_bytes[1]) = (first.first().copied(), second.first().copied());
+            Ok(2)
+        }
+        2 => {
+            let first_len = take_length(&mut rest)?;
+            let (first, second) = rest.split_at_checked(first_len).ok_or(BAD)?;
+            check_frame(second.len())?;
+            (first_bytes[0], first_bytes[1]) = (first.first().copied(), second.first().copied());
+            Ok(2)
+        }
+        _ => split_code_3(rest, first_bytes),
+    }
+}
+
+/// Code 3: a count, optional padding, frames of equal or told lengths (RFC 6716 §3.2.5).
+fn split_code_3(mut rest: &[u8], first_bytes: &mut [Option<u8>; MAX_FRAMES]) -> Result<usize, OpusError> {
+    const BAD: OpusError = OpusError::InvalidPacket;
+    let (&count_byte, after) = rest.split_first().ok_or(BAD)?;
+    rest = after;
+    let frames = usize::from(count_byte & 0x3f);
+    if frames == 0 || frames > MAX_FRAMES {
+        return Err(BAD);
+    }
+    if count_byte & 0x40 != 0 {
+        let mut padding_bytes = 0;
+        loop {
+            let (&byte, after) = rest.split_first().ok_or(BAD)?;
+            rest = after;
+            padding_bytes += if byte == 255 { 254 } else { usize::from(byte) };
+            if byte != 255 {
+                break;
+            }
+        }
+        rest = rest.get(..rest.len().checked_sub(padding_bytes).ok_or(BAD)?).ok_or(BAD)?;
+    }
+    if count_byte & 0x80 == 0 {
+        if !rest.len().is_multiple_of(frames) {
+            return Err(BAD);
+        }
+        let frame_bytes = rest.len() / frames;
+        check_frame(frame_bytes)?;
+        for (index, first) in first_bytes[..frames].iter_mut().enumerate() {
+            *first = if frame_bytes == 0 { None } else { rest.get(index * frame_bytes).copied() };
+        }
+        return Ok(frames);
+    }
+    let mut lengths = [0; MAX_FRAMES];
+    for length in &mut lengths[..frames - 1] {
+        *length = take_length(&mut rest)?;
+    }
+    let told: usize = lengths[..frames - 1].iter().sum();
+    lengths[frames - 1] = rest.len().checked_sub(told).ok_or(BAD)?;
+    check_frame(lengths[frames - 1])?;
+    for (first, &length) in first_bytes.iter_mut().zip(&lengths[..frames]) {
+        let (frame, after) = rest.split_at_checked(length).ok_or(BAD)?;
+        *first = frame.first().copied();
+        rest = after;
+    }
+    Ok(frames)
+}
+
+/// R2: no frame is longer than 1275 bytes.
+fn check_frame(bytes: usize) -> Result<(), OpusError> {
+    if bytes > super::MAX_FRAME_BYTES { Err(OpusError::InvalidPacket) } else { Ok(()) }
+}
+
+/// One or two bytes of length (RFC 6716 §3.2.1).
+fn take_length(rest: &mut &[u8]) -> Result<usize, OpusError> {
+    match **rest {
+        [first @ 0..=251, ref after @ ..] => {
+            *rest = after;
+            Ok(usize::from(first))
+        }
+        [first, second, ref after @ ..] => {
+            *rest = after;
+            Ok(4 * usize::from(second) + usize::from(first))
+        }
+        _ => Err(OpusError::InvalidPacket),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opusic_sys as ffi;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_toc_tells_mode_length_and_channels() {
+        let info = Info::parse(&[(1 << 3), 0x80]).unwrap(); // SILK narrowband, 20 ms
+        assert_eq!((info.mode, info.frame_ticks, info.frames, info.voice), (Mode::Silk, 960, 1, Some(true)));
+        let info = Info::parse(&[(31 << 3) | 4, 0]).unwrap(); // CELT fullband, 20 ms, stereo
+        assert_eq!((info.mode, info.stereo, info.voice, info.has_fec), (Mode::Celt, true, None, false));
+        let info = Info::parse(&[(3 << 3), 0b0001_0000]).unwrap(); // SILK 60 ms: three voice flags, then LBRR
+        assert_eq!((info.frame_ticks, info.voice, info.has_fec), (2880, Some(false), true));
+        let info = Info::parse(&[(1 << 3) | 4, 0b0010_0000]).unwrap(); // stereo: the side channel speaks
+        assert_eq!((info.voice, info.has_fec), (Some(true), false));
+        assert_eq!(Info::parse(&[]), Err(OpusError::InvalidPacket));
+        assert_eq!(duration_ticks(&[(1 << 3) | 1, 5, 6]), Some(1920));
+        assert_eq!(voice_flag(&[1 << 3]), Some(false));
+    }
+
+    proptest! {
+        /// libopus is the oracle of what is well-formed, how long it is and whether it has LBRR.
+        #[test]
+        fn the_reading_agrees_with_libopus(packet in proptest::collection::vec(any::<u8>(), 1..300)) {
+            let len = packet.len() as i32;
+            // SAFETY: pointer and length of a live vector.
+            let (samples, lbrr) = unsafe {
+                let mut sizes = [0i16; 48];
+                let parsed = ffi::opus_packet_parse(
+                    packet.as_ptr(), len, std::ptr::null_mut(), std::ptr::null_mut(), sizes.as_mut_ptr(),
+                    std::ptr::null_mut());
+                let samples = ffi::opus_packet_get_nb_samples(packet.as_ptr(), len, 48_000);
+                (if parsed < 0 { -1 } else { samples }, ffi::opus_packet_has_lbrr(packet.as_ptr(), len))
+            };
+            match Info::parse(&packet) {
+                Ok(info) => {
+                    prop_assert_eq!(info.duration_ticks() as i32, samples);
+                    prop_assert_eq!(i32::from(info.has_fec), lbrr);
+                }
+                Err(_) => prop_assert!(samples < 0),
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One room: the voices and telephones that hear each other.
+//!
+//! Owns: who is in it, the 20 ms tick: every voice once onto the bus, and for each telephone the sum without its own.
+//! Does not own: decoding (`stream`), the telephones' ways up and down (`caller`).
+//!
+//! A room is all that its members can hear: two rooms share nothing.
+
+use super::caller::{Caller, OwnVoice};
+use super::control::{CallerKey, MAX_CALLERS, MAX_STREAMS, RoomKey, StreamKey, TelephoneCodec};
+use super::down::{EncodedTick, G711_TICK_BYTES, Renderer, encode};
+use super::engine::Sink;
+use super::mixer::{Bus, BusFrame, SILENCE};
+use super::stream::Stream;
+use crate::time::{Deadline, Instant};
+
+/// One group's callers and voices.
+#[derive(Debug)]
+pub struct Room {
+    key: RoomKey,
+    // Boxed: they come and go as they were allocated.
+    #[allow(clippy::vec_box)]
+    streams: Vec<Box<Stream>>,
+    #[allow(clippy::vec_box)]
+    callers: Vec<Box<Caller>>,
+    bus: Bus,
+    frame: BusFrame,
+    shared: Shared,
+}
+
+/// What everyone who contributes nothing hears: rendered once a tick, encoded once a codec.
+#[derive(Debug)]
+struct Shared {
+    renderer: Renderer,
+    /// The renderer before this tick, for a caller who begins to contribute: its filter goes on from there.
+    before: Renderer,
+    /// This tick, once somebody has asked for it.
+    pcm: Option<[i16; G711_TICK_BYTES]>,
+    pcmu: Option<EncodedTick>,
+    pcma: Option<EncodedTick>,
+    /// Somebody asked in the last tick; if not, the renderer's past is no longer anybody's.
+    is_fresh: bool,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let renderer = Renderer::new();
+        Self { before: renderer.clone(), renderer, pcm: None, pcmu: None, pcma: None, is_fresh: true }
+    }
+
+    fn begin_tick(&mut self) {
+        self.is_fresh = self.pcm.is_some();
+        self.before.clone_from(&self.renderer);
+        (self.pcm, self.pcmu, self.pcma) = (None, None, None);
+    }
+
+    /// For a caller whose own filter, until now apart, was in the state `former`.
+    fn encoded(&mut self, bus: &Bus, codec: TelephoneCodec, former: Option<Renderer>) -> EncodedTick {
+        let Self { renderer, pcm, pcmu, pcma, is_fresh, .. } = self;
+        let pcm = pcm.get_or_insert_with(|| {
+            if let (false, Some(former)) = (*is_fresh, former) {
+                *renderer = former;
+            }
+            renderer.render(bus, &SILENCE)
+        });
+        let encoded = match codec {
+            TelephoneCodec::Pcmu => pcmu,
+            TelephoneCodec::Pcma => pcma,
+        };
+        *encoded.get_or_insert_with(|| encode(codec, pcm))
+    }
+}
+
+impl Room {
+    /// An empty room with space for everything.
+    pub fn new(key: RoomKey) -> Self {
+        Self {
+            key,
+            streams: Vec::with_capacity(MAX_STREAMS),
+            callers: Vec::with_capacity(MAX_CALLERS),
+            bus: Bus::new(),
+            frame: SILENCE,
+            shared: Shared::new(),
+        }
+    }
+
+    /// Its name.
+    pub const fn key(&self) -> RoomKey {
+        self.key
+    }
+
+    pub(super) fn has_space_for_caller(&self) -> bool {
+        self.callers.len() < MAX_CALLERS
+    }
+
+    pub(super) fn has_space_for_stream(&self) -> bool {
+        self.streams.len() < MAX_STREAMS
+    }
+
+    /// Keys only increase, so the tables stay sorted by pushing; a lower key finds its place all the same.
+    pub(super) fn add_caller(&mut self, caller: Box<Caller>) {
+        let at = self.callers.partition_point(|other| other.key() < caller.key());
+        self.callers.insert(at, caller);
+    }
+
+    pub(super) fn add_stream(&mut self, stream: Box<Stream>) {
+        let at = self.streams.partition_point(|other| other.key() < stream.key());
+        self.streams.insert(at, stream);
+    }
+
+    fn caller_at(&self, key: CallerKey) -> Option<usize> {
+        self.callers.binary_search_by_key(&key, |caller| caller.key()).ok()
+    }
+
+    fn stream_at(&self, key: StreamKey) -> Option<usize> {
+        self.streams.binary_search_by_key(&key, |stream| stream.key()).ok()
+    }
+
+    pub(super) fn caller_mut(&mut self, key: CallerKey) -> Option<&mut Caller> {
+        let at = self.caller_at(key)?;
+        Some(&mut self.callers[at])
+    }
+
+    pub(super) fn with_caller(&mut self, key: CallerKey, change: impl FnOnce(&mut Caller)) {
+        if let Some(caller) = self.caller_mut(key) {
+            change(caller);
+        }
+    }
+
+    pub(super) fn stream_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
+        let at = self.stream_at(key)?;
+        Some(&mut self.streams[at])
+    }
+
+    pub(super) fn remove_caller(&mut self, key: CallerKey) -> Option<Box<Caller>> {
+        let at = self.caller_at(key)?;
+        Some(self.callers.remove(at))
+    }
+
+    pub(super) fn remove_stream(&mut self, key: StreamKey) -> Option<Box<Stream>> {
+        let at = self.stream_at(key)?;
+        Some(self.streams.remove(at))
+    }
+
+    pub(super) fn pop_caller(&mut self) -> Option<Box<Caller>> {
+        self.callers.pop()
+    }
+
+    pub(super) fn pop_stream(&mut self) -> Option<Box<Stream>> {
+        self.streams.pop()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
+        for caller in &mut self.callers {
+            caller.handle_timeout(now, sink);
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Deadline> {
+        crate::time::earliest(self.callers.iter().map(|caller| caller.next_timeout()))
+    }
+
+    /// Sums every voice once, then gives each telephone the sum without its own.
+    pub(super) fn tick(&mut self, now: Instant, missed: u32, sink: &mut impl Sink) {
+        self.bus.clear();
+        for stream in &mut self.streams {
+            if stream.play(now, &mut self.frame) {
+                self.bus.add(&self.frame);
+            }
+        }
+        for caller in &mut self.callers {
+            caller.tick_up(now, missed, sink);
+            if let OwnVoice::Contributes = caller.play_locally() {
+                self.bus.add(caller.own_frame());
+            }
+        }
+        self.shared.begin_tick();
+        for caller in &mut self.callers {
+            if caller.hears(missed) {
+                hear(caller, &self.bus, &mut self.shared, sink);
+            }
+        }
+    }
+}
+
+/// One telephone's share of a tick.
+fn hear(caller: &mut Caller, bus: &Bus, shared: &mut Shared, sink: &mut impl Sink) {
+    let tick = match caller.own_voice() {
+        OwnVoice::Contributes => caller.render_apart(bus, &shared.before),
+        OwnVoice::Silent => {
+            let former = caller.join_shared();
+            shared.encoded(bus, caller.codec(), former)
+        }
+    };
+    caller.send_down(&tick, sink);
+}

@@ -1,0 +1,311 @@
+//! One room voice: packets of a down stream in, a frame for the bus at each tick.
+//!
+//! Owns: the jitter buffer's questions answered with a decoder, the cut into 20 ms frames, and the choice not to decode what
+//! holds nothing to hear. Does not own: the delay (`jitter`), decryption (`io::net`).
+//!
+//! Work follows voices: while every voice flag of a stream's Opus packets has been clear for 200 ms *and* what was last
+//! decoded was below −50 dBFS, only one packet in ten is decoded, as a probe. The flag alone means "no speech", not
+//! "nothing to hear": it is clear for music and for loud noise too, which the level and the probes keep audible.
+
+use super::control::{RoomCodec, StreamKey, StreamSetup, StreamStats};
+use super::g711::Law;
+use super::g722;
+use super::jitter::{Arrival, JitterBuffer, Playout, Pushed};
+use super::mixer::{BUS_FRAME_SAMPLES, BUS_RATE_HZ, BusFrame};
+use super::opus::{self, OpusError};
+use super::plc::Concealer;
+use super::resample::Up8To16;
+use super::simd;
+use crate::time::Instant;
+use crate::wire::rtp::RtpPacket;
+
+/// The jitter buffer's clock: Opus's own. Timestamps of 8 kHz codecs are multiplied to it.
+const CLOCK_HZ: u32 = opus::RTP_CLOCK_HZ;
+
+/// Clock units of one sample on the bus.
+const TICKS_A_SAMPLE: u32 = CLOCK_HZ / BUS_RATE_HZ;
+
+/// The longest packet on the bus: 120 ms.
+const MAX_PACKET_SAMPLES: usize = BUS_RATE_HZ as usize / 1000 * opus::MAX_PACKET_MS;
+
+/// How long the voice flag must have been clear.
+const SKIP_AFTER_TICKS: u32 = CLOCK_HZ / 5;
+
+/// Mean square of −50 dBFS: (32768 · 10^(−50/20))².
+const SKIP_BELOW_ENERGY: u64 = 10_737;
+
+/// One packet in so many is decoded all the same.
+const PROBE_EVERY: u8 = 10;
+
+/// Answers of the jitter buffer for one frame: eight of the shortest packets, and as many decisions between them.
+const PULLS_A_TICK: usize = 16;
+
+#[derive(Debug)]
+struct Wide {
+    decoder: g722::Decoder,
+    concealer: Concealer,
+}
+
+#[derive(Debug)]
+struct Narrow {
+    law: Law,
+    concealer: Concealer,
+    widen: Up8To16,
+}
+
+/// The decoders that a stream's payload types may need.
+#[derive(Debug, Default)]
+struct Decoders {
+    opus: Option<opus::Decoder>,
+    g722: Option<Box<Wide>>,
+    pcmu: Option<Box<Narrow>>,
+    pcma: Option<Box<Narrow>>,
+}
+
+/// One room voice. Built by signalling once its offer is answered.
+#[derive(Debug)]
+pub struct Stream {
+    setup: StreamSetup,
+    jitter: JitterBuffer,
+    /// What the latest packet was coded in; streams do not change it in practice.
+    codec: Option<RoomCodec>,
+    decoders: Decoders,
+    /// Decoded samples that no tick has taken yet.
+    decoded: [i16; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
+    decoded_samples: usize,
+    /// Clock units since a packet had its voice flag set.
+    voiceless_ticks: u32,
+    /// What was last decoded lay below −50 dBFS.
+    last_was_quiet: bool,
+    since_probe: u8,
+    stats: StreamStats,
+}
+
+impl Stream {
+    /// Builds the decoders.
+    ///
+    /// # Errors
+    /// libopus has no memory.
+    pub fn new(setup: StreamSetup) -> Result<Self, OpusError> {
+        let decoders = Decoders::new(&setup)?;
+        Ok(Self {
+            setup,
+            jitter: JitterBuffer::new(CLOCK_HZ),
+            codec: None,
+            decoders,
+            decoded: [0; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
+            decoded_samples: 0,
+            voiceless_ticks: 0,
+            last_was_quiet: false,
+            since_probe: 0,
+            stats: StreamStats::default(),
+        })
+    }
+
+    /// Its name.
+    pub const fn key(&self) -> StreamKey {
+        self.setup.key
+    }
+
+    /// What happened to its packets so far.
+    pub fn stats(&self) -> StreamStats {
+        let jitter = self.jitter.stats();
+        let discarded = jitter.late + jitter.duplicates + jitter.unusable;
+        StreamStats {
+            received: u32::try_from(jitter.received).unwrap_or(u32::MAX),
+            discarded: self.stats.discarded.saturating_add(u32::try_from(discarded).unwrap_or(u32::MAX)),
+            ..self.stats
+        }
+    }
+
+    /// A packet, decrypted; it waits for its turn.
+    pub(super) fn handle_packet(&mut self, arrival: Instant, bytes: &[u8]) {
+        let parsed = RtpPacket::parse(bytes).ok();
+        let known = parsed.and_then(|packet| {
+            let payload_type = packet.header.payload_type;
+            self.setup.codecs.iter().find(|entry| entry.0 == payload_type).map(|entry| (packet, entry.1))
+        });
+        let Some((RtpPacket { header, payload }, codec)) = known else {
+            self.stats.discarded += 1;
+            return;
+        };
+        self.codec = Some(codec);
+        let clock_factor = CLOCK_HZ / codec.clock_rate_hz();
+        let (duration_ticks, is_quiet, has_fec) = match codec {
+            RoomCodec::Opus => match opus::packet::Info::parse(payload) {
+                Ok(info) => (info.duration_ticks(), info.voice == Some(false), info.has_fec),
+                // The jitter buffer counts it as unusable.
+                Err(_) => (0, false, false),
+            },
+            RoomCodec::G722 | RoomCodec::Pcmu | RoomCodec::Pcma => (payload.len() as u32 * clock_factor, false, false),
+        };
+        let packet = Arrival {
+            at: arrival,
+            sequence_number: header.sequence_number,
+            timestamp: header.timestamp.wrapping_mul(clock_factor),
+            duration_ticks: if duration_ticks as usize > MAX_PACKET_SAMPLES * TICKS_A_SAMPLE as usize {
+                0
+            } else {
+                duration_ticks
+            },
+            is_quiet,
+            has_fec,
+            payload,
+        };
+        match self.jitter.push(&packet) {
+            Pushed::Kept | Pushed::Late | Pushed::Duplicate | Pushed::Unusable => {}
+        }
+    }
+
+    /// The next frame; false (and no frame) if there is nothing to hear.
+    pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> bool {
+        for _ in 0..PULLS_A_TICK {
+            if self.decoded_samples >= BUS_FRAME_SAMPLES || !self.decode_more(now) {
+                break;
+            }
+        }
+        let taken = self.decoded_samples.min(BUS_FRAME_SAMPLES);
+        if taken == 0 {
+            return false;
+        }
+        frame[..taken].copy_from_slice(&self.decoded[..taken]);
+        frame[taken..].fill(0);
+        self.decoded.copy_within(taken..self.decoded_samples, 0);
+        self.decoded_samples -= taken;
+        (simd::kernels().energy)(frame) > 0
+    }
+
+    /// Asks the jitter buffer once; false if there is nothing more for this tick.
+    fn decode_more(&mut self, now: Instant) -> bool {
+        let codec = self.codec.unwrap_or(RoomCodec::Opus);
+        let space = &mut self.decoded[self.decoded_samples..];
+        let samples = match self.jitter.pull(now) {
+            Playout::Empty => return false,
+            Playout::Packet { payload, duration_ticks } => {
+                let samples = (duration_ticks / TICKS_A_SAMPLE) as usize;
+                let space = &mut space[..samples.min(MAX_PACKET_SAMPLES)];
+                let voiceless = opus_is_voiceless(codec, payload);
+                self.voiceless_ticks = if voiceless { self.voiceless_ticks.saturating_add(duration_ticks) } else { 0 };
+                let may_skip =
+                    !self.setup.always_decode && self.last_was_quiet && self.voiceless_ticks >= SKIP_AFTER_TICKS;
+                self.since_probe = if may_skip { (self.since_probe + 1) % PROBE_EVERY } else { 0 };
+                if may_skip && self.since_probe != 0 {
+                    self.stats.skipped += 1;
+                    space.fill(0);
+                } else {
+                    self.stats.decoded += 1;
+                    self.decoders.decode(codec, payload, space);
+                    self.last_was_quiet = (simd::kernels().energy)(space) < SKIP_BELOW_ENERGY * space.len() as u64;
+                    if may_skip && self.last_was_quiet {
+                        // A probe that found nothing: a blip of background would be worse than none.
+                        space.fill(0);
+                    }
+                }
+                space.len()
+            }
+            Playout::Fec { next, duration_ticks } => {
+                let samples = (duration_ticks / TICKS_A_SAMPLE) as usize;
+                let space = &mut space[..samples.min(MAX_PACKET_SAMPLES)];
+                self.stats.recovered += 1;
+                self.decoders.recover(codec, next, space);
+                space.len()
+            }
+            Playout::Conceal { duration_ticks } => {
+                let samples = (duration_ticks / TICKS_A_SAMPLE) as usize;
+                let space = &mut space[..samples.min(MAX_PACKET_SAMPLES)];
+                self.stats.concealed += 1;
+                self.decoders.conceal(codec, space);
+                space.len()
+            }
+        };
+        self.decoded_samples += samples;
+        samples > 0
+    }
+}
+
+/// Only Opus packets have a voice flag, and not all of them.
+fn opus_is_voiceless(codec: RoomCodec, payload: &[u8]) -> bool {
+    codec == RoomCodec::Opus && opus::packet::voice_flag(payload) == Some(false)
+}
+
+impl Decoders {
+    fn new(setup: &StreamSetup) -> Result<Self, OpusError> {
+        let mut decoders = Self::default();
+        let narrow =
+            |law| Some(Box::new(Narrow { law, concealer: Concealer::new(BUS_RATE_HZ / 2), widen: Up8To16::new() }));
+        for (_, codec) in &setup.codecs {
+            match codec {
+                RoomCodec::Opus => decoders.opus = Some(opus::Decoder::new(BUS_RATE_HZ)?),
+                RoomCodec::G722 => {
+                    let wide = Wide { decoder: g722::Decoder::new(), concealer: Concealer::new(BUS_RATE_HZ) };
+                    decoders.g722 = Some(Box::new(wide));
+                }
+                RoomCodec::Pcmu => decoders.pcmu = narrow(Law::Mu),
+                RoomCodec::Pcma => decoders.pcma = narrow(Law::A),
+            }
+        }
+        Ok(decoders)
+    }
+
+    /// Fills `out`, which is as long as the packet; with silence where it cannot be decoded.
+    fn decode(&mut self, codec: RoomCodec, payload: &[u8], out: &mut [i16]) {
+        let decoded = match codec {
+            RoomCodec::Opus => self.opus.as_mut().and_then(|opus| opus.decode(Some(payload), false, out).ok()),
+            RoomCodec::G722 => self.g722.as_mut().map(|wide| wide.decode(payload, out)),
+            RoomCodec::Pcmu => self.pcmu.as_mut().map(|narrow| narrow.decode(payload, out)),
+            RoomCodec::Pcma => self.pcma.as_mut().map(|narrow| narrow.decode(payload, out)),
+        };
+        out[decoded.unwrap_or(0)..].fill(0);
+    }
+
+    /// Fills `out` with the lost packet before `next`.
+    fn recover(&mut self, codec: RoomCodec, next: &[u8], out: &mut [i16]) {
+        let recovered = match codec {
+            RoomCodec::Opus => self.opus.as_mut().and_then(|opus| opus.decode(Some(next), true, out).ok()),
+            RoomCodec::G722 | RoomCodec::Pcmu | RoomCodec::Pcma => None,
+        };
+        if recovered.is_none() {
+            self.conceal(codec, out);
+        }
+    }
+
+    /// Fills `out` with what may have been lost.
+    fn conceal(&mut self, codec: RoomCodec, out: &mut [i16]) {
+        let concealed = match codec {
+            RoomCodec::Opus => self.opus.as_mut().and_then(|opus| opus.decode(None, false, out).ok()),
+            RoomCodec::G722 => self.g722.as_mut().map(|wide| wide.conceal(out)),
+            RoomCodec::Pcmu => self.pcmu.as_mut().map(|narrow| narrow.conceal(out)),
+            RoomCodec::Pcma => self.pcma.as_mut().map(|narrow| narrow.conceal(out)),
+        };
+        out[concealed.unwrap_or(0)..].fill(0);
+    }
+}
+
+impl Wide {
+    fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> usize {
+        let samples = self.decoder.decode(payload, out);
+        self.concealer.good(&mut out[..samples]);
+        samples
+    }
+
+    fn conceal(&mut self, out: &mut [i16]) -> usize {
+        self.concealer.conceal(out);
+        out.len()
+    }
+}
+
+impl Narrow {
+    fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> usize {
+        let mut pcm = [0; MAX_PACKET_SAMPLES / 2];
+        let samples = self.law.decode(payload, &mut pcm);
+        self.concealer.good(&mut pcm[..samples]);
+        self.widen.process(&pcm[..samples], out)
+    }
+
+    fn conceal(&mut self, out: &mut [i16]) -> usize {
+        let mut pcm = [0; MAX_PACKET_SAMPLES / 2];
+        let pcm = &mut pcm[..(out.len() / 2).min(MAX_PACKET_SAMPLES / 2)];
+        self.concealer.conceal(pcm);
+        self.widen.process(pcm, out)
+    }
+}

@@ -1,0 +1,431 @@
+//! The ICE agent of one component (RFC 8445; trickle RFC 8838; consent RFC 7675).
+//!
+//! Owns: which of the peer's addresses work and which one is used. Does not own: SDP, sockets, what is sent there.
+//! Flow: [`Agent::add_candidate`] and [`Agent::start`] in any order → checks, one every 50 ms → a pair succeeds and is
+//! nominated → [`Output::Selected`] → consent checks for ever, or [`Output::Failed`]. [`Agent::restart`] begins again.
+//! Where we control, every check nominates (the first pair that works is used at once, a better one that answers
+//! later replaces it, as the peer sees it too); where the peer controls, its nomination decides, likewise.
+//! Our checks are in `check`, the peer's in `answer`; this file has the state they work on, and the selection.
+
+mod answer;
+mod check;
+mod consent;
+mod pair;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::random::Random;
+use crate::rtc::candidate::{Candidate, CandidateKind, canonical, priority};
+use crate::time::{Deadline, Instant, earliest};
+use crate::wire::stun::{BINDING, Class, Filter, Message};
+
+use consent::Consent;
+use pair::{Pair, PairState};
+
+/// Remote candidates, hence pairs: pion on a host with many bridges signals about 20; the rest is ignored.
+pub const MAX_PAIRS: usize = 32;
+/// Trickled candidates kept until the description of their generation comes.
+const MAX_TRICKLED: usize = 32;
+/// A trickled candidate that names no generation may belong to a restart whose offer is still to come.
+const TRICKLED_AHEAD: Duration = Duration::from_secs(5);
+/// Ta, the pause between new checks (RFC 8445 §14.2).
+const PACING: Duration = Duration::from_millis(50);
+/// How long we look for a way before we give up: as long as consent would last.
+const GIVE_UP: Duration = Duration::from_secs(30);
+/// A selected pair that was silent for longer yields to any other nomination; consent checks are 4 to 6 s apart.
+const SILENT: Duration = Duration::from_secs(8);
+
+/// Who nominates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// We do.
+    Controlling,
+    /// The peer does.
+    Controlled,
+}
+
+/// A side's short-term credentials for one generation.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name fragment.
+    pub ufrag: String,
+    /// Password.
+    pub password: String,
+}
+
+impl Credentials {
+    /// Fresh ones: 47 and 142 bits (RFC 8445 §5.3 wants 24 and 128).
+    pub fn generate(random: &mut Random) -> Self {
+        Self { ufrag: random.token(8), password: random.token(24) }
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no way to the peer. A restart may find one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No check was answered, or none nominated, within 30 s.
+    #[error("no address of the peer answered within 30 s")]
+    NoPath,
+    /// The selected address has been silent for 30 s.
+    #[error("the peer has not answered for 30 s")]
+    ConsentExpired,
+}
+
+/// What the agent wants done or known.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a STUN message.
+    Transmit {
+        /// To whom.
+        to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// The peer really is (also) there: what comes from this address may be looked at.
+    Validated {
+        /// Where.
+        remote: SocketAddr,
+    },
+    /// Send here from now on.
+    Selected {
+        /// Where.
+        remote: SocketAddr,
+    },
+    /// It is over, until a restart.
+    Failed(Failure),
+}
+
+/// Messages that led to nothing, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// Not STUN, broken, not Binding, or without FINGERPRINT.
+    pub malformed: u32,
+    /// Not for our ufrag, or the integrity is wrong.
+    pub unauthentic: u32,
+    /// A response that no check of ours waits for, or from another address than was asked.
+    pub unexpected: u32,
+    /// A candidate or a check's source beyond [`MAX_PAIRS`].
+    pub full: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The peer's credentials are not known (any more).
+    Idle,
+    /// Looking for a pair.
+    Checking { give_up_at: Instant },
+    /// This pair is in use. A lite agent has no consent: it sends no checks (RFC 7675 §4), and with media flowing
+    /// the peer need not send any either.
+    Selected { remote: SocketAddr, consent: Option<Consent> },
+    /// Gave up.
+    Failed,
+}
+
+/// One ICE agent for one component.
+#[derive(Debug)]
+pub struct Agent {
+    role: Role,
+    lite: bool,
+    tie_breaker: u64,
+    local: Credentials,
+    remote: Option<Credentials>,
+    /// Our host candidates, best first.
+    candidates: Vec<SocketAddr>,
+    pairs: Vec<Pair>,
+    /// Indices of pairs to be checked next, without repetition (RFC 8445 §6.1.4.1).
+    triggered: VecDeque<usize>,
+    trickled: VecDeque<(Instant, Candidate)>,
+    next_check_at: Instant,
+    state: State,
+    transaction_tag: [u8; 4],
+    drops: Drops,
+    random: Random,
+    outputs: VecDeque<Output>,
+}
+
+impl Agent {
+    /// An agent with host candidates in the order of liking; a `lite` one only answers (RFC 8445 §2.5).
+    pub fn new(role: Role, lite: bool, candidates: &[SocketAddr], mut random: Random) -> Self {
+        let local = Credentials::generate(&mut random);
+        Self {
+            role: if lite { Role::Controlled } else { role },
+            lite,
+            tie_breaker: random.next_u64(),
+            local,
+            remote: None,
+            candidates: candidates.iter().copied().map(canonical).take(MAX_PAIRS).collect(),
+            pairs: Vec::new(),
+            triggered: VecDeque::new(),
+            trickled: VecDeque::new(),
+            next_check_at: Instant::ZERO,
+            state: State::Idle,
+            transaction_tag: random.next_u32().to_be_bytes(),
+            drops: Drops::default(),
+            random,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Our credentials, for the description.
+    pub fn credentials(&self) -> &Credentials {
+        &self.local
+    }
+
+    /// The peer's credentials of this generation.
+    pub fn remote_credentials(&self) -> Option<&Credentials> {
+        self.remote.as_ref()
+    }
+
+    /// Our role now; a conflict may have changed it.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Messages that led to nothing.
+    pub fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    /// What the net thread lets through to us.
+    pub fn filter(&self) -> Filter {
+        let Credentials { ufrag, password } = self.local.clone();
+        Filter { ufrag, password, transaction_tag: self.transaction_tag }
+    }
+
+    /// Whether an authentic message of this generation came from there.
+    pub fn is_validated(&self, address: SocketAddr) -> bool {
+        self.pairs.iter().any(|pair| pair.remote == address && pair.heard_at.is_some())
+    }
+
+    /// Sets the role, as long as no check has been sent; a lite agent is always controlled (RFC 8445 §6.1.1).
+    pub fn set_role(&mut self, role: Role) {
+        if !self.lite && matches!(self.state, State::Idle) {
+            self.role = role;
+        }
+    }
+
+    /// A new generation (RFC 8445 §9): new credentials, no pairs. Who looks on the old selected address may go on
+    /// sending there until another is selected.
+    pub fn restart(&mut self, now: Instant) {
+        self.local = Credentials::generate(&mut self.random);
+        self.transaction_tag = self.random.next_u32().to_be_bytes();
+        self.remote = None;
+        self.pairs.clear();
+        self.triggered.clear();
+        self.trickled.retain(|(at, _)| now.saturating_since(*at) <= TRICKLED_AHEAD);
+        self.state = State::Idle;
+    }
+
+    /// The peer's description is here: checks may begin. Candidates that were trickled ahead of it count now.
+    pub fn start(&mut self, now: Instant, remote: Credentials) {
+        let of_this_generation = |candidate: &Candidate| candidate.ufrag.as_ref().is_none_or(|u| *u == remote.ufrag);
+        let early = self.trickled.iter().map(|(_, candidate)| candidate);
+        let early: Vec<Candidate> = early.filter(|candidate| of_this_generation(candidate)).cloned().collect();
+        self.remote = Some(remote);
+        self.state = State::Checking { give_up_at: now + GIVE_UP };
+        self.next_check_at = now;
+        for candidate in early {
+            self.pair_with(&candidate);
+        }
+        for index in 0..self.pairs.len() {
+            // A lite agent may have been nominated a pair before the description came.
+            if self.pairs[index].nominated && self.pairs[index].has_succeeded() {
+                self.select(now, index);
+            }
+        }
+        self.send_due_check(now);
+    }
+
+    /// A candidate of the peer, from its description or trickled, before or after [`Agent::start`].
+    pub fn add_candidate(&mut self, now: Instant, candidate: Candidate) {
+        let of_this_generation = match (&self.remote, &candidate.ufrag) {
+            (Some(remote), Some(ufrag)) => remote.ufrag == *ufrag,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if of_this_generation {
+            self.pair_with(&candidate);
+        }
+        if self.trickled.len() == MAX_TRICKLED {
+            self.trickled.pop_front();
+        }
+        self.trickled.push_back((now, candidate));
+        self.send_due_check(now);
+    }
+
+    /// A STUN message came on our socket.
+    pub fn handle_input(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        let from = canonical(from);
+        let Ok(message) = Message::parse(bytes) else {
+            self.drops.malformed += 1;
+            return;
+        };
+        if message.method != BINDING || !message.has_fingerprint {
+            self.drops.malformed += 1;
+            return;
+        }
+        match message.class {
+            Class::Request => self.handle_request(now, from, &message),
+            Class::Success | Class::Error => self.handle_response(now, from, &message),
+            Class::Indication => {} // A keep-alive (RFC 8445 §11): nothing to do.
+        }
+        self.send_due_check(now);
+    }
+
+    /// A deadline has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match &self.state {
+            State::Checking { give_up_at } if now >= *give_up_at => self.fail(Failure::NoPath),
+            State::Selected { consent: Some(consent), .. } if consent.has_expired(now) => {
+                self.fail(Failure::ConsentExpired);
+            }
+            State::Selected { consent: Some(consent), .. } if consent.is_due(now) => self.send_consent_check(now),
+            State::Idle | State::Checking { .. } | State::Selected { .. } | State::Failed => {}
+        }
+        self.retransmit_due_checks(now);
+        self.send_due_check(now);
+    }
+
+    /// When [`Agent::handle_timeout`] is wanted.
+    pub fn next_timeout(&self) -> Option<Deadline> {
+        let state = match &self.state {
+            State::Idle | State::Failed => return None,
+            State::Checking { give_up_at } => Some(Deadline::new(*give_up_at, "ICE gives up")),
+            State::Selected { consent, .. } => consent.as_ref().map(Consent::next_timeout),
+        };
+        let paced = self.next_to_check().map(|_| Deadline::new(self.next_check_at, "ICE check (Ta)"));
+        let retransmission = earliest(self.pairs.iter().map(|pair| match pair.state {
+            PairState::InProgress(check) => Some(Deadline::new(check.next_at, "ICE check retransmission")),
+            PairState::Waiting | PairState::Succeeded | PairState::Failed => None,
+        }));
+        earliest([state, paced, retransmission])
+    }
+
+    /// The next thing to be done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn controls(&self) -> bool {
+        self.role == Role::Controlling
+    }
+
+    fn selected(&self) -> Option<SocketAddr> {
+        match &self.state {
+            State::Selected { remote, .. } => Some(*remote),
+            State::Idle | State::Checking { .. } | State::Failed => None,
+        }
+    }
+
+    /// None is in use, or one that is silent.
+    fn wants_a_pair(&self, now: Instant) -> bool {
+        let Some(selected) = self.selected() else { return true };
+        let heard_at = self.pairs.iter().find(|pair| pair.remote == selected).and_then(|pair| pair.heard_at);
+        heard_at.is_none_or(|heard_at| now.saturating_since(heard_at) > SILENT)
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.state = State::Failed;
+        self.triggered.clear();
+        for pair in &mut self.pairs {
+            pair.state = PairState::Failed;
+        }
+        self.outputs.push_back(Output::Failed(failure));
+    }
+
+    /// The pair for a signalled candidate; one that a check has made already gets the signalled priority.
+    fn pair_with(&mut self, candidate: &Candidate) {
+        if let Some(index) = self.find_or_add(candidate.address, candidate.priority) {
+            self.pairs[index].remote_priority = candidate.priority;
+        }
+    }
+
+    /// The pair with this remote address; `None` if we have no address of its family, or too many pairs.
+    fn find_or_add(&mut self, remote: SocketAddr, remote_priority: u32) -> Option<usize> {
+        if let Some(index) = self.pairs.iter().position(|pair| pair.remote == remote) {
+            return Some(index);
+        }
+        let rank = self.candidates.iter().position(|local| local.is_ipv4() == remote.is_ipv4())?;
+        if self.pairs.len() == MAX_PAIRS {
+            self.drops.full += 1;
+            return None;
+        }
+        self.pairs.push(Pair {
+            remote,
+            remote_priority,
+            local_priority: priority(CandidateKind::Host, rank),
+            reflexive_priority: priority(CandidateKind::PeerReflexive, rank),
+            state: PairState::Waiting,
+            nominated: false,
+            heard_at: None,
+        });
+        Some(self.pairs.len() - 1)
+    }
+
+    /// Notes an authentic message of the peer's from a pair's address.
+    fn on_heard(&mut self, now: Instant, index: usize) {
+        let pair = &mut self.pairs[index];
+        if pair.heard_at.replace(now).is_none() {
+            self.outputs.push_back(Output::Validated { remote: pair.remote });
+        }
+    }
+
+    /// The pair works and is nominated: use it, unless a better one is in use and alive.
+    fn select(&mut self, now: Instant, index: usize) {
+        let (remote, controls) = (self.pairs[index].remote, self.controls());
+        match self.state {
+            State::Idle | State::Failed => return,
+            State::Checking { .. } => {}
+            State::Selected { remote: current, .. } if current == remote => return,
+            State::Selected { remote: current, .. } => {
+                let is_better = |current: &Pair| self.pairs[index].priority(controls) >= current.priority(controls);
+                let current = self.pairs.iter().find(|pair| pair.remote == current);
+                if !self.wants_a_pair(now) && !current.is_none_or(is_better) {
+                    return;
+                }
+            }
+        }
+        let consent = (!self.lite).then(|| Consent::new(now, remote, &mut self.random));
+        self.state = State::Selected { remote, consent };
+        self.outputs.push_back(Output::Selected { remote });
+        if controls {
+            self.stop_lesser_checks(index);
+        }
+    }
+
+    /// What ranks below the pair in use need not be tried any more; what ranks above may still answer.
+    fn stop_lesser_checks(&mut self, selected: usize) {
+        let bar = self.pairs[selected].priority(true);
+        for pair in self.pairs.iter_mut().filter(|pair| pair.priority(true) < bar) {
+            if matches!(pair.state, PairState::InProgress(_)) {
+                pair.state = PairState::Waiting;
+            }
+        }
+    }
+
+    /// Checks that are out name the wrong role now and are done anew; nominations were made by the wrong side.
+    fn switch_role(&mut self) {
+        self.role = match self.role {
+            Role::Controlling => Role::Controlled,
+            Role::Controlled => Role::Controlling,
+        };
+        let (controls, selected) = (self.controls(), self.selected());
+        for pair in &mut self.pairs {
+            let nominate_again = controls && selected.is_none() && pair.has_succeeded();
+            if nominate_again || matches!(pair.state, PairState::InProgress(_)) {
+                pair.state = PairState::Waiting;
+            }
+            pair.nominated = false;
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! One peer connection: SDP on one side, a socket's datagrams on the other, an address and SRTP keys as the result.
+//!
+//! Owns: who offers and who answers, and how [`ice`](super::ice) and [`dtls`](super::dtls) depend on each other. Does
+//! not own: the socket, SRTP, RTCP, Galene's messages.
+//! Up: [`Peer::offer`] → [`Peer::handle_answer`]. Down: [`Peer::handle_offer`]. Then datagrams and timeouts until
+//! [`Event::Selected`] (where to send) and [`Event::Connected`] (how to protect it), in this order; both stay fed for
+//! as long as the stream lives. A renegotiation is the same call again; new ICE credentials make it a restart, which
+//! keeps DTLS and its keys.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::random::Random;
+use crate::time::{Deadline, Instant, earliest};
+use crate::wire::rtp::SrtpKeys;
+use crate::wire::stun::Filter;
+
+use super::candidate::{Candidate, canonical};
+use super::description::{DescriptionError, LocalDescription, Negotiated, RemoteDescription, Setup, Voice};
+use super::dtls::{self, Dtls, DtlsError, DtlsRole, Identity};
+use super::ice::{self, Agent, Role};
+
+/// What a peer connection starts from.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// Our certificate, shared by all.
+    pub identity: Arc<Identity>,
+    /// Host candidates: addresses under which the bound socket can be reached, in the order of liking.
+    pub candidates: Vec<SocketAddr>,
+    /// Only answer checks; for a host that the peer can always reach.
+    pub ice_lite: bool,
+}
+
+/// A datagram from our socket, sorted by its first byte (RFC 7983).
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// First byte 0 to 3.
+    Stun {
+        /// Source address.
+        from: SocketAddr,
+        /// The datagram.
+        bytes: &'a [u8],
+    },
+    /// First byte 20 to 63.
+    Dtls {
+        /// Source address.
+        from: SocketAddr,
+        /// The datagram.
+        bytes: &'a [u8],
+    },
+}
+
+/// What the connection wants done or known.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a datagram from our socket.
+    Transmit {
+        /// To whom.
+        to: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// What the gateway should know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An address of the peer's is proven: DTLS from it may be passed on.
+    Validated {
+        /// Which.
+        remote: SocketAddr,
+    },
+    /// Media goes to this address from now on. Comes again when it changes, and after each ICE restart.
+    Selected {
+        /// Which.
+        remote: SocketAddr,
+    },
+    /// The peer is who its description says, and these keys protect the media. Comes once, after
+    /// [`Event::Selected`].
+    Connected {
+        /// Of both directions.
+        keys: SrtpKeys,
+    },
+    /// No media can flow. After an ICE failure a renegotiation may heal it, after DTLS's only a new connection.
+    Failed(Failure),
+}
+
+/// Which part failed, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No way to the peer (any more).
+    #[error(transparent)]
+    Ice(#[from] ice::Failure),
+    /// No keys, or the peer has closed.
+    #[error(transparent)]
+    Dtls(#[from] DtlsError),
+}
+
+/// Why a description was refused; the connection is as it was before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// It cannot be used at all.
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
+    /// An answer, but we have offered nothing; or an offer while ours is open.
+    #[error("a description out of turn")]
+    OutOfTurn,
+    /// `a=setup` leaves no one, or both, to begin.
+    #[error("the peer's DTLS set-up does not fit ours")]
+    Setup,
+    /// DTLS would have to begin anew, which takes a new connection.
+    #[error("the peer's certificate changed")]
+    NewCertificate,
+}
+
+/// Where offer and answer stand (RFC 3264, RFC 8829 §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signalling {
+    New,
+    HaveLocalOffer,
+    Stable,
+}
+
+/// DTLS datagrams that led to nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// From an address that ICE has not validated.
+    pub stranger: u32,
+    /// Before the peer's description.
+    pub early: u32,
+}
+
+/// One peer connection.
+#[derive(Debug)]
+pub struct Peer {
+    config: PeerConfig,
+    voice: Voice,
+    session_id: u64,
+    version: u64,
+    signalling: Signalling,
+    ice: Agent,
+    /// From the first description of the peer's on.
+    dtls: Option<Dtls>,
+    /// Where DTLS goes: the selected address; until there is one, where the peer's came from.
+    remote: Option<SocketAddr>,
+    /// Keys of a handshake that was faster than the nomination.
+    early_keys: Option<SrtpKeys>,
+    has_selected: bool,
+    drops: Drops,
+    outputs: VecDeque<Output>,
+}
+
+impl Peer {
+    /// A connection that has said nothing yet.
+    pub fn new(config: PeerConfig, mut random: Random) -> Self {
+        let voice = Voice {
+            ssrc: random.next_u32(),
+            cname: random.token(16),
+            stream_id: random.token(16),
+            track_id: random.token(16),
+        };
+        Self {
+            voice,
+            session_id: random.next_u64() >> 2, // RFC 8829 §5.2.1: it must fit a signed 64-bit number.
+            version: 0,
+            signalling: Signalling::New,
+            ice: Agent::new(Role::Controlling, config.ice_lite, &config.candidates, random.fork()),
+            config,
+            dtls: None,
+            remote: None,
+            early_keys: None,
+            has_selected: false,
+            drops: Drops::default(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// What our offer says of the voice: the engine sends, and reports, under these names.
+    pub fn voice(&self) -> &Voice {
+        &self.voice
+    }
+
+    /// Our ICE user fragment.
+    pub fn local_ufrag(&self) -> &str {
+        &self.ice.credentials().ufrag
+    }
+
+    /// Which STUN messages the net thread should pass on; changes with [`Peer::offer`] and [`Peer::handle_offer`].
+    pub fn stun_filter(&self) -> Filter {
+        self.ice.filter()
+    }
+
+    /// STUN messages and candidates that led to nothing.
+    pub fn ice_drops(&self) -> ice::Drops {
+        self.ice.drops()
+    }
+
+    /// DTLS datagrams that led to nothing.
+    pub fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    /// An offer of our voice. Every one after the first asks for an ICE restart.
+    pub fn offer(&mut self, now: Instant) -> String {
+        if self.signalling != Signalling::New {
+            self.ice.restart(now);
+        }
+        self.ice.set_role(Role::Controlling);
+        self.signalling = Signalling::HaveLocalOffer;
+        let voice = self.voice.clone();
+        self.describe(|local| local.offer(&voice))
+    }
+
+    /// The answer to our offer; tells what to send.
+    ///
+    /// # Errors
+    /// The answer cannot be used; the connection waits for another.
+    pub fn handle_answer(&mut self, now: Instant, sdp: &str) -> Result<Negotiated, PeerError> {
+        if self.signalling != Signalling::HaveLocalOffer {
+            return Err(PeerError::OutOfTurn);
+        }
+        let remote = RemoteDescription::parse(sdp)?;
+        let role = match remote.setup {
+            Setup::Active => DtlsRole::Server,
+            Setup::Passive => DtlsRole::Client,
+            Setup::ActPass => return Err(PeerError::Setup),
+        };
+        self.secure(now, role, &remote)?;
+        self.signalling = Signalling::Stable;
+        Ok(self.connect(now, remote))
+    }
+
+    /// An offer of the peer's voice, the first or a later one; gives our answer, and what may come.
+    ///
+    /// # Errors
+    /// The offer cannot be used; the connection goes on as it was.
+    pub fn handle_offer(&mut self, now: Instant, sdp: &str) -> Result<(String, Negotiated), PeerError> {
+        if self.signalling == Signalling::HaveLocalOffer {
+            return Err(PeerError::OutOfTurn);
+        }
+        let remote = RemoteDescription::parse(sdp)?;
+        let established = self.dtls.as_ref().map(Dtls::role);
+        let role = match (remote.setup, established) {
+            (Setup::ActPass, Some(role)) => role, // RFC 8842 §5.5: no new association.
+            (Setup::ActPass | Setup::Passive, _) => DtlsRole::Client,
+            (Setup::Active, _) => DtlsRole::Server,
+        };
+        self.secure(now, role, &remote)?;
+        self.ice.set_role(if remote.ice_lite { Role::Controlling } else { Role::Controlled });
+        if self.ice.remote_credentials().is_some_and(|known| *known != remote.credentials) {
+            self.ice.restart(now);
+        }
+        self.signalling = Signalling::Stable;
+        let answer = self.describe(|local| local.answer(&remote, role));
+        Ok((answer, self.connect(now, remote)))
+    }
+
+    /// A candidate of the peer's, as its `ice` message has it; one that we cannot use is ignored. An empty one ends
+    /// the candidates, of which we make nothing: a check of the peer's may always show another.
+    pub fn add_candidate(&mut self, now: Instant, line: &str) {
+        match Candidate::parse(line) {
+            Ok(candidate) => self.ice.add_candidate(now, candidate),
+            Err(reason) if !line.is_empty() => tracing::debug!(%reason, "candidate ignored"),
+            Err(_) => {}
+        }
+        self.settle(now);
+    }
+
+    /// A datagram came on our socket.
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Stun { from, bytes } => self.ice.handle_input(now, from, bytes),
+            Input::Dtls { from, bytes } => self.handle_dtls(now, canonical(from), bytes),
+        }
+        self.settle(now);
+    }
+
+    /// A deadline has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.ice.handle_timeout(now);
+        if let Some(dtls) = &mut self.dtls {
+            dtls.handle_timeout(now);
+        }
+        self.settle(now);
+    }
+
+    /// When [`Peer::handle_timeout`] is wanted.
+    pub fn next_timeout(&self) -> Option<Deadline> {
+        earliest([self.ice.next_timeout(), self.dtls.as_ref().and_then(Dtls::next_timeout)])
+    }
+
+    /// The next thing to be done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn handle_dtls(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        let Some(dtls) = &mut self.dtls else {
+            self.drops.early += 1;
+            return;
+        };
+        // After a restart the peer goes on from where it was, until a new address is selected.
+        if self.remote != Some(from) && !self.ice.is_validated(from) {
+            self.drops.stranger += 1;
+            return;
+        }
+        self.remote.get_or_insert(from);
+        if matches!(bytes.first(), Some(20..=63)) {
+            dtls.handle_input(now, bytes);
+        }
+    }
+
+    /// Makes the DTLS connection, or sees that the one there is can stay.
+    fn secure(&mut self, now: Instant, role: DtlsRole, remote: &RemoteDescription) -> Result<(), PeerError> {
+        match &self.dtls {
+            None => {
+                self.dtls = Some(Dtls::new(now, &self.config.identity, role, remote.fingerprints.clone()));
+                Ok(())
+            }
+            Some(dtls) if dtls.announced() != remote.fingerprints => Err(PeerError::NewCertificate),
+            Some(dtls) if dtls.role() != role => Err(PeerError::Setup),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn connect(&mut self, now: Instant, remote: RemoteDescription) -> Negotiated {
+        if self.ice.remote_credentials() != Some(&remote.credentials) {
+            self.ice.start(now, remote.credentials);
+        }
+        for candidate in remote.candidates {
+            self.ice.add_candidate(now, candidate);
+        }
+        self.settle(now);
+        remote.negotiated
+    }
+
+    fn describe(&mut self, write: impl FnOnce(LocalDescription<'_>) -> String) -> String {
+        self.version += 1;
+        write(LocalDescription {
+            session_id: self.session_id,
+            version: self.version,
+            credentials: self.ice.credentials(),
+            ice_lite: self.config.ice_lite,
+            candidates: &self.config.candidates,
+            fingerprint: self.config.identity.fingerprint(),
+        })
+    }
+
+    /// Moves what the parts put out to where it belongs.
+    fn settle(&mut self, now: Instant) {
+        while let Some(output) = self.ice.poll_output() {
+            match output {
+                ice::Output::Transmit { to, bytes } => self.outputs.push_back(Output::Transmit { to, bytes }),
+                ice::Output::Validated { remote } => {
+                    self.outputs.push_back(Output::Event(Event::Validated { remote }));
+                }
+                ice::Output::Selected { remote } => {
+                    self.remote = Some(remote);
+                    self.has_selected = true;
+                    self.outputs.push_back(Output::Event(Event::Selected { remote }));
+                    if let Some(keys) = self.early_keys.take() {
+                        self.outputs.push_back(Output::Event(Event::Connected { keys }));
+                    }
+                    if let Some(dtls) = &mut self.dtls {
+                        dtls.start(now);
+                    }
+                }
+                ice::Output::Failed(failure) => {
+                    self.outputs.push_back(Output::Event(Event::Failed(Failure::Ice(failure))));
+                }
+            }
+        }
+        let Some(dtls) = &mut self.dtls else { return };
+        while let Some(output) = dtls.poll_output() {
+            match (output, self.remote) {
+                (dtls::Output::Transmit(bytes), Some(to)) => self.outputs.push_back(Output::Transmit { to, bytes }),
+                // It speaks only when spoken to, or once an address is selected.
+                (dtls::Output::Transmit(_), None) => {}
+                (dtls::Output::Connected(keys), _) if self.has_selected => {
+                    self.outputs.push_back(Output::Event(Event::Connected { keys }));
+                }
+                (dtls::Output::Connected(keys), _) => self.early_keys = Some(keys),
+                (dtls::Output::Failed(error), _) => {
+                    self.outputs.push_back(Output::Event(Event::Failed(Failure::Dtls(error))));
+                }
+            }
+        }
+    }
+}

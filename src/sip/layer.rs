@@ -1,0 +1,117 @@
+//! The transaction layer (RFC 3261 §17) as its users see it: requests go out, responses go out, nothing is lost.
+//!
+//! Owns: all transactions, branches, the header fields every message of ours has. Does not own who uses a transaction.
+
+use std::collections::BTreeMap;
+
+use super::event::{CallKey, Outbox, Path};
+use super::transaction::client::Client;
+use super::transaction::{ServerKey, ServerTransactions};
+use crate::random::Random;
+use crate::time::{Deadline, Instant, earliest};
+use crate::wire::sip::{BRANCH_COOKIE, Request, Response, Via};
+use crate::wire::uri::Host;
+
+/// Who waits for the response to a request of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Registration,
+    Call(CallKey),
+}
+
+/// What became of a request of ours.
+#[derive(Debug)]
+pub(crate) enum Outcome<'a> {
+    /// A final or provisional response.
+    Response(&'a Response),
+    /// None within 64·T1.
+    Timeout,
+}
+
+/// All transactions, ours and the peers'.
+#[derive(Debug)]
+pub(crate) struct TransactionLayer {
+    pub(crate) servers: ServerTransactions,
+    clients: BTreeMap<String, (Owner, Client)>,
+    pub(crate) out: Outbox,
+    pub(crate) random: Random,
+    user_agent: String,
+}
+
+impl TransactionLayer {
+    pub(crate) fn new(user_agent: String, random: Random) -> Self {
+        Self {
+            servers: ServerTransactions::default(),
+            clients: BTreeMap::new(),
+            out: Outbox::default(),
+            random,
+            user_agent,
+        }
+    }
+
+    /// The bytes of a response of ours.
+    pub(crate) fn encode(&self, mut response: Response) -> Vec<u8> {
+        response.headers.push("Server", self.user_agent.clone());
+        response.to_bytes()
+    }
+
+    /// Gives a response to the INVITE of `key`, if it still waits for one. Returns the bytes for later repetition.
+    pub(crate) fn respond_invite(&mut self, now: Instant, key: &ServerKey, response: Response) -> Vec<u8> {
+        let status = response.status;
+        let bytes = self.encode(response);
+        if let Some(invite) = self.servers.find_invite(key) {
+            invite.respond(now, status, bytes.clone(), &mut self.out);
+        }
+        bytes
+    }
+
+    /// Sends a request along `path` with a new branch. `sent_by` is our address in its Via.
+    pub(crate) fn request(
+        &mut self,
+        now: Instant,
+        owner: Owner,
+        path: Path,
+        sent_by: (Host, u16),
+        mut request: Request,
+    ) {
+        let branch = format!("{BRANCH_COOKIE}{}", self.random.token(20));
+        request.headers.push_front("Via", Via::udp(sent_by.0, sent_by.1, &branch).to_string());
+        request.headers.push("User-Agent", self.user_agent.clone());
+        let method = request.method.clone();
+        let bytes = request.to_bytes();
+        let client = Client::send(now, method, path, bytes, &mut self.out);
+        self.clients.insert(branch, (owner, client));
+    }
+
+    /// Whose request this response answers; `None` if no one waits for it.
+    pub(crate) fn handle_response(&mut self, now: Instant, response: &Response) -> Option<Owner> {
+        let branch = response.headers.via().ok()?.branch()?.into_owned();
+        let method = response.headers.cseq().ok()?.method;
+        let (owner, client) = self.clients.get_mut(&branch)?;
+        (client.matches(&method) && client.handle_response(now, response.status)).then_some(*owner)
+    }
+
+    /// Runs what is due; the owners whose request has just remained unanswered.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Vec<Owner> {
+        self.servers.handle_timeout(now, &mut self.out);
+        let mut unanswered = Vec::new();
+        self.clients.retain(|_, (owner, client)| {
+            if client.handle_timeout(now, &mut self.out) {
+                unanswered.push(*owner);
+            }
+            !client.is_terminated()
+        });
+        unanswered
+    }
+
+    /// Gives up what `owner` still waits for.
+    pub(crate) fn abandon(&mut self, owner: Owner) {
+        self.clients.retain(|_, (other, _)| *other != owner);
+    }
+
+    /// The next deadline.
+    pub(crate) fn next_timeout(&self) -> Option<Deadline> {
+        let clients = self.clients.values().map(|(_, client)| client.next_timeout());
+        earliest(clients.chain([self.servers.next_timeout()]))
+    }
+}

@@ -1,1 +1,0 @@
-//! Session descriptions (RFC 8866), of which audio is read.

@@ -1,0 +1,44 @@
+//! What the net thread lets through to signalling: checks for our ufrag that are signed with our password, and
+//! responses to transactions of ours. Everything else on the socket costs one look and is dropped there.
+
+use super::{Class, Message};
+
+/// The test of one peer connection, for the thread that owns its socket. It changes with every ICE restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Our ICE user name fragment.
+    pub ufrag: String,
+    /// Our ICE password.
+    pub password: String,
+    /// The first bytes of all our transaction ids, unguessable to those who do not see our checks.
+    pub transaction_tag: [u8; 4],
+}
+
+impl Filter {
+    /// Whether signalling should see this datagram.
+    pub fn accepts(&self, bytes: &[u8]) -> bool {
+        let Ok(message) = Message::parse(bytes) else { return false };
+        match message.class {
+            Class::Request | Class::Indication => {
+                addressed_to(&message, &self.ufrag) && message.verify(self.password.as_bytes())
+            }
+            // A response is signed with the peer's password, which only the agent holds: it looks again.
+            Class::Success | Class::Error => message.transaction_id.0.starts_with(&self.transaction_tag),
+        }
+    }
+}
+
+/// Whether `bytes` are a request or indication whose USERNAME begins with our ufrag.
+pub fn is_for(bytes: &[u8], local_ufrag: &str) -> bool {
+    Message::parse(bytes).is_ok_and(|message| addressed_to(&message, local_ufrag))
+}
+
+/// Whether `bytes` are a message signed with our password.
+pub fn verify(bytes: &[u8], local_password: &str) -> bool {
+    Message::parse(bytes).is_ok_and(|message| message.verify(local_password.as_bytes()))
+}
+
+fn addressed_to(message: &Message<'_>, local_ufrag: &str) -> bool {
+    let Some((ufrag, _)) = message.username.and_then(|name| name.split_once(':')) else { return false };
+    ufrag == local_ufrag
+}

@@ -1,1 +1,0 @@
-//! SIP, SIPS and tel addresses (RFC 3261 §19.1).

@@ -1,0 +1,10 @@
+//! Scenarios of the SIP user agent in virtual time: a scripted peer on one side, the gateway's wishes on the other.
+
+mod admission;
+mod calls;
+mod noise;
+mod peer;
+mod refusals;
+mod registration;
+mod shut_down;
+mod torture;
