@@ -305,3 +305,23 @@ where
     }
     key
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 3711 appendix B.3.
+    #[test]
+    fn session_keys_are_derived_as_in_the_rfc() {
+        let master = Aes128::new(&0xe1f9_7a0d_3e01_8be0_d64f_a32c_06de_4139u128.to_be_bytes().into());
+        let mut salt = [0; 14];
+        salt.copy_from_slice(&0x0ec6_75ad_498a_feeb_b696_0b3a_abe6u128.to_be_bytes()[2..]);
+        let key: [u8; 16] = derive(&master, &salt, LABEL_RTP_KEY);
+        assert_eq!(u128::from_be_bytes(key), 0xc61e_7a93_744f_39ee_1073_4afe_3ff7_a087);
+        let session_salt: [u8; 14] = derive(&master, &salt, LABEL_RTP_SALT);
+        assert_eq!(session_salt, 0x30cb_bc08_863d_8c85_d49d_b34a_9ae1u128.to_be_bytes()[2..]);
+        let authentication: [u8; 20] = derive(&master, &salt, LABEL_RTP_AUTHENTICATION);
+        assert_eq!(authentication[..16], 0xcebe_321f_6ff7_716b_6fd4_ab49_af25_6a15u128.to_be_bytes());
+        assert_eq!(authentication[16..], [0x6d, 0x38, 0xba, 0xa4]);
+    }
+}
