@@ -78,7 +78,7 @@ impl Agent {
     fn learn(&mut self, now: Instant, from: SocketAddr, message: &Message<'_>) {
         let reflexive = message.priority.unwrap_or_else(|| priority(CandidateKind::PeerReflexive, 0));
         let Some(index) = self.find_or_add(from, reflexive) else { return };
-        self.on_heard(now, index);
+        self.pairs[index].heard_at = Some(now);
         let controls = self.controls();
         let replaces_silent = controls && self.wants_a_pair(now);
         let pair = &mut self.pairs[index];

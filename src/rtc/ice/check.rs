@@ -127,7 +127,7 @@ impl Agent {
             consent.on_answer(now, &mut self.random);
             let remote = *remote;
             if let Some(index) = self.pairs.iter().position(|pair| pair.remote == remote) {
-                self.on_heard(now, index);
+                self.pairs[index].heard_at = Some(now);
             }
         }
     }
@@ -151,9 +151,8 @@ impl Agent {
             pair.nominated |= check.nominating;
         }
         pair.state = PairState::Succeeded;
-        let nominated = pair.nominated;
-        self.on_heard(now, index);
-        if nominated {
+        pair.heard_at = Some(now);
+        if pair.nominated {
             self.select(now, index);
         }
     }

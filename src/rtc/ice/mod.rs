@@ -91,11 +91,6 @@ pub enum Output {
         /// What.
         bytes: Vec<u8>,
     },
-    /// The peer really is (also) there: what comes from this address may be looked at.
-    Validated {
-        /// Where.
-        remote: SocketAddr,
-    },
     /// Send here from now on.
     Selected {
         /// Where.
@@ -370,14 +365,6 @@ impl Agent {
             heard_at: None,
         });
         Some(self.pairs.len() - 1)
-    }
-
-    /// Notes an authentic message of the peer's from a pair's address.
-    fn on_heard(&mut self, now: Instant, index: usize) {
-        let pair = &mut self.pairs[index];
-        if pair.heard_at.replace(now).is_none() {
-            self.outputs.push_back(Output::Validated { remote: pair.remote });
-        }
     }
 
     /// The pair works and is nominated: use it, unless a better one is in use and alive.
