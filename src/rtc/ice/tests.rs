@@ -251,7 +251,12 @@ fn a_lite_agent_only_answers_and_takes_what_the_peer_nominates() {
     agent.handle_input(at_ms(200), address("192.0.2.9:1"), &bytes);
     let out = outputs(&mut agent);
     assert_eq!(out[1], Output::Selected { remote: address("192.0.2.9:1") });
-    assert_eq!((sent(&out).len(), agent.next_timeout()), (1, None));
+    assert_eq!(sent(&out).len(), 1);
+    // The peer's checks keep the consent; without them it expires.
+    agent.handle_input(at_ms(20_000), address("192.0.2.9:1"), &bytes);
+    assert_eq!(agent.next_timeout().map(|deadline| deadline.at), Some(at_ms(50_000)));
+    agent.handle_timeout(at_ms(50_000));
+    assert_eq!(outputs(&mut agent).last(), Some(&Output::Failed(Failure::ConsentExpired)));
 }
 
 #[test]
