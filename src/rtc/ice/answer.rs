@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::wire::stun::{Builder, Class, Message, RoleAttribute};
 
+use super::consent::Consent;
 use super::pair::PairState;
 use super::{Agent, Role, State};
 use crate::rtc::candidate::{CandidateKind, priority};
@@ -78,7 +79,7 @@ impl Agent {
     fn learn(&mut self, now: Instant, from: SocketAddr, message: &Message<'_>) {
         let reflexive = message.priority.unwrap_or_else(|| priority(CandidateKind::PeerReflexive, 0));
         let Some(index) = self.find_or_add(from, reflexive) else { return };
-        self.on_heard(now, index);
+        self.pairs[index].heard_at = Some(now);
         let controls = self.controls();
         let replaces_silent = controls && self.wants_a_pair(now);
         let pair = &mut self.pairs[index];
@@ -86,6 +87,11 @@ impl Agent {
             pair.nominated = true;
         }
         if self.lite {
+            if let State::Selected(consent) = &mut self.state
+                && consent.remote == from
+            {
+                *consent = Consent::lite(now, from);
+            }
             pair.state = PairState::Succeeded; // RFC 8445 §7.3.2: the peer has checked for both.
         }
         if matches!(self.state, State::Failed) {
