@@ -1,0 +1,622 @@
+//! One client of the room server and its messages: handshake, joining, leaving, talk and actions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+
+use super::admission::{self, Credentials, Occupancy, Refusal};
+use super::config::GroupConfig;
+use super::event::{ClientName, RoomEventKind};
+use super::server::{Deferred, Key, Server};
+use super::streams::{Down, Up};
+use super::web;
+use crate::message::{Message, random_id};
+
+/// Galene lets a client that is not authorised wait so long for the answer.
+const WRONG_PASSWORD_PAUSE: Duration = Duration::from_millis(200);
+/// So many chat messages are shown to somebody who comes later.
+const HISTORY_MESSAGES: usize = 50;
+/// WebSocket close codes (RFC 6455 §7.4.1).
+const CLOSE_NORMAL: u16 = 1000;
+const CLOSE_PROTOCOL_ERROR: u16 = 1002;
+const CLOSE_INTERNAL_ERROR: u16 = 1011;
+
+pub(super) struct Client {
+    pub(super) id: String,
+    pub(super) username: String,
+    pub(super) permissions: Vec<String>,
+    pub(super) data: Map<String, Value>,
+    pub(super) group: Option<usize>,
+    /// What it wants of streams, by label; the empty label is the default.
+    pub(super) requested: HashMap<String, Vec<String>>,
+    pub(super) up: BTreeMap<String, Up>,
+    pub(super) down: BTreeMap<String, Down>,
+    handshaken: bool,
+    last_heard: Instant,
+    ghost_until: Option<Instant>,
+}
+
+/// What ends a client's connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fatal {
+    /// It broke the protocol.
+    Protocol(String),
+    /// It asked for what does not exist.
+    User(String),
+    /// Somebody or (with `None`) the server threw it out.
+    Kick { by: Option<ClientName>, message: String },
+    /// Anything else, which Galene keeps to itself.
+    Internal(String),
+}
+
+impl Client {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            id: String::new(),
+            username: String::new(),
+            permissions: Vec::new(),
+            data: Map::new(),
+            group: None,
+            requested: HashMap::new(),
+            up: BTreeMap::new(),
+            down: BTreeMap::new(),
+            handshaken: false,
+            last_heard: now,
+            ghost_until: None,
+        }
+    }
+
+    pub(super) fn may(&self, permission: &str) -> bool {
+        self.permissions.iter().any(|held| held == permission)
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let pushes = self.up.values().flat_map(|up| up.pushes.iter().copied());
+        pushes.chain(self.ghost_until).min()
+    }
+
+    fn user_message(&self, kind: &str) -> Message {
+        Message {
+            id: self.id.clone(),
+            username: Some(self.username.clone()),
+            permissions: (kind != "delete").then(|| self.permissions.clone()),
+            data: (kind != "delete" && !self.data.is_empty()).then(|| Value::Object(self.data.clone())),
+            ..Message::of_kind("user", kind)
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn handle_texts(&mut self, key: Key, texts: Vec<String>) {
+        for text in texts {
+            let result = match serde_json::from_str::<Message>(&text) {
+                Ok(message) => self.handle_message(key, message),
+                Err(error) => Err(Fatal::Internal(format!("no message: {error}"))),
+            };
+            if let Err(fatal) = result {
+                self.fail(key, fatal);
+                return;
+            }
+            if !self.clients.contains_key(&key) {
+                return;
+            }
+        }
+    }
+
+    fn handle_message(&mut self, key: Key, message: Message) -> Result<(), Fatal> {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(&key) else { return Ok(()) };
+        client.last_heard = now;
+        if !client.handshaken {
+            return self.shake_hands(key, &message);
+        }
+        if !message.source.is_empty() && message.source != client.id {
+            return Err(Fatal::Protocol("spoofed client id".into()));
+        }
+        if message.type_ != "join" && message.username.as_ref().is_some_and(|name| *name != client.username) {
+            return Err(Fatal::Protocol("spoofed username".into()));
+        }
+        match message.type_.as_str() {
+            "join" => self.join_or_leave(key, message),
+            "request" => self.request(key, &message),
+            "requestStream" => self.request_stream(key, &message),
+            "offer" | "answer" | "renegotiate" | "close" | "abort" | "ice" if message.id.is_empty() => {
+                Err(Fatal::Protocol("empty id".into()))
+            }
+            "offer" => {
+                self.take_offer(key, &message);
+                Ok(())
+            }
+            "answer" => self.take_answer(key, &message),
+            "renegotiate" => {
+                self.negotiate(key, &message.id, true, "");
+                Ok(())
+            }
+            "close" => {
+                self.close_up(key, &message.id, true);
+                Ok(())
+            }
+            "abort" => {
+                self.report(key, RoomEventKind::DownAborted { stream: message.id.clone() });
+                self.close_down(key, &message.id, "");
+                Ok(())
+            }
+            "ice" => self.take_candidate(key, &message),
+            "chat" | "usermessage" => {
+                self.talk(key, message);
+                Ok(())
+            }
+            "groupaction" => self.group_action(key, &message),
+            "useraction" => self.user_action(key, &message),
+            "ping" => {
+                self.send(key, &Message::new("pong"));
+                Ok(())
+            }
+            "pong" => Ok(()),
+            _ => Err(Fatal::Protocol("unexpected message".into())),
+        }
+    }
+
+    fn shake_hands(&mut self, key: Key, message: &Message) -> Result<(), Fatal> {
+        if message.type_ != "handshake" {
+            return Err(Fatal::Protocol("you must handshake first".into()));
+        }
+        if let Some(client) = self.clients.get_mut(&key) {
+            client.handshaken = true;
+            client.id = message.id.clone();
+        }
+        self.send(key, &Message { version: vec!["2".into()], ..Message::new("handshake") });
+        if !message.version.iter().any(|version| version == "2") {
+            self.notify(key, "warning", "This client is using an unknown protocol version.");
+        }
+        Ok(())
+    }
+
+    fn join_or_leave(&mut self, key: Key, message: Message) -> Result<(), Fatal> {
+        let Some(client) = self.clients.get_mut(&key) else { return Ok(()) };
+        let inside = client.group.map(|group| self.groups[group].config.name.as_str());
+        match message.kind.as_str() {
+            "leave" if inside == Some(message.group.as_str()) => {
+                self.leave_group(key);
+                Ok(())
+            }
+            "leave" => Err(Fatal::User("you are not joined".into())),
+            "join" if inside.is_some() => Err(Fatal::Protocol("cannot join multiple groups".into())),
+            "join" => {
+                if let Some(Value::Object(data)) = message.data.clone() {
+                    client.data = data;
+                }
+                self.join(key, &message);
+                Ok(())
+            }
+            _ => Err(Fatal::Protocol("unknown kind".into())),
+        }
+    }
+
+    fn join(&mut self, key: Key, message: &Message) {
+        let credentials = Credentials {
+            username: message.username.as_deref(),
+            password: &message.password,
+            token: &message.token,
+        };
+        let admitted = self.admit(key, &message.group, &credentials);
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        let group = match admitted {
+            Ok((group, admission)) => {
+                client.username = admission.username;
+                client.permissions = admission.permissions;
+                group
+            }
+            Err(refusal) => {
+                let (error, text) = refusal.words();
+                let answer = Message {
+                    error: error.into(),
+                    group: message.group.clone(),
+                    username: Some(client.username.clone()),
+                    value: Some(json!(text)),
+                    ..Message::of_kind("joined", "fail")
+                };
+                let pause = if refusal == Refusal::NotAuthorised { WRONG_PASSWORD_PAUSE } else { Duration::ZERO };
+                self.deferred.push(Deferred { due: self.now + pause, client: key, message: answer });
+                return self.report(key, RoomEventKind::Refused(text.to_owned()));
+            }
+        };
+        if let Some(url) = self.groups[group].config.redirect.clone() {
+            let answer = Message {
+                group: message.group.clone(),
+                value: Some(json!(url)),
+                ..Message::of_kind("joined", "redirect")
+            };
+            return self.send(key, &answer);
+        }
+        client.group = Some(group);
+        self.welcome(key, group);
+    }
+
+    fn admit(
+        &self,
+        key: Key,
+        name: &str,
+        credentials: &Credentials<'_>,
+    ) -> Result<(usize, admission::Admission), Refusal> {
+        let group = self.groups.iter().position(|group| group.config.name == name);
+        let group = group.ok_or_else(|| Refusal::Other("group does not exist".into()))?;
+        let occupancy = Occupancy {
+            locked: self.groups[group].locked.as_deref(),
+            clients: self.members(group).count(),
+            has_operator: self.members(group).any(|(_, client)| client.may("op")),
+        };
+        let admission = admission::admit(&self.groups[group].config, occupancy, credentials)?;
+        let id = self.clients.get(&key).map_or("", |client| client.id.as_str());
+        // Galene tells neither mistake to the client.
+        if id.is_empty() || self.members(group).any(|(_, client)| client.id == id) {
+            return Err(Refusal::Other("internal server error".into()));
+        }
+        Ok((group, admission))
+    }
+
+    fn welcome(&mut self, key: Key, group: usize) {
+        let joined = self.joined_message(key, "join");
+        self.send(key, &joined);
+        for message in self.groups[group].history.clone() {
+            self.send(key, &message);
+        }
+        let others: Vec<Key> = self.members(group).map(|(other, _)| other).filter(|other| *other != key).collect();
+        let Some(client) = self.clients.get(&key) else { return };
+        let (announcement, permissions) = (client.user_message("add"), client.permissions.clone());
+        self.send(key, &announcement);
+        for other in others {
+            if let Some(message) = self.clients.get(&other).map(|other| other.user_message("add")) {
+                self.send(key, &message);
+            }
+            self.send(other, &announcement);
+        }
+        self.report(key, RoomEventKind::Joined { permissions });
+    }
+
+    fn joined_message(&self, key: Key, kind: &str) -> Message {
+        let mut message = Message::of_kind("joined", kind);
+        let Some(client) = self.clients.get(&key) else { return message };
+        message.username = Some(client.username.clone());
+        message.permissions = Some(client.permissions.clone());
+        let mut configuration = json!({"iceServers": self.config.ice_servers});
+        if self.config.relay_only {
+            configuration["iceTransportPolicy"] = json!("relay");
+        }
+        message.rtc_configuration = Some(configuration);
+        if let Some(group) = client.group {
+            message.group = self.groups[group].config.name.clone();
+            let occupancy = web::Occupancy {
+                locked: self.groups[group].locked.is_some(),
+                clients: self.members(group).count(),
+            };
+            message.status = Some(web::private_status(&self.groups[group].config, &occupancy));
+        }
+        message
+    }
+
+    /// Those inside a group, ghosts among them.
+    pub(super) fn members(&self, group: usize) -> impl Iterator<Item = (Key, &Client)> {
+        let inside = move |(_, client): &(&Key, &Client)| client.group == Some(group);
+        self.clients.iter().filter(inside).map(|(key, client)| (*key, client))
+    }
+
+    pub(super) fn broadcast(&mut self, group: usize, except: Option<Key>, message: &Message) {
+        let text = message.to_text();
+        let keys: Vec<Key> = self.members(group).map(|(key, _)| key).filter(|key| Some(*key) != except).collect();
+        for key in keys {
+            self.send_text(key, &text);
+        }
+    }
+
+    /// Takes a client out of its group, which it may enter again.
+    pub(super) fn leave_group(&mut self, key: Key) {
+        let Some(client) = self.clients.get(&key) else { return };
+        let Some(group) = client.group else { return };
+        let (ups, downs): (Vec<_>, Vec<_>) =
+            (client.up.keys().cloned().collect(), client.down.keys().cloned().collect());
+        for stream in ups {
+            self.close_up(key, &stream, true);
+        }
+        for stream in downs {
+            self.delete_down(key, &stream);
+        }
+        self.report(key, RoomEventKind::Left);
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        let goodbye = client.user_message("delete");
+        client.group = None;
+        client.permissions.clear();
+        client.data.clear();
+        client.requested.clear();
+        let left = Message {
+            group: self.groups[group].config.name.clone(),
+            username: goodbye.username.clone(),
+            ..Message::of_kind("joined", "leave")
+        };
+        self.send(key, &left);
+        self.broadcast(group, Some(key), &goodbye);
+        self.kick_the_unattended(group);
+    }
+
+    fn kick_the_unattended(&mut self, group: usize) {
+        if !self.groups[group].config.autokick || self.members(group).any(|(_, client)| client.may("op")) {
+            return;
+        }
+        let keys: Vec<Key> = self.members(group).map(|(key, _)| key).collect();
+        for key in keys {
+            self.fail(key, Fatal::Kick { by: None, message: "there are no operators in this group".into() });
+        }
+    }
+
+    /// Ends a client's connection with a reason.
+    pub(super) fn fail(&mut self, key: Key, fatal: Fatal) {
+        let dest = self.clients.get(&key).map(|client| client.id.clone()).unwrap_or_default();
+        match &fatal {
+            Fatal::Protocol(text) => {
+                self.notify(key, "error", text);
+                self.report(key, RoomEventKind::ProtocolError(text.clone()));
+            }
+            Fatal::User(text) => {
+                self.notify(key, "error", text);
+                self.report(key, RoomEventKind::ProtocolError(text.clone()));
+            }
+            Fatal::Kick { by, message } => {
+                let message = if message.is_empty() { "you have been kicked out" } else { message };
+                let mut kicked = Message {
+                    dest,
+                    privileged: true,
+                    value: Some(json!(message)),
+                    ..Message::of_kind("usermessage", "kicked")
+                };
+                if let Some(by) = by {
+                    kicked.id = by.id.clone();
+                    kicked.username = Some(by.username.clone());
+                }
+                self.send(key, &kicked);
+                self.report(key, RoomEventKind::Kicked(message.to_owned()));
+            }
+            Fatal::Internal(text) => self.report(key, RoomEventKind::ProtocolError(text.clone())),
+        }
+        let (code, reason) = match &fatal {
+            Fatal::Protocol(text) => (CLOSE_PROTOCOL_ERROR, text.as_str()),
+            Fatal::User(text) => (CLOSE_NORMAL, text.as_str()),
+            Fatal::Kick { message, .. } => (CLOSE_NORMAL, message.as_str()),
+            Fatal::Internal(_) => (CLOSE_INTERNAL_ERROR, ""),
+        };
+        self.close_connection(key, code, reason);
+        self.forget_client(key);
+    }
+
+    fn forget_client(&mut self, key: Key) {
+        self.leave_group(key);
+        self.clients.remove(&key);
+    }
+
+    /// The connection of a client is gone: with a goodbye the client is too, without one it may linger.
+    pub(super) fn lose_connection(&mut self, key: Key, clean: bool) {
+        self.drop_connection(key);
+        let joined = self.clients.get(&key).is_some_and(|client| client.group.is_some());
+        match self.config.ghost.filter(|_| joined && !clean) {
+            Some(lingering) => {
+                self.report(key, RoomEventKind::Ghost);
+                if let Some(client) = self.clients.get_mut(&key) {
+                    client.ghost_until = Some(self.now + lingering);
+                }
+            }
+            None => self.forget_client(key),
+        }
+    }
+
+    pub(super) fn bury_ghosts(&mut self) {
+        let now = self.now;
+        let due = |client: &Client| client.ghost_until.is_some_and(|until| until <= now);
+        let keys: Vec<Key> = self.clients.iter().filter(|(_, client)| due(client)).map(|(key, _)| *key).collect();
+        for key in keys {
+            self.forget_client(key);
+        }
+    }
+
+    pub(super) fn check_liveness(&mut self) {
+        let silences: Vec<(Key, Duration)> = self
+            .clients
+            .iter()
+            .filter(|(key, _)| self.is_connected(**key))
+            .map(|(key, client)| (*key, self.now.saturating_duration_since(client.last_heard)))
+            .collect();
+        for (key, silence) in silences {
+            if silence > self.config.dead_after {
+                self.fail(key, Fatal::Internal("client is dead".into()));
+            } else if silence > self.config.ping_after {
+                self.send(key, &Message::new("ping"));
+            }
+        }
+    }
+
+    /// A privileged usermessage of the server's own.
+    pub(super) fn notify(&mut self, key: Key, kind: &str, text: &str) {
+        let dest = self.clients.get(&key).map(|client| client.id.clone()).unwrap_or_default();
+        let (privileged, value) = (true, Some(json!(text)));
+        self.send(key, &Message { dest, privileged, value, ..Message::of_kind("usermessage", kind) });
+    }
+
+    fn member_by_id(&self, group: usize, id: &str) -> Option<Key> {
+        self.members(group).find(|(_, client)| client.id == id).map(|(key, _)| key)
+    }
+
+    fn talk(&mut self, key: Key, message: Message) {
+        let Some(client) = self.clients.get(&key) else { return };
+        let Some(group) = client.group else { return self.notify(key, "error", "join a group first") };
+        let required = if message.kind == "caption" && message.type_ == "chat" { "caption" } else { "message" };
+        if !client.may(required) {
+            return self.notify(key, "error", "not authorised");
+        }
+        let (is_chat, value) = (message.type_ == "chat", message.value.clone().unwrap_or_default());
+        let event = if is_chat {
+            RoomEventKind::Chat(value)
+        } else {
+            RoomEventKind::UserMessage { kind: message.kind.clone(), value, dest: message.dest.clone() }
+        };
+        let mut forwarded = Message {
+            privileged: client.may("op"),
+            time: timestamp(SystemTime::now()),
+            ..message
+        };
+        self.report(key, event);
+        if !forwarded.dest.is_empty() {
+            return match self.member_by_id(group, &forwarded.dest) {
+                Some(dest) => self.send(dest, &forwarded),
+                None => self.notify(key, "error", "user unknown"),
+            };
+        }
+        if is_chat {
+            if forwarded.id.is_empty() {
+                forwarded.id = random_id();
+            }
+            let history = &mut self.groups[group].history;
+            history.push(Message { type_: "chathistory".into(), noecho: false, ..forwarded.clone() });
+            let surplus = history.len().saturating_sub(HISTORY_MESSAGES);
+            history.drain(..surplus);
+        }
+        let except = forwarded.noecho.then_some(key);
+        self.broadcast(group, except, &forwarded);
+    }
+
+    fn group_action(&mut self, key: Key, message: &Message) -> Result<(), Fatal> {
+        let Some(client) = self.clients.get(&key) else { return Ok(()) };
+        let Some(group) = client.group else {
+            self.notify(key, "error", "join a group first");
+            return Ok(());
+        };
+        if !matches!(message.kind.as_str(), "lock" | "unlock" | "clearchat") {
+            return Err(Fatal::User("unknown group action".into()));
+        }
+        if !client.may("op") {
+            self.notify(key, "error", "not authorised");
+            return Ok(());
+        }
+        if message.kind == "clearchat" {
+            self.groups[group].history.clear();
+            let cleared = Message { privileged: true, ..Message::of_kind("usermessage", "clearchat") };
+            self.broadcast(group, None, &cleared);
+        } else {
+            let text = message.value.as_ref().and_then(Value::as_str).unwrap_or_default();
+            self.lock(group, (message.kind == "lock").then(|| text.to_owned()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn lock(&mut self, group: usize, message: Option<String>) {
+        self.groups[group].locked = message;
+        let keys: Vec<Key> = self.members(group).map(|(key, _)| key).collect();
+        for key in keys {
+            let change = self.joined_message(key, "change");
+            self.send(key, &change);
+        }
+    }
+
+    fn user_action(&mut self, key: Key, message: &Message) -> Result<(), Fatal> {
+        let Some(client) = self.clients.get_mut(&key) else { return Ok(()) };
+        let Some(group) = client.group else {
+            self.notify(key, "error", "join a group first");
+            return Ok(());
+        };
+        if message.kind == "setdata" {
+            return self.set_data(key, group, message);
+        }
+        let (is_operator, mut permissions) = (client.may("op"), Vec::new());
+        if message.kind != "kick" && !admission::change_permission(&message.kind, &mut permissions) {
+            return Err(Fatal::User("unknown user action".into()));
+        }
+        if !is_operator {
+            self.notify(key, "error", "not authorised");
+            return Ok(());
+        }
+        let Some(target) = self.member_by_id(group, &message.dest) else {
+            self.notify(key, "error", "no such user");
+            return Ok(());
+        };
+        if message.kind == "kick" {
+            let text = message.value.as_ref().and_then(Value::as_str).unwrap_or_default();
+            let username = message.username.clone().unwrap_or_default();
+            let by = Some(ClientName { id: message.source.clone(), username });
+            self.fail(target, Fatal::Kick { by, message: text.to_owned() });
+        } else if let Some(client) = self.clients.get(&target) {
+            let mut permissions = client.permissions.clone();
+            admission::change_permission(&message.kind, &mut permissions);
+            self.set_permissions(target, permissions);
+        }
+        Ok(())
+    }
+
+    fn set_data(&mut self, key: Key, group: usize, message: &Message) -> Result<(), Fatal> {
+        let Some(client) = self.clients.get_mut(&key) else { return Ok(()) };
+        let Some(Value::Object(values)) = message.value.clone().filter(|_| message.dest == client.id) else {
+            let text = if message.dest == client.id { "Bad value in setdata" } else { "not authorised" };
+            self.notify(key, "error", text);
+            return Ok(());
+        };
+        for (name, value) in values {
+            match value {
+                Value::Null => drop(client.data.remove(&name)),
+                value => drop(client.data.insert(name, value)),
+            }
+        }
+        let (change, data) = (client.user_message("change"), Value::Object(client.data.clone()));
+        self.report(key, RoomEventKind::Data(data));
+        self.broadcast(group, None, &change);
+        Ok(())
+    }
+
+    /// Changes what a client may do; without `present` its streams end.
+    pub(super) fn set_permissions(&mut self, key: Key, permissions: Vec<String>) {
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        client.permissions = permissions;
+        let Some(group) = client.group else { return };
+        let (silenced, change) = (!client.may("present"), client.user_message("change"));
+        let streams: Vec<String> = client.up.keys().cloned().collect();
+        let joined = self.joined_message(key, "change");
+        self.send(key, &joined);
+        if silenced {
+            for stream in streams {
+                self.close_up(key, &stream, true);
+                self.refuse_up(key, &stream, "permission denied");
+            }
+        }
+        self.broadcast(group, None, &change);
+    }
+
+    pub(super) fn group_config(&self, key: Key) -> Option<(usize, &GroupConfig)> {
+        let group = self.clients.get(&key)?.group?;
+        Some((group, &self.groups[group].config))
+    }
+}
+
+/// RFC 3339, in UTC.
+fn timestamp(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // The civil calendar from a count of days, in eras of 400 years that begin on the first of March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_people_read_it() {
+        let at = |seconds| timestamp(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_827_696), "2000-02-29T12:34:56Z");
+        assert_eq!(at(1_795_305_600), "2026-11-22T00:00:00Z");
+    }
+}
