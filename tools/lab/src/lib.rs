@@ -2,21 +2,37 @@
 //!
 //! - [`room`]: an embedded room server that speaks Galene's protocol, on a WebRTC stack of its own (str0m), strict
 //!   where the real server is strict and with knobs for what goes wrong in practice;
-//! - [`member`]: people in a room, who speak and record, in this room server or in a real Galene.
+//! - [`member`]: people in a room, who speak and record, in this room server or in a real Galene;
+//! - [`telephone`]: telephones that call, speak and record; [`recording`]: what they heard, on the common clock;
+//! - [`gateway`], [`baresip`], [`kamailio`]: other programs, each a [`program`] that ends with its owner;
+//! - [`speech`]: something to say; [`quality`]: how it came through;
+//! - [`trial`]: one call in which both sides speak, judged; [`demo`]: the same for people to watch.
 //!
 //! All of it runs in threads of the calling process (tests start a room on a free loopback port and watch its events)
-//! and by hand (`lab room`). One clock serves everything: [`clock`].
+//! and by hand (`lab room`, `lab telephone`). One clock serves everything: [`clock`].
 
+pub mod baresip;
 pub mod clock;
+pub mod demo;
 pub mod event_log;
+pub mod gateway;
+pub mod kamailio;
 pub mod member;
 pub mod message;
 pub mod opus;
 pub mod pcm;
+pub mod program;
+pub mod quality;
+pub mod recording;
 pub mod room;
+pub mod speech;
+pub mod telephone;
+pub mod trial;
+pub mod voice;
 
 mod http;
 mod peer;
 mod poll;
+mod random;
 mod transport;
 mod websocket;

@@ -195,11 +195,8 @@ impl Server {
     }
 
     fn join(&mut self, key: Key, message: &Message) {
-        let credentials = Credentials {
-            username: message.username.as_deref(),
-            password: &message.password,
-            token: &message.token,
-        };
+        let credentials =
+            Credentials { username: message.username.as_deref(), password: &message.password, token: &message.token };
         let admitted = self.admit(key, &message.group, &credentials);
         let Some(client) = self.clients.get_mut(&key) else { return };
         let group = match admitted {
@@ -287,10 +284,8 @@ impl Server {
         message.rtc_configuration = Some(configuration);
         if let Some(group) = client.group {
             message.group = self.groups[group].config.name.clone();
-            let occupancy = web::Occupancy {
-                locked: self.groups[group].locked.is_some(),
-                clients: self.members(group).count(),
-            };
+            let occupancy =
+                web::Occupancy { locked: self.groups[group].locked.is_some(), clients: self.members(group).count() };
             message.status = Some(web::private_status(&self.groups[group].config, &occupancy));
         }
         message
@@ -457,11 +452,7 @@ impl Server {
         } else {
             RoomEventKind::UserMessage { kind: message.kind.clone(), value, dest: message.dest.clone() }
         };
-        let mut forwarded = Message {
-            privileged: client.may("op"),
-            time: timestamp(SystemTime::now()),
-            ..message
-        };
+        let mut forwarded = Message { privileged: client.may("op"), time: timestamp(SystemTime::now()), ..message };
         self.report(key, event);
         if !forwarded.dest.is_empty() {
             return match self.member_by_id(group, &forwarded.dest) {

@@ -1,0 +1,127 @@
+//! Kamailio as a registrar with digest authentication, a real one, on a free port of 127.0.0.1.
+//!
+//! Owns: its configuration, and what it says of bindings. It also passes calls on to whoever registered.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::gateway;
+use crate::program::{Folder, Program, free_udp_port};
+
+/// The account that it knows.
+pub const USER: &str = "6002";
+/// Its password.
+pub const PASSWORD: &str = "s3cret pass";
+/// How often a starting Kamailio is asked whether it is there; each question takes up to 50 ms.
+const START_QUESTIONS: usize = 200;
+
+/// A running Kamailio.
+#[derive(Debug)]
+pub struct Kamailio {
+    /// The process and what it says.
+    pub program: Program,
+    address: SocketAddr,
+    _folder: Folder,
+}
+
+impl Kamailio {
+    /// Starts it and waits until it answers.
+    ///
+    /// # Errors
+    /// In words, with its last lines when it does not come up.
+    pub fn start(binary: &Path) -> Result<Self, String> {
+        let words = |error: std::io::Error| error.to_string();
+        let folder = Folder::new().map_err(words)?;
+        let port = free_udp_port().map_err(words)?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let modules = modules().ok_or("Kamailio's modules are not where Debian has them")?;
+        let file = folder.write("kamailio.cfg", &config(port, &modules)).map_err(words)?;
+        let mut command = Command::new(binary);
+        command.args(["-DD", "-E", "-m", "16", "-M", "4", "-Y"]).arg(folder.path()).arg("-f").arg(file);
+        let program = Program::start(&mut command).map_err(words)?;
+        for _ in 0..START_QUESTIONS {
+            if gateway::answers(address).map_err(words)? {
+                return Ok(Self { program, address, _folder: folder });
+            }
+        }
+        Err(format!("Kamailio does not answer: {}", program.lines().join("\n  ")))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until somebody has registered; what the binding says: the user and the Contact value.
+    ///
+    /// # Errors
+    /// Its last lines, when nobody does.
+    pub fn wait_bound(&self, patience: Duration) -> Result<String, String> {
+        let line = self.program.wait_for_line(patience, |line| line.contains("lab: bound "))?;
+        Ok(line.split_once("lab: bound ").map(|(_, rest)| rest.to_owned()).unwrap_or_default())
+    }
+
+    /// Waits until the last binding was removed.
+    ///
+    /// # Errors
+    /// Its last lines, when that does not happen.
+    pub fn wait_unbound(&self, patience: Duration) -> Result<(), String> {
+        self.program.wait_for_line(patience, |line| line.contains("lab: unbound ")).map(drop)
+    }
+}
+
+fn modules() -> Option<PathBuf> {
+    let fixed = ["/usr/lib64/kamailio/modules", "/usr/lib/kamailio/modules", "/usr/local/lib64/kamailio/modules"];
+    let multiarch = std::fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok);
+    let found = multiarch.map(|entry| entry.path().join("kamailio/modules"));
+    fixed.into_iter().map(PathBuf::from).chain(found).find(|path| path.join("registrar.so").is_file())
+}
+
+fn config(port: u16, modules: &Path) -> String {
+    const LOADED: [&str; 12] =
+        ["kex", "pv", "tm", "sl", "rr", "maxfwd", "siputils", "textops", "xlog", "usrloc", "registrar", "auth"];
+    let loaded: String = LOADED.iter().map(|module| format!("loadmodule \"{module}.so\"\n")).collect();
+    format!(
+        r#"#!KAMAILIO
+debug=1
+log_stderror=yes
+fork=yes
+children=1
+disable_tcp=yes
+listen=udp:127.0.0.1:{port}
+mpath="{modules}/"
+{loaded}
+modparam("auth", "nonce_count", 1)
+modparam("auth", "qop", "auth")
+modparam("registrar", "min_expires", 5)
+modparam("registrar", "default_expires", 60)
+modparam("registrar", "max_expires", 60)
+modparam("usrloc", "db_mode", 0)
+
+request_route {{
+    if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
+    force_rport();
+    if (has_totag()) {{
+        if (loose_route()) {{ t_relay(); exit; }}
+        if (is_method("ACK") && t_check_trans()) {{ t_relay(); exit; }}
+        if (!is_method("ACK")) {{ sl_send_reply("481", "No Such Dialog"); }}
+        exit;
+    }}
+    if (is_method("CANCEL")) {{ if (t_check_trans()) {{ t_relay(); }} exit; }}
+    if (is_method("REGISTER")) {{
+        if ($tU!="{USER}" || !pv_www_authenticate("$td", "{PASSWORD}", "0")) {{ www_challenge("$td", "1"); exit; }}
+        if (!save("location")) {{ exit; }}
+        if (registered("location", "$tu")) {{ xlog("L_ALERT", "lab: bound $tU $ct\n"); }}
+        else {{ xlog("L_ALERT", "lab: unbound $tU\n"); }}
+        exit;
+    }}
+    if (is_method("INVITE")) {{ record_route(); }}
+    if (!lookup("location")) {{ sl_send_reply("404", "Nobody Registered"); exit; }}
+    if (!t_relay()) {{ sl_reply_error(); }}
+}}
+"#,
+        modules = modules.display()
+    )
+}

@@ -1,0 +1,25 @@
+//! `lab`: the laboratory's parts from the command line.
+
+use std::process::exit;
+
+const USAGE: &str = "\
+lab demo …        room, gateway, member and telephone in one call
+lab telephone …   call somebody
+";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (part, rest) = arguments.split_first().map_or(("", &[][..]), |(part, rest)| (part.as_str(), rest));
+    let ended = match part {
+        "demo" => lab::demo::run(rest),
+        "telephone" => lab::telephone::cli::run(rest),
+        _ => Err(USAGE.to_owned()),
+    };
+    match ended {
+        Ok(code) => exit(code),
+        Err(why) => {
+            eprintln!("lab: {why}");
+            exit(2);
+        }
+    }
+}
