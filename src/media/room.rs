@@ -17,10 +17,9 @@ use crate::time::{Deadline, Instant};
 #[derive(Debug)]
 pub struct Room {
     key: RoomKey,
-    // Boxed: they come and go as they were allocated.
-    #[allow(clippy::vec_box)]
+    #[expect(clippy::vec_box, reason = "a voice comes and goes as signalling allocated it")]
     streams: Vec<Box<Stream>>,
-    #[allow(clippy::vec_box)]
+    #[expect(clippy::vec_box, reason = "a telephone comes and goes as signalling allocated it")]
     callers: Vec<Box<Caller>>,
     bus: Bus,
     frame: BusFrame,

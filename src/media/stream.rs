@@ -309,3 +309,111 @@ impl Narrow {
         self.widen.process(pcm, out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::rtp::RtpHeader;
+    use std::time::Duration;
+
+    /// Plays what `sound` makes for as many ticks through Opus, and returns the stream and the peak of each tick.
+    fn play(always_decode: bool, ticks: usize, mut sound: impl FnMut(usize) -> f32) -> (Stream, Vec<u16>) {
+        let setup = StreamSetup { key: StreamKey(1), codecs: vec![(111, RoomCodec::Opus)], always_decode };
+        let mut stream = Stream::new(setup).unwrap();
+        let mut encoder = opus::Encoder::new(48_000, 5, 32_000).unwrap();
+        let (mut frame, mut peaks) = ([0; BUS_FRAME_SAMPLES], Vec::new());
+        for tick in 0..ticks {
+            let pcm: Vec<i16> = (tick * 960..(tick + 1) * 960).map(|n| sound(n) as i16).collect();
+            let mut payload = [0; 1275];
+            let len = encoder.encode(&pcm, &mut payload).unwrap();
+            let header = RtpHeader {
+                marker: false,
+                payload_type: 111,
+                sequence_number: tick as u16,
+                timestamp: tick as u32 * 960,
+                ssrc: 1,
+            };
+            let now = Instant::from_us(1_000_000) + Duration::from_millis(20) * tick as u32;
+            stream.handle_packet(now, &[&header.to_bytes()[..], &payload[..len]].concat());
+            let heard = stream.play(now + Duration::from_millis(2), &mut frame);
+            peaks.push(if heard { frame.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0) } else { 0 });
+        }
+        (stream, peaks)
+    }
+
+    fn noise() -> impl FnMut(usize) -> f32 {
+        let mut state = 1_u32;
+        move |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) as f32 / 32_768.0 - 1.0
+        }
+    }
+
+    #[test]
+    fn a_silent_rooms_noise_is_not_decoded_but_for_one_packet_in_ten() {
+        let mut noise = noise();
+        let (stream, _) = play(false, 500, |n| noise(n) * 33.0);
+        assert!((400..=450).contains(&stream.stats().skipped), "{:?}", stream.stats());
+        let mut noise = self::noise();
+        let (stream, _) = play(true, 500, |n| noise(n) * 33.0);
+        assert_eq!(stream.stats().skipped, 0);
+    }
+
+    #[test]
+    fn a_voice_after_long_silence_is_heard_from_its_first_frame() {
+        let (stream, peaks) = play(false, 300, |n| {
+            let speaks = n >= 200 * 960;
+            // A vowel: 150 Hz and its harmonics.
+            if speaks { (1..12).map(|k| (n as f32 * k as f32 * 150.0 / 48_000.0 * 6.283).sin()).sum::<f32>() * 1500.0 } else { 0.0 }
+        });
+        assert!(stream.stats().skipped > 100);
+        let onset = peaks.iter().position(|&peak| peak > 1000).unwrap();
+        assert!((200..=202).contains(&onset), "{onset}");
+    }
+
+    #[test]
+    fn a_loud_noise_without_a_voice_flag_is_never_skipped() {
+        let mut noise = noise();
+        let (stream, _) = play(false, 500, |n| noise(n) * 3000.0);
+        assert_eq!(stream.stats().skipped, 0);
+    }
+
+    #[test]
+    fn packets_of_an_unknown_payload_type_and_rubbish_are_counted() {
+        let setup = StreamSetup { key: StreamKey(1), codecs: vec![(0, RoomCodec::Pcmu)], always_decode: false };
+        let mut stream = Stream::new(setup).unwrap();
+        stream.handle_packet(Instant::ZERO, &[1, 2, 3]);
+        let header = RtpHeader { marker: false, payload_type: 8, sequence_number: 1, timestamp: 1, ssrc: 1 };
+        stream.handle_packet(Instant::ZERO, &[&header.to_bytes()[..], &[0x55; 160]].concat());
+        assert_eq!((stream.stats().received, stream.stats().discarded), (0, 2));
+    }
+
+    #[test]
+    fn every_codec_of_a_group_is_heard() {
+        for codec in [RoomCodec::G722, RoomCodec::Pcmu, RoomCodec::Pcma] {
+            let setup = StreamSetup { key: StreamKey(1), codecs: vec![(9, codec)], always_decode: false };
+            let mut stream = Stream::new(setup).unwrap();
+            let mut g722 = g722::Encoder::new();
+            let (mut frame, mut peak) = ([0; BUS_FRAME_SAMPLES], 0);
+            for tick in 0..50_u16 {
+                let tone = |n: usize, rate: f32| ((n as f32 / rate * 440.0 * 6.283).sin() * 8000.0) as i16;
+                let narrow: Vec<i16> = (0..160).map(|n| tone(usize::from(tick) * 160 + n, 8000.0)).collect();
+                let wide: Vec<i16> = (0..320).map(|n| tone(usize::from(tick) * 320 + n, 16_000.0)).collect();
+                let mut payload = [0; 160];
+                match codec {
+                    RoomCodec::G722 => g722.encode(&wide, &mut payload),
+                    RoomCodec::Pcma => Law::A.encode(&narrow, &mut payload),
+                    RoomCodec::Pcmu | RoomCodec::Opus => Law::Mu.encode(&narrow, &mut payload),
+                };
+                let timestamp = u32::from(tick) * 160;
+                let header = RtpHeader { marker: false, payload_type: 9, sequence_number: tick, timestamp, ssrc: 1 };
+                let now = Instant::from_us(1_000_000) + Duration::from_millis(20) * u32::from(tick);
+                stream.handle_packet(now, &[&header.to_bytes()[..], &payload].concat());
+                if stream.play(now + Duration::from_millis(2), &mut frame) {
+                    peak = frame.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
+                }
+            }
+            assert!((7000..9000).contains(&peak), "{codec:?}: {peak}");
+        }
+    }
+}
