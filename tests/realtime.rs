@@ -2,7 +2,7 @@
 //! call of the allocator, neither to take nor to give back.
 
 mod common {
-    pub mod alloc;
+    pub(crate) mod alloc;
 }
 
 use std::time::Duration;

@@ -17,9 +17,8 @@ use crate::time::{Deadline, Instant};
 #[derive(Debug)]
 pub struct Room {
     key: RoomKey,
-    #[expect(clippy::vec_box, reason = "a voice comes and goes as signalling allocated it")]
+    // Boxed: voices and telephones come and go as signalling allocated them.
     streams: Vec<Box<Stream>>,
-    #[expect(clippy::vec_box, reason = "a telephone comes and goes as signalling allocated it")]
     callers: Vec<Box<Caller>>,
     bus: Bus,
     frame: BusFrame,

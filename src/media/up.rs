@@ -262,7 +262,8 @@ mod tests {
             for packet in 0..3 {
                 up.speak(Instant::from_us(packet * 20_000), &[1000; FRAME_SAMPLES], &mut sink);
             }
-            let steps: Vec<_> = sink.0.iter().map(|(header, len)| (header.timestamp, *len, header.payload_type)).collect();
+            let steps: Vec<_> =
+                sink.0.iter().map(|(header, len)| (header.timestamp, *len, header.payload_type)).collect();
             assert_eq!(steps, [(0, 160, 9), (160, 160, 9), (320, 160, 9)], "{codec:?}");
         }
     }

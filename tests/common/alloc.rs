@@ -4,14 +4,14 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 /// Passes everything on to the system's allocator.
-pub struct Counting;
+pub(crate) struct Counting;
 
 thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Calls of this thread so far: allocations and releases.
-pub fn calls() -> u64 {
+pub(crate) fn calls() -> u64 {
     CALLS.with(Cell::get)
 }
 
