@@ -1,6 +1,6 @@
 //! One peer connection: SDP on one side, a socket's datagrams on the other, an address and SRTP keys as the result.
 //!
-//! Owns: who offers and who answers, and how [`ice`](super::ice) and [`dtls`](super::dtls) depend on each other. Does
+//! Owns: who offers and who answers, and how [`ice`] and [`dtls`] depend on each other. Does
 //! not own: the socket, SRTP, RTCP, Galene's messages.
 //! Up: [`Peer::offer`] → [`Peer::handle_answer`]. Down: [`Peer::handle_offer`]. Then datagrams and timeouts until
 //! [`Event::Selected`] (where to send) and [`Event::Connected`] (how to protect it), in this order; both stay fed for

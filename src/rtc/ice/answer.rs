@@ -81,7 +81,7 @@ impl Agent {
         let Some(index) = self.find_or_add(from, reflexive) else { return };
         self.pairs[index].heard_at = Some(now);
         let controls = self.controls();
-        let replaces_silent = controls && self.wants_a_pair(now);
+        let (selected, replaces_silent) = (self.selected(), controls && self.wants_a_pair(now));
         let pair = &mut self.pairs[index];
         if message.use_candidate && !controls {
             pair.nominated = true;
@@ -100,8 +100,10 @@ impl Agent {
         match &mut pair.state {
             PairState::Succeeded if pair.nominated => self.select(now, index),
             PairState::Succeeded if replaces_silent => self.trigger(index),
+            PairState::Succeeded if !controls && !self.lite && selected.is_none() => self.remind(now, index),
             PairState::Succeeded => {}
             PairState::InProgress(check) => {
+                pair.is_peer_ahead = true;
                 // Not a new transaction: an answer that is late still counts.
                 if now.saturating_since(check.sent_at) >= JUST_SENT {
                     check.next_at = now;
@@ -110,5 +112,12 @@ impl Agent {
             }
             PairState::Waiting | PairState::Failed => self.trigger(index),
         }
+    }
+
+    /// A check more, at once, where the peer has to nominate: the answer to its own check has made the pair succeed at
+    /// its end, and pion nominates such a pair when our next check comes, else at its next tick (up to 200 ms later).
+    pub(super) fn remind(&mut self, now: Instant, index: usize) {
+        self.trigger(index);
+        self.next_check_at = now;
     }
 }

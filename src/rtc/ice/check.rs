@@ -152,8 +152,11 @@ impl Agent {
         }
         pair.state = PairState::Succeeded;
         pair.heard_at = Some(now);
+        let is_peer_ahead = std::mem::take(&mut pair.is_peer_ahead);
         if pair.nominated {
             self.select(now, index);
+        } else if is_peer_ahead && !self.controls() && self.selected().is_none() {
+            self.remind(now, index);
         }
     }
 }

@@ -359,6 +359,7 @@ impl Agent {
             reflexive_priority: priority(CandidateKind::PeerReflexive, rank),
             state: PairState::Waiting,
             nominated: false,
+            is_peer_ahead: false,
             heard_at: None,
         });
         Some(self.pairs.len() - 1)

@@ -330,3 +330,33 @@ fn candidates_of_both_families_are_paired_with_ours_of_the_same() {
     agent.handle_input(at_ms(1), from, &answer.finish(theirs().password.as_bytes()));
     assert_eq!(outputs(&mut agent), [Output::Selected { remote: to }]);
 }
+
+#[test]
+fn a_controlling_peer_is_reminded_to_nominate_as_soon_as_its_own_check_was_answered() {
+    for peer_comes_first in [false, true] {
+        let mut agent = agent(Role::Controlled, 14);
+        let there = address("192.0.2.9:1");
+        agent.add_candidate(at_ms(0), candidate("192.0.2.9:1", 7));
+        agent.start(at_ms(0), theirs());
+        let bytes = check(&agent, RoleAttribute::Controlling(1), false);
+        if peer_comes_first {
+            // Both checks cross: ours is answered after the peer's was.
+            let first = outputs(&mut agent);
+            agent.handle_input(at_ms(5), there, &bytes);
+            outputs(&mut agent);
+            let answer = Builder::new(Class::Success, sent(&first)[0].1.transaction_id).xor_mapped_address(there);
+            agent.handle_input(at_ms(6), there, &answer.finish(theirs().password.as_bytes()));
+        } else {
+            answer_checks(&mut agent, at_ms(1));
+            agent.handle_input(at_ms(6), there, &bytes);
+        }
+        let out = outputs(&mut agent);
+        let (to, last) = *sent(&out).last().unwrap();
+        assert_eq!((to, last.class), (there, Class::Request), "peer first: {peer_comes_first}");
+        // And no more than once.
+        let answer = Builder::new(Class::Success, last.transaction_id).xor_mapped_address(there);
+        agent.handle_input(at_ms(8), there, &answer.finish(theirs().password.as_bytes()));
+        agent.handle_timeout(at_ms(200));
+        assert_eq!(outputs(&mut agent), []);
+    }
+}
