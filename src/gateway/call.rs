@@ -111,7 +111,12 @@ impl Call {
     }
 
     /// Offers the caller's voice to Galene.
-    pub(super) fn publish<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, room: RoomKey) -> Result<(), CallFailure> {
+    pub(super) fn publish<S: Sockets>(
+        &mut self,
+        now: Instant,
+        desk: &mut Desk<S>,
+        room: RoomKey,
+    ) -> Result<(), CallFailure> {
         self.unpublish(now, desk);
         self.offers += 1;
         let mut link = PeerLeg::open(now, desk, LegOwner::Up(self.key))?;
@@ -138,8 +143,7 @@ impl Call {
     /// Galene answered the offer of stream `id`.
     pub(super) fn on_answer(&mut self, now: Instant, id: &str, sdp: &str) -> Result<(), CallFailure> {
         let Some(up) = self.up.as_mut().filter(|up| up.id == id) else { return Ok(()) };
-        let negotiated =
-            up.link.peer.handle_answer(now, sdp).map_err(CallFailure::from)?;
+        let negotiated = up.link.peer.handle_answer(now, sdp).map_err(CallFailure::from)?;
         let (payload_type, codec) = super::codec::of_answer(&negotiated);
         up.payload_type = payload_type;
         up.link.codec = Some(codec);

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::GatewayConfig;
 use super::event::{Output, SocketError, Sockets};
 use super::refusal::CallFailure;
-use super::GatewayConfig;
 use crate::media::control::{Command, LegKey, NetCommand};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
-use crate::sip::event::CallKey;
 use crate::sip::endpoint::Endpoint;
+use crate::sip::event::CallKey;
 use crate::time::Instant;
 
 /// How long a client id of ours counts as ours after its connection broke: Galene keeps such a ghost 45 to 55 s.
@@ -43,7 +43,13 @@ pub(super) struct Desk<S> {
 }
 
 impl<S: Sockets> Desk<S> {
-    pub(super) fn new(config: GatewayConfig, sip: Endpoint, sockets: S, random: Random, identity: Arc<Identity>) -> Self {
+    pub(super) fn new(
+        config: GatewayConfig,
+        sip: Endpoint,
+        sockets: S,
+        random: Random,
+        identity: Arc<Identity>,
+    ) -> Self {
         Self {
             config,
             sip,

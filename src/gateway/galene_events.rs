@@ -1,9 +1,9 @@
 //! What a caller's membership of a Galene group tells the gateway.
 
+use super::Gateway;
 use super::event::{Output, Sockets};
 use super::refusal::CallFailure;
 use super::room::Room;
-use super::Gateway;
 use crate::galene::client::{self, Event, Joined};
 use crate::galene::message::Permissions;
 use crate::media::control::{Command, Room as MixRoom, RoomKey};

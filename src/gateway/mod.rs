@@ -145,7 +145,8 @@ impl<S: Sockets> Gateway<S> {
             }
             for room in self.rooms.values_mut() {
                 let failed = room.poll(&mut self.desk);
-                let client = room.listener.and_then(|listener| self.calls.get_mut(&listener)).map(|call| &mut call.client);
+                let client =
+                    room.listener.and_then(|listener| self.calls.get_mut(&listener)).map(|call| &mut call.client);
                 if let Some(client) = client {
                     failed.iter().for_each(|id| client.renegotiate(now, id));
                 }
@@ -184,8 +185,12 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_net(&mut self, now: Instant, event: NetEvent) {
         match event {
-            NetEvent::Stun { leg, from, bytes, .. } => self.on_peer(now, leg, peer::Input::Stun { from, bytes: &bytes }),
-            NetEvent::Dtls { leg, from, bytes, .. } => self.on_peer(now, leg, peer::Input::Dtls { from, bytes: &bytes }),
+            NetEvent::Stun { leg, from, bytes, .. } => {
+                self.on_peer(now, leg, peer::Input::Stun { from, bytes: &bytes })
+            }
+            NetEvent::Dtls { leg, from, bytes, .. } => {
+                self.on_peer(now, leg, peer::Input::Dtls { from, bytes: &bytes })
+            }
             NetEvent::LossReported { leg, percent } => {
                 if let Some(LegOwner::Up(call)) = self.desk.leg_owner(leg)
                     && let Some(caller) = self.calls.get(&call).map(|call| call.caller)

@@ -62,7 +62,8 @@ impl CallFailure {
                 format!("the group allows no codec for voices ({error}): add opus to the group's codecs")
             }
             Self::OfferAborted => {
-                "Galene refuses the caller's voice: give this user the permission 'present' in the group's description".into()
+                "Galene refuses the caller's voice: give this user the permission 'present' in the group's description"
+                    .into()
             }
             Self::NoMedia(error) => {
                 format!("no media path to Galene ({error}): check that UDP passes between this machine and Galene")

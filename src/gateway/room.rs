@@ -57,7 +57,13 @@ impl Room {
     }
 
     /// Galene offers a voice to the listener, or a known one anew.
-    pub(super) fn on_offer<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, client: &mut Client, offer: &Offer) {
+    pub(super) fn on_offer<S: Sockets>(
+        &mut self,
+        now: Instant,
+        desk: &mut Desk<S>,
+        client: &mut Client,
+        offer: &Offer,
+    ) {
         if desk.own_ids.contains_key(&offer.source) {
             client.abort(now, &offer.id);
             return;
@@ -91,7 +97,11 @@ impl Room {
 
     fn add_voice<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, offer: &Offer) -> bool {
         if self.voices.len() >= MAX_STREAMS {
-            tracing::warn!("{}: more than {MAX_STREAMS} voices; {} is not heard by telephones", self.name, offer.username);
+            tracing::warn!(
+                "{}: more than {MAX_STREAMS} voices; {} is not heard by telephones",
+                self.name,
+                offer.username
+            );
             return false;
         }
         let owner = LegOwner::Voice(self.name.clone(), offer.id.clone());

@@ -60,7 +60,9 @@ impl<S: Sockets> Gateway<S> {
             Event::Unregistered => tracing::info!("unregistered"),
             Event::Stranger { remote } => {
                 let ip = remote.ip();
-                tracing::warn!("refused a call from {ip}, which is not the registrar: if it is your provider's, add -sip-allow {ip}");
+                tracing::warn!(
+                    "refused a call from {ip}, which is not the registrar: if it is your provider's, add -sip-allow {ip}"
+                );
             }
         }
     }

@@ -131,20 +131,14 @@ impl Settings {
                 sends: true,
                 receives: true,
             },
-            remote: TelephoneRemote {
-                rtp: None,
-                rtcp: None,
-                rtcp_mux: false,
-                payload_type: 0,
-            },
+            remote: TelephoneRemote { rtp: None, rtcp: None, rtcp_mux: false, payload_type: 0 },
         }
     }
 }
 
 /// Reads a description: the lines, which one is the audio line that we take, and what it settles.
 fn read(bytes: &[u8], local: SocketAddr) -> Result<(SessionDescription, usize, Settings), CallFailure> {
-    let theirs =
-        SessionDescription::parse(bytes).map_err(|error| CallFailure::BadDescription(error.to_string()))?;
+    let theirs = SessionDescription::parse(bytes).map_err(|error| CallFailure::BadDescription(error.to_string()))?;
     let (index, audio) = theirs.first_audio().ok_or(CallFailure::NoAudio)?;
     let settings = settle(audio, local).ok_or(CallFailure::NoTelephoneCodec)?;
     Ok((theirs, index, settings))
@@ -207,8 +201,11 @@ mod tests {
     }
 
     fn offer(lines: &str) -> Vec<u8> {
-        format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{}", lines.replace('\n', "\r\n"))
-            .into_bytes()
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{}",
+            lines.replace('\n', "\r\n")
+        )
+        .into_bytes()
     }
 
     fn text(leg: &TelephoneLeg) -> &str {
@@ -221,7 +218,11 @@ mod tests {
         leg.answer(&offer("m=video 4000 RTP/AVP 96\nm=audio 4002 RTP/AVP 18 8 0 97\na=rtpmap:97 telephone-event/8000\nm=audio 4004 RTP/AVP 0\n"))
             .unwrap();
         let text = text(&leg);
-        assert!(text.contains("m=video 0 ") && text.contains("m=audio 20000 RTP/AVP 8 97\r\n") && text.contains("m=audio 0 "));
+        assert!(
+            text.contains("m=video 0 ")
+                && text.contains("m=audio 20000 RTP/AVP 8 97\r\n")
+                && text.contains("m=audio 0 ")
+        );
         let settings = leg.settings();
         assert_eq!((settings.telephone.codec, settings.telephone.send_payload_type), (TelephoneCodec::Pcma, 8));
         assert_eq!(settings.remote.rtp, Some("192.0.2.1:4002".parse().unwrap()));

@@ -288,9 +288,8 @@ impl Driver {
     fn spawn_signals(&self, words: Sender<Word>) {
         match Signals::new([Signal::Term, Signal::Int]) {
             Ok(mut signals) => {
-                let task = async move {
-                    while signals.next().await.is_some() && words.send(Word::Stop).await.is_ok() {}
-                };
+                let task =
+                    async move { while signals.next().await.is_some() && words.send(Word::Stop).await.is_ok() {} };
                 self.executor.spawn(task).detach();
             }
             Err(error) => tracing::warn!("cannot end cleanly on SIGTERM: {error}"),

@@ -25,7 +25,11 @@ pub async fn routes(host: &str, port: Option<u16>, ipv6: bool) -> Result<Vec<Rou
         .into_iter()
         .filter_map(|remote| source_address(remote).map(|local| Route { remote, local }))
         .collect();
-    if routes.is_empty() { Err(format!("there is no route to {name}: check this machine's network")) } else { Ok(routes) }
+    if routes.is_empty() {
+        Err(format!("there is no route to {name}: check this machine's network"))
+    } else {
+        Ok(routes)
+    }
 }
 
 #[cfg(test)]

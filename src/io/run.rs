@@ -41,7 +41,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     start_log(config.debug);
     let clock = Clock::start();
     let random = system_random().map_err(|error| StartError::because("no random numbers")(&error))?;
-    let identity = Identity::generate(clock.base()).map_err(|error| StartError::because("no DTLS certificate")(&error))?;
+    let identity =
+        Identity::generate(clock.base()).map_err(|error| StartError::because("no DTLS certificate")(&error))?;
     let sip = SipSockets::bind(&config.sip_udp_address).map_err(StartError)?;
     let started = threads::start(clock, threads::default_mix_threads());
     let (net, mix) = started.map_err(|error| StartError::because("the sound threads cannot start")(&error))?;

@@ -118,7 +118,6 @@ impl Sockets for MediaSockets {
         Ok(candidates)
     }
 
-
     fn open_telephone(&mut self, now: Instant, leg: LegKey, ip: IpAddr) -> Result<SocketAddr, SocketError> {
         let (rtp, rtcp) = match &mut self.rtp_ports {
             None => bind_free_pair(ip).map_err(system)?,
@@ -132,8 +131,6 @@ impl Sockets for MediaSockets {
         self.pending.insert(leg, Pending::Telephone(rtp, rtcp));
         Ok(local)
     }
-
-
 }
 
 fn system(error: io::Error) -> SocketError {

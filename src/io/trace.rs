@@ -62,7 +62,9 @@ mod tests {
 
     #[test]
     fn passwords_tokens_and_digests_are_masked_wherever_they_stand() {
-        let shown = masked_json(r#"{"type":"join","password":"s1","x":[{"token":"s2"}],"rtc":{"iceServers":[{"credential":"s3"}]}}"#);
+        let shown = masked_json(
+            r#"{"type":"join","password":"s1","x":[{"token":"s2"}],"rtc":{"iceServers":[{"credential":"s3"}]}}"#,
+        );
         assert!(["s1", "s2", "s3"].iter().all(|secret| !shown.contains(secret)) && shown.contains("join"));
         assert!(!masked_json("token=s4").contains("s4"));
         assert_eq!(masked_header("Proxy-Authorization: Digest response=\"x\""), "Authorization: ***");

@@ -95,9 +95,15 @@ fn losing_present_takes_the_caller_off_the_air_and_getting_it_back_puts_him_on()
 #[test]
 fn a_kick_by_the_server_ends_the_call_and_a_forged_one_does_nothing() {
     let mut world = world_with_calls(&["ada"]);
-    world.tell(1, &json!({"type": "usermessage", "kind": "kicked", "source": "x", "username": "mallory", "value": "out"}));
+    world.tell(
+        1,
+        &json!({"type": "usermessage", "kind": "kicked", "source": "x", "username": "mallory", "value": "out"}),
+    );
     assert!(!world.sip.iter().any(|text| text.starts_with("BYE")));
-    world.tell(1, &json!({"type": "usermessage", "kind": "kicked", "privileged": true, "value": "server is shutting down"}));
+    world.tell(
+        1,
+        &json!({"type": "usermessage", "kind": "kicked", "privileged": true, "value": "server is shutting down"}),
+    );
     assert!(world.sip.last().unwrap().starts_with("BYE"));
     assert!(world.gateway.sockets().open.is_empty());
 }

@@ -257,7 +257,8 @@ impl World {
                 let body = json!({"name": "club", "location": "https://galene.test/group/club/", "endpoint": "wss://galene.test/ws"});
                 let body = body.to_string().into_bytes();
                 let result = Ok(client::HttpResponse { status: 200, final_url: url, body });
-                self.gateway.handle_input(self.now, Input::Galene { call, input: client::Input::Response { request, result } });
+                self.gateway
+                    .handle_input(self.now, Input::Galene { call, input: client::Input::Response { request, result } });
                 return;
             }
             client::Output::Connect { .. } => {

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use crate::clock;
 use crate::gateway::Gateway;
 use crate::member::MemberEventKind;
 use crate::room::{GroupConfig, RoomConfig, RoomServer};
@@ -109,16 +110,20 @@ struct Timeline {
 
 impl Timeline {
     fn say(&self, text: &str) {
-        println!("{:8.3} s  {text}", self.start.elapsed().as_secs_f64());
+        self.say_at(Instant::now(), text);
+    }
+
+    fn say_at(&self, at: Instant, text: &str) {
+        println!("{:8.3} s  {text}", at.saturating_duration_since(self.start).as_secs_f64());
     }
 
     fn tell(&self, progress: &Progress) {
-        let text = match progress {
-            Progress::Telephone(event) => telephone_text(&event.what),
-            Progress::Member(event) => member_text(&event.kind),
+        let (at, text) = match progress {
+            Progress::Telephone(event) => (event.at, telephone_text(&event.what)),
+            Progress::Member(event) => (clock::instant(event.at_us), member_text(&event.kind)),
         };
         if let Some(text) = text {
-            self.say(&text);
+            self.say_at(at, &text);
         }
     }
 }

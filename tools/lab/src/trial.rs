@@ -85,7 +85,7 @@ pub fn run(setup: &TrialSetup, reference: &Reference, mut tell: impl FnMut(Progr
     Pcm { rate_hz: RATE_HZ, samples: said.clone() }.write_wav(&said_file)?;
 
     let mut member = join(setup, reference)?;
-    wait_member(&mut member, &mut tell, "the member's stream is connected", |kind| {
+    wait_member(&mut member, None, &mut tell, "the member's stream is connected", |kind| {
         *kind == MemberEventKind::UpConnected
     })?;
     let from = format!("\"{}\" <sip:100@127.0.0.1>", setup.caller);
@@ -94,6 +94,7 @@ pub fn run(setup: &TrialSetup, reference: &Reference, mut tell: impl FnMut(Progr
     wait_for_telephone(&telephone, &mut tell)?;
     wait_member(
         &mut member,
+        Some(&telephone),
         &mut tell,
         "the room carries the caller's voice",
         |kind| matches!(kind, MemberEventKind::Connected { username, .. } if username.starts_with(&setup.caller)),
@@ -139,14 +140,20 @@ fn join(setup: &TrialSetup, reference: &Reference) -> Result<Crowd, String> {
 
 fn wait_member(
     member: &mut Crowd,
+    telephone: Option<&Telephone>,
     tell: &mut impl FnMut(Progress),
     what: &str,
     is_wanted: impl Fn(&MemberEventKind) -> bool,
 ) -> Result<(), String> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let event = member.events.next(left).ok_or_else(|| format!("not within {PATIENCE:?}: {what}"))?;
+        while let Some(event) = telephone.and_then(|telephone| telephone.next_event(Duration::ZERO)) {
+            tell(Progress::Telephone(event));
+        }
+        if Instant::now() > until {
+            return Err(format!("not within {PATIENCE:?}: {what}"));
+        }
+        let Some(event) = member.events.next(TICK) else { continue };
         tell(Progress::Member(event.clone()));
         if is_wanted(&event.kind) {
             return Ok(());
