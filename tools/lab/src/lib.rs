@@ -5,7 +5,7 @@
 //! - [`member`]: people in a room, who speak and record, in this room server or in a real Galene.
 //!
 //! All of it runs in threads of the calling process (tests start a room on a free loopback port and watch its events)
-//! and by hand (`lab room`). One clock serves everything: [`clock`].
+//! and by hand (`lab room`, `lab member`). One clock serves everything: [`clock`].
 
 pub mod clock;
 pub mod event_log;
@@ -16,6 +16,7 @@ pub mod pcm;
 pub mod room;
 
 mod http;
+mod options;
 mod peer;
 mod poll;
 mod transport;

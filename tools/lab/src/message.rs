@@ -116,11 +116,8 @@ impl Message {
 
     /// An `ice` message.
     pub fn ice(id: &str, candidate: &str) -> Self {
-        let candidate = IceCandidate {
-            candidate: candidate.into(),
-            sdp_mid: Some(String::new()),
-            sdp_m_line_index: Some(0),
-        };
+        let candidate =
+            IceCandidate { candidate: candidate.into(), sdp_mid: Some(String::new()), sdp_m_line_index: Some(0) };
         Self { candidate: Some(candidate), ..Self::about("ice", id) }
     }
 

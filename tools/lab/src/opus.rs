@@ -180,8 +180,7 @@ mod tests {
     #[test]
     fn speech_like_sound_is_hybrid_with_fec_and_comes_back() {
         let sound = Pcm::warble(RATE_HZ, 1.0);
-        let (mut encoder, mut decoder) =
-            (Encoder::new(EncoderConfig::default()).unwrap(), Decoder::new().unwrap());
+        let (mut encoder, mut decoder) = (Encoder::new(EncoderConfig::default()).unwrap(), Decoder::new().unwrap());
         let packets: Vec<_> = sound.samples.chunks_exact(FRAME_SAMPLES).map(|frame| encoder.encode(frame)).collect();
         assert_eq!(packets.len(), 50);
         assert!(packets.iter().filter(|packet| mode(packet) == Some(Mode::Hybrid)).count() > 40);

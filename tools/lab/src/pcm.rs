@@ -65,9 +65,8 @@ impl Pcm {
             let position = index * down;
             let (whole, phase) = ((position / up) as isize, position % up);
             let taps = kernel[phase].iter().zip(whole - reach + 1..=whole + reach);
-            let sum: f64 = taps
-                .filter_map(|(tap, at)| Some(tap * f64::from(*self.samples.get(usize::try_from(at).ok()?)?)))
-                .sum();
+            let sum: f64 =
+                taps.filter_map(|(tap, at)| Some(tap * f64::from(*self.samples.get(usize::try_from(at).ok()?)?))).sum();
             to_i16(sum)
         };
         Self { rate_hz, samples: (0..length).map(sample).collect() }
@@ -76,9 +75,8 @@ impl Pcm {
     /// A tone.
     pub fn tone(rate_hz: u32, seconds: f64, frequency_hz: f64, level_dbfs: f64) -> Self {
         let amplitude = 32_768.0 * 2f64.sqrt() * 10f64.powf(level_dbfs / 20.0);
-        let sample = |index: usize| {
-            to_i16(amplitude * (2.0 * PI * frequency_hz * index as f64 / f64::from(rate_hz)).sin())
-        };
+        let sample =
+            |index: usize| to_i16(amplitude * (2.0 * PI * frequency_hz * index as f64 / f64::from(rate_hz)).sin());
         Self { rate_hz, samples: (0..(f64::from(rate_hz) * seconds) as usize).map(sample).collect() }
     }
 

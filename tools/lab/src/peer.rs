@@ -203,7 +203,7 @@ impl Peer {
             return;
         }
         let Ok(candidate) = Candidate::from_sdp_string(text) else { return };
-        self.remote_kinds.entry(candidate.addr()).or_insert(candidate.kind());
+        self.remote_kinds.entry(candidate.addr()).or_insert_with(|| candidate.kind());
         self.rtc.add_remote_candidate(candidate);
     }
 
@@ -211,7 +211,7 @@ impl Peer {
         for line in sdp.lines() {
             let Some(text) = line.trim().strip_prefix("a=") else { continue };
             if let Ok(candidate) = Candidate::from_sdp_string(text) {
-                self.remote_kinds.entry(candidate.addr()).or_insert(candidate.kind());
+                self.remote_kinds.entry(candidate.addr()).or_insert_with(|| candidate.kind());
             }
         }
     }
@@ -243,8 +243,7 @@ impl Peer {
         let mut api = self.rtc.direct_api();
         let Some(stream) = api.stream_tx_by_mid(mid, None) else { return };
         let payload_type = Pt::new_with_value(packet.payload_type);
-        let write =
-            RtpWrite::new(payload_type, sequence.into(), packet.timestamp, now, Arc::clone(&packet.payload));
+        let write = RtpWrite::new(payload_type, sequence.into(), packet.timestamp, now, Arc::clone(&packet.payload));
         stream.write_rtp(write.marker(packet.marker));
         self.handle_timeout(now);
     }
@@ -418,8 +417,7 @@ fn is_nomination(bytes: &[u8]) -> bool {
 
 /// The ufrag of the addressee in a connectivity check (RFC 8445 §7.2.2: USERNAME is `theirs:ours`).
 pub(crate) fn addressed_ufrag(bytes: &[u8]) -> Option<&str> {
-    let (_, username) =
-        stun_attributes(bytes).find(|(kind, _)| is_stun_request(bytes) && *kind == USERNAME)?;
+    let (_, username) = stun_attributes(bytes).find(|(kind, _)| is_stun_request(bytes) && *kind == USERNAME)?;
     std::str::from_utf8(username).ok()?.split(':').next()
 }
 

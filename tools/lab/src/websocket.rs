@@ -83,8 +83,7 @@ impl Link {
     }
 
     pub(crate) fn flush(&mut self) {
-        self.blocked =
-            matches!(self.socket.flush(), Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock);
+        self.blocked = matches!(self.socket.flush(), Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock);
     }
 
     /// Sends a close frame; the caller drops the connection after it.

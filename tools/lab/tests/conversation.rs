@@ -69,7 +69,9 @@ fn two_members_hear_each_other_without_delay() {
     assert_eq!(snapshot.clients.len(), 2);
     assert_eq!((snapshot.connections, snapshot.peers), (2, 4));
     drop(people);
-    room.events.wait_for(PATIENCE, |event| event.kind == RoomEventKind::Left && event.client.username == "bob").unwrap();
+    room.events
+        .wait_for(PATIENCE, |event| event.kind == RoomEventKind::Left && event.client.username == "bob")
+        .unwrap();
     let snapshot = room.snapshot();
     assert_eq!((snapshot.clients.len(), snapshot.connections, snapshot.peers), (0, 0, 0));
 }

@@ -171,11 +171,8 @@ impl Loop {
         let link = Link::client(&entrance.endpoint, stream)?;
         let key = self.new_key(Source::Link(member));
         self.poll.add(&link, key).map_err(|error| error.to_string())?;
-        let handshake = Message {
-            version: vec!["2".into()],
-            id: self.people[member].id.clone(),
-            ..Message::new("handshake")
-        };
+        let handshake =
+            Message { version: vec!["2".into()], id: self.people[member].id.clone(), ..Message::new("handshake") };
         self.people[member].link = Some((key, link));
         self.send(member, &handshake);
         self.send(member, &join);

@@ -146,18 +146,15 @@ impl MemberEventKind {
                 }),
             ),
             Self::Connected { stream, username } => ("connected", json!({"stream": stream, "username": username})),
-            Self::FirstPacket { stream, username } => {
-                ("first-packet", json!({"stream": stream, "username": username}))
-            }
+            Self::FirstPacket { stream, username } => ("first-packet", json!({"stream": stream, "username": username})),
             Self::Level { stream, username, dbfs } => {
                 ("level", json!({"stream": stream, "username": username, "dbfs": (dbfs * 10.0).round() / 10.0}))
             }
             Self::Closed { stream } => ("closed", json!({"stream": stream})),
             Self::Chat { username, value } => ("chat", json!({"username": username, "value": value})),
-            Self::UserMessage { kind, value, privileged, username } => (
-                "usermessage",
-                json!({"kind": kind, "value": value, "privileged": privileged, "username": username}),
-            ),
+            Self::UserMessage { kind, value, privileged, username } => {
+                ("usermessage", json!({"kind": kind, "value": value, "privileged": privileged, "username": username}))
+            }
             Self::Disconnected(reason) => ("disconnected", json!({"reason": reason})),
         }
     }

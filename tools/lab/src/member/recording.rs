@@ -100,7 +100,8 @@ impl Recording {
                 if placed.sequence > sequence + 1 && (1..=LONGEST_HOLE_SAMPLES).contains(&hole) {
                     let frames = hole / FRAME_SAMPLES as i64;
                     for frame in (1..=frames).rev() {
-                        let sound = if frame == 1 { decoder.recover(&placed.packet.payload) } else { decoder.conceal() };
+                        let sound =
+                            if frame == 1 { decoder.recover(&placed.packet.payload) } else { decoder.conceal() };
                         let before_us = frame * FRAME_SAMPLES as i64 * 1_000_000 / i64::from(RATE_HZ);
                         put(placed.heard_us - before_us, &sound);
                     }

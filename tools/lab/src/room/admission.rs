@@ -71,10 +71,7 @@ pub(super) fn admit(
     Ok(Admission { username, permissions: permissions.into_iter().map(str::to_owned).collect() })
 }
 
-fn permission(
-    group: &GroupConfig,
-    credentials: &Credentials<'_>,
-) -> Result<(String, Vec<&'static str>), Refusal> {
+fn permission(group: &GroupConfig, credentials: &Credentials<'_>) -> Result<(String, Vec<&'static str>), Refusal> {
     if !credentials.token.is_empty() {
         let known = group.tokens.iter().find(|known| known.token == credentials.token);
         let token = known.ok_or(Refusal::NotAuthorised)?;

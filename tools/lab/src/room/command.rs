@@ -71,10 +71,7 @@ impl Server {
 
     fn streams_of(&self, name: &str, ids: impl Fn(&Client) -> Vec<String>) -> Vec<(Key, String)> {
         let of = |key: Key| self.clients.get(&key).map(&ids).unwrap_or_default();
-        self.named(name)
-            .into_iter()
-            .flat_map(|key| of(key).into_iter().map(move |stream| (key, stream)))
-            .collect()
+        self.named(name).into_iter().flat_map(|key| of(key).into_iter().map(move |stream| (key, stream))).collect()
     }
 
     pub(super) fn snapshot(&self) -> RoomSnapshot {

@@ -109,9 +109,8 @@ impl Server {
         let identity = Identity::generate().ok_or("no certificate can be made")?;
         let tls = config.tls.then(|| transport::tls_server_config(identity.der())).transpose()?;
         let groups = config.groups.iter().cloned();
-        let groups = groups
-            .map(|config| Group { locked: config.locked.clone(), history: Vec::new(), config })
-            .collect();
+        let groups =
+            groups.map(|config| Group { locked: config.locked.clone(), history: Vec::new(), config }).collect();
         let now = Instant::now();
         let mut server = Self {
             next_liveness: now + config.liveness_tick,
@@ -190,12 +189,8 @@ impl Server {
 
     fn handle_due(&mut self) {
         let now = self.now;
-        let due: Vec<Key> = self
-            .peers
-            .iter()
-            .filter(|(_, entry)| entry.peer.next_timeout() <= now)
-            .map(|(key, _)| *key)
-            .collect();
+        let due: Vec<Key> =
+            self.peers.iter().filter(|(_, entry)| entry.peer.next_timeout() <= now).map(|(key, _)| *key).collect();
         for key in due {
             let mut events = Vec::new();
             if let Some(entry) = self.peers.get_mut(&key) {
@@ -446,11 +441,10 @@ impl Server {
     /// Reports what happened to a client.
     pub(super) fn report(&self, client: Key, kind: RoomEventKind) {
         let about = self.clients.get(&client);
-        let name =
-            about.map_or_else(ClientName::default, |client| ClientName {
-                id: client.id.clone(),
-                username: client.username.clone(),
-            });
+        let name = about.map_or_else(ClientName::default, |client| ClientName {
+            id: client.id.clone(),
+            username: client.username.clone(),
+        });
         let group = about.and_then(|client| client.group).map(|group| self.groups[group].config.name.clone());
         let event = RoomEvent { at_us: clock::now_us(), group: group.unwrap_or_default(), client: name, kind };
         // Nobody needs to listen.

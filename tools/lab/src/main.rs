@@ -1,0 +1,25 @@
+//! `lab`: the laboratory's parts from the command line.
+
+use std::process::exit;
+
+const USAGE: &str = "\
+lab room …        serve a room (lab room --help)
+lab member …      join a room (lab member --help)
+";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (part, rest) = arguments.split_first().map_or(("", &[][..]), |(part, rest)| (part.as_str(), rest));
+    let ended = match part {
+        "room" => lab::room::cli::run(rest),
+        "member" => lab::member::cli::run(rest),
+        _ => Err(USAGE.to_owned()),
+    };
+    match ended {
+        Ok(code) => exit(code),
+        Err(why) => {
+            eprintln!("lab: {why}");
+            exit(2);
+        }
+    }
+}
