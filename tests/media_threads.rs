@@ -191,7 +191,7 @@ fn one_call(world: &mut World) {
     let (phone, phone_address) = socket();
     let (rtp_socket, gateway_rtp) = socket();
     let (rtcp_socket, _) = socket();
-    let (_, elsewhere) = socket();
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], 9));
     let remote = TelephoneRemote { rtp: Some(elsewhere), rtcp: None, rtcp_mux: false, payload_type: 0 };
     let setup =
         TelephoneSetup { leg: telephone_leg, room, caller, ssrc: 11, cname: "c".into(), clock_rate_hz: 8000, remote };

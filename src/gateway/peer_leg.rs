@@ -22,7 +22,6 @@ pub(super) struct PeerLeg {
     pub(super) peer: Peer,
     /// Set by the description that decided the codec; DTLS ends only after it.
     pub(super) codec: Option<RoomCodec>,
-    has_remote: bool,
 }
 
 impl PeerLeg {
@@ -38,7 +37,7 @@ impl PeerLeg {
         };
         let config = PeerConfig { identity: desk.identity.clone(), candidates, ice_lite: desk.config.ice_lite };
         let peer = Peer::new(config, desk.random.fork());
-        Ok(Self { leg, peer, codec: None, has_remote: false })
+        Ok(Self { leg, peer, codec: None })
     }
 
     /// Hands the socket to the net thread.
@@ -62,10 +61,7 @@ impl PeerLeg {
         while let Some(output) = self.peer.poll_output() {
             match output {
                 Output::Transmit { to, bytes } => desk.net(NetCommand::SendTo { leg: self.leg, to, bytes }),
-                // DTLS may begin before the pair is selected, and a flight lost here would cost its sender a second.
-                Output::Event(Event::Validated { .. }) if self.has_remote => {}
-                Output::Event(Event::Validated { remote } | Event::Selected { remote }) => {
-                    self.has_remote = true;
+                Output::Event(Event::Selected { remote }) => {
                     desk.net(NetCommand::SetPeerRemote { leg: self.leg, remote });
                 }
                 Output::Event(Event::Connected { keys }) => {

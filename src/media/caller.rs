@@ -15,7 +15,7 @@ use super::resample::Up8To16;
 use super::talking::Talking;
 use super::up::FRAME_SAMPLES;
 use crate::time::{Deadline, Instant};
-use crate::wire::rtp::{RtpHeader, RtpPacket};
+use crate::wire::rtp::RtpPacket;
 
 /// Without a sample above this (−72 dBFS) a caller adds nothing to what others hear: A-law's own silence is ±8.
 const NOTHING_PEAK: u16 = 8;
@@ -185,7 +185,7 @@ impl Caller {
             match release {
                 Release::Packet { header, payload, .. } => {
                     if header.payload_type == self.telephone.receive_payload_type {
-                        self.speech.decode(now, &header, payload, self.key, sink);
+                        self.speech.decode(now, payload, self.key, sink);
                     }
                 }
                 Release::Conceal { duration_ticks } => self.speech.conceal(now, duration_ticks, self.key, sink),
@@ -251,8 +251,7 @@ impl Caller {
 }
 
 impl Speech {
-    fn decode(&mut self, now: Instant, header: &RtpHeader, payload: &[u8], key: CallerKey, sink: &mut impl Sink) {
-        let _ = header;
+    fn decode(&mut self, now: Instant, payload: &[u8], key: CallerKey, sink: &mut impl Sink) {
         let mut pcm = [0; MAX_PAYLOAD_BYTES];
         let samples = law(self.codec).decode(payload, &mut pcm);
         let pcm = &mut pcm[..samples];

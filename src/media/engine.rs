@@ -61,8 +61,7 @@ impl<K: Copy + Ord> Directory<K> {
 /// All rooms of one mix thread.
 #[derive(Debug)]
 pub struct Engine {
-    // Boxed: a room comes and goes as it was allocated.
-    #[allow(clippy::vec_box)]
+    #[expect(clippy::vec_box, reason = "a room comes and goes as signalling allocated it")]
     rooms: Vec<Box<Room>>,
     callers: Directory<CallerKey>,
     streams: Directory<StreamKey>,
@@ -244,7 +243,6 @@ impl Engine {
     }
 }
 
-#[allow(clippy::vec_box)]
 fn room_mut(rooms: &mut [Box<Room>], key: RoomKey) -> Option<&mut Room> {
     let at = rooms.binary_search_by_key(&key, |room| room.key()).ok()?;
     Some(&mut rooms[at])

@@ -2,6 +2,7 @@
 
 mod caller;
 pub mod control;
+mod decoders;
 mod down;
 pub mod engine;
 pub mod g711;

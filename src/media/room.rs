@@ -17,10 +17,8 @@ use crate::time::{Deadline, Instant};
 #[derive(Debug)]
 pub struct Room {
     key: RoomKey,
-    // Boxed: they come and go as they were allocated.
-    #[allow(clippy::vec_box)]
+    // Boxed: voices and telephones come and go as signalling allocated them.
     streams: Vec<Box<Stream>>,
-    #[allow(clippy::vec_box)]
     callers: Vec<Box<Caller>>,
     bus: Bus,
     frame: BusFrame,

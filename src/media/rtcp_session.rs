@@ -270,7 +270,7 @@ mod tests {
             if now % 20 == 0 {
                 let sequence_number = (now / 20) as u16;
                 a.on_rtp_sent(ms(now), header(1, sequence_number).timestamp, 160);
-                if sequence_number % 10 != 0 {
+                if !sequence_number.is_multiple_of(10) {
                     b.on_rtp_received(ms(now + 30), &header(1, sequence_number));
                 }
             }

@@ -8,13 +8,10 @@
 //! "nothing to hear": it is clear for music and for loud noise too, which the level and the probes keep audible.
 
 use super::control::{RoomCodec, StreamKey, StreamSetup, StreamStats};
-use super::g711::Law;
-use super::g722;
+use super::decoders::{Decoders, MAX_PACKET_SAMPLES};
 use super::jitter::{Arrival, JitterBuffer, Playout, Pushed};
 use super::mixer::{BUS_FRAME_SAMPLES, BUS_RATE_HZ, BusFrame};
 use super::opus::{self, OpusError};
-use super::plc::Concealer;
-use super::resample::Up8To16;
 use super::simd;
 use crate::time::Instant;
 use crate::wire::rtp::RtpPacket;
@@ -24,9 +21,6 @@ const CLOCK_HZ: u32 = opus::RTP_CLOCK_HZ;
 
 /// Clock units of one sample on the bus.
 const TICKS_A_SAMPLE: u32 = CLOCK_HZ / BUS_RATE_HZ;
-
-/// The longest packet on the bus: 120 ms.
-const MAX_PACKET_SAMPLES: usize = BUS_RATE_HZ as usize / 1000 * opus::MAX_PACKET_MS;
 
 /// How long the voice flag must have been clear.
 const SKIP_AFTER_TICKS: u32 = CLOCK_HZ / 5;
@@ -39,28 +33,6 @@ const PROBE_EVERY: u8 = 10;
 
 /// Answers of the jitter buffer for one frame: eight of the shortest packets, and as many decisions between them.
 const PULLS_A_TICK: usize = 16;
-
-#[derive(Debug)]
-struct Wide {
-    decoder: g722::Decoder,
-    concealer: Concealer,
-}
-
-#[derive(Debug)]
-struct Narrow {
-    law: Law,
-    concealer: Concealer,
-    widen: Up8To16,
-}
-
-/// The decoders that a stream's payload types may need.
-#[derive(Debug, Default)]
-struct Decoders {
-    opus: Option<opus::Decoder>,
-    g722: Option<Box<Wide>>,
-    pcmu: Option<Box<Narrow>>,
-    pcma: Option<Box<Narrow>>,
-}
 
 /// One room voice. Built by signalling once its offer is answered.
 #[derive(Debug)]
@@ -228,84 +200,118 @@ fn opus_is_voiceless(codec: RoomCodec, payload: &[u8]) -> bool {
     codec == RoomCodec::Opus && opus::packet::voice_flag(payload) == Some(false)
 }
 
-impl Decoders {
-    fn new(setup: &StreamSetup) -> Result<Self, OpusError> {
-        let mut decoders = Self::default();
-        let narrow =
-            |law| Some(Box::new(Narrow { law, concealer: Concealer::new(BUS_RATE_HZ / 2), widen: Up8To16::new() }));
-        for (_, codec) in &setup.codecs {
-            match codec {
-                RoomCodec::Opus => decoders.opus = Some(opus::Decoder::new(BUS_RATE_HZ)?),
-                RoomCodec::G722 => {
-                    let wide = Wide { decoder: g722::Decoder::new(), concealer: Concealer::new(BUS_RATE_HZ) };
-                    decoders.g722 = Some(Box::new(wide));
-                }
-                RoomCodec::Pcmu => decoders.pcmu = narrow(Law::Mu),
-                RoomCodec::Pcma => decoders.pcma = narrow(Law::A),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::g711::Law;
+    use crate::media::g722;
+    use crate::wire::rtp::RtpHeader;
+    use std::time::Duration;
+
+    /// Plays what `sound` makes for as many ticks through Opus, and returns the stream and the peak of each tick.
+    fn play(always_decode: bool, ticks: usize, mut sound: impl FnMut(usize) -> f32) -> (Stream, Vec<u16>) {
+        let setup = StreamSetup { key: StreamKey(1), codecs: vec![(111, RoomCodec::Opus)], always_decode };
+        let mut stream = Stream::new(setup).unwrap();
+        let mut encoder = opus::Encoder::new(48_000, 5, 32_000).unwrap();
+        let (mut frame, mut peaks) = ([0; BUS_FRAME_SAMPLES], Vec::new());
+        for tick in 0..ticks {
+            let pcm: Vec<i16> = (tick * 960..(tick + 1) * 960).map(|n| sound(n) as i16).collect();
+            let mut payload = [0; 1275];
+            let len = encoder.encode(&pcm, &mut payload).unwrap();
+            let header = RtpHeader {
+                marker: false,
+                payload_type: 111,
+                sequence_number: tick as u16,
+                timestamp: tick as u32 * 960,
+                ssrc: 1,
+            };
+            let now = Instant::from_us(1_000_000) + Duration::from_millis(20) * tick as u32;
+            stream.handle_packet(now, &[&header.to_bytes()[..], &payload[..len]].concat());
+            let heard = stream.play(now + Duration::from_millis(2), &mut frame);
+            peaks.push(if heard { frame.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0) } else { 0 });
+        }
+        (stream, peaks)
+    }
+
+    fn noise() -> impl FnMut(usize) -> f32 {
+        let mut state = 1_u32;
+        move |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) as f32 / 32_768.0 - 1.0
+        }
+    }
+
+    #[test]
+    fn a_silent_rooms_noise_is_not_decoded_but_for_one_packet_in_ten() {
+        let mut noise = noise();
+        let (stream, _) = play(false, 500, |n| noise(n) * 33.0);
+        assert!((400..=450).contains(&stream.stats().skipped), "{:?}", stream.stats());
+        let mut noise = self::noise();
+        let (stream, _) = play(true, 500, |n| noise(n) * 33.0);
+        assert_eq!(stream.stats().skipped, 0);
+    }
+
+    #[test]
+    fn a_voice_after_long_silence_is_heard_from_its_first_frame() {
+        let (stream, peaks) = play(false, 300, |n| {
+            let speaks = n >= 200 * 960;
+            // A vowel: 150 Hz and its harmonics.
+            if speaks {
+                (1..12).map(|k| (n as f32 * k as f32 * 150.0 / 48_000.0 * std::f32::consts::TAU).sin()).sum::<f32>()
+                    * 1500.0
+            } else {
+                0.0
             }
+        });
+        assert!(stream.stats().skipped > 100);
+        let onset = peaks.iter().position(|&peak| peak > 1000).unwrap();
+        assert!((200..=202).contains(&onset), "{onset}");
+    }
+
+    #[test]
+    fn a_loud_noise_without_a_voice_flag_is_never_skipped() {
+        let mut noise = noise();
+        let (stream, _) = play(false, 500, |n| noise(n) * 3000.0);
+        assert_eq!(stream.stats().skipped, 0);
+    }
+
+    #[test]
+    fn packets_of_an_unknown_payload_type_and_rubbish_are_counted() {
+        let setup = StreamSetup { key: StreamKey(1), codecs: vec![(0, RoomCodec::Pcmu)], always_decode: false };
+        let mut stream = Stream::new(setup).unwrap();
+        stream.handle_packet(Instant::ZERO, &[1, 2, 3]);
+        let header = RtpHeader { marker: false, payload_type: 8, sequence_number: 1, timestamp: 1, ssrc: 1 };
+        stream.handle_packet(Instant::ZERO, &[&header.to_bytes()[..], &[0x55; 160]].concat());
+        assert_eq!((stream.stats().received, stream.stats().discarded), (0, 2));
+    }
+
+    #[test]
+    fn every_codec_of_a_group_is_heard() {
+        for codec in [RoomCodec::G722, RoomCodec::Pcmu, RoomCodec::Pcma] {
+            let setup = StreamSetup { key: StreamKey(1), codecs: vec![(9, codec)], always_decode: false };
+            let mut stream = Stream::new(setup).unwrap();
+            let mut g722 = g722::Encoder::new();
+            let (mut frame, mut peak) = ([0; BUS_FRAME_SAMPLES], 0);
+            for tick in 0..50_u16 {
+                let tone =
+                    |n: usize, rate: f32| ((n as f32 / rate * 440.0 * std::f32::consts::TAU).sin() * 8000.0) as i16;
+                let narrow: Vec<i16> = (0..160).map(|n| tone(usize::from(tick) * 160 + n, 8000.0)).collect();
+                let wide: Vec<i16> = (0..320).map(|n| tone(usize::from(tick) * 320 + n, 16_000.0)).collect();
+                let mut payload = [0; 160];
+                match codec {
+                    RoomCodec::G722 => g722.encode(&wide, &mut payload),
+                    RoomCodec::Pcma => Law::A.encode(&narrow, &mut payload),
+                    RoomCodec::Pcmu | RoomCodec::Opus => Law::Mu.encode(&narrow, &mut payload),
+                };
+                let timestamp = u32::from(tick) * 160;
+                let header = RtpHeader { marker: false, payload_type: 9, sequence_number: tick, timestamp, ssrc: 1 };
+                let now = Instant::from_us(1_000_000) + Duration::from_millis(20) * u32::from(tick);
+                stream.handle_packet(now, &[&header.to_bytes()[..], &payload].concat());
+                if stream.play(now + Duration::from_millis(2), &mut frame) {
+                    peak = frame.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
+                }
+            }
+            assert!((7000..9000).contains(&peak), "{codec:?}: {peak}");
         }
-        Ok(decoders)
-    }
-
-    /// Fills `out`, which is as long as the packet; with silence where it cannot be decoded.
-    fn decode(&mut self, codec: RoomCodec, payload: &[u8], out: &mut [i16]) {
-        let decoded = match codec {
-            RoomCodec::Opus => self.opus.as_mut().and_then(|opus| opus.decode(Some(payload), false, out).ok()),
-            RoomCodec::G722 => self.g722.as_mut().map(|wide| wide.decode(payload, out)),
-            RoomCodec::Pcmu => self.pcmu.as_mut().map(|narrow| narrow.decode(payload, out)),
-            RoomCodec::Pcma => self.pcma.as_mut().map(|narrow| narrow.decode(payload, out)),
-        };
-        out[decoded.unwrap_or(0)..].fill(0);
-    }
-
-    /// Fills `out` with the lost packet before `next`.
-    fn recover(&mut self, codec: RoomCodec, next: &[u8], out: &mut [i16]) {
-        let recovered = match codec {
-            RoomCodec::Opus => self.opus.as_mut().and_then(|opus| opus.decode(Some(next), true, out).ok()),
-            RoomCodec::G722 | RoomCodec::Pcmu | RoomCodec::Pcma => None,
-        };
-        if recovered.is_none() {
-            self.conceal(codec, out);
-        }
-    }
-
-    /// Fills `out` with what may have been lost.
-    fn conceal(&mut self, codec: RoomCodec, out: &mut [i16]) {
-        let concealed = match codec {
-            RoomCodec::Opus => self.opus.as_mut().and_then(|opus| opus.decode(None, false, out).ok()),
-            RoomCodec::G722 => self.g722.as_mut().map(|wide| wide.conceal(out)),
-            RoomCodec::Pcmu => self.pcmu.as_mut().map(|narrow| narrow.conceal(out)),
-            RoomCodec::Pcma => self.pcma.as_mut().map(|narrow| narrow.conceal(out)),
-        };
-        out[concealed.unwrap_or(0)..].fill(0);
-    }
-}
-
-impl Wide {
-    fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> usize {
-        let samples = self.decoder.decode(payload, out);
-        self.concealer.good(&mut out[..samples]);
-        samples
-    }
-
-    fn conceal(&mut self, out: &mut [i16]) -> usize {
-        self.concealer.conceal(out);
-        out.len()
-    }
-}
-
-impl Narrow {
-    fn decode(&mut self, payload: &[u8], out: &mut [i16]) -> usize {
-        let mut pcm = [0; MAX_PACKET_SAMPLES / 2];
-        let samples = self.law.decode(payload, &mut pcm);
-        self.concealer.good(&mut pcm[..samples]);
-        self.widen.process(&pcm[..samples], out)
-    }
-
-    fn conceal(&mut self, out: &mut [i16]) -> usize {
-        let mut pcm = [0; MAX_PACKET_SAMPLES / 2];
-        let pcm = &mut pcm[..(out.len() / 2).min(MAX_PACKET_SAMPLES / 2)];
-        self.concealer.conceal(pcm);
-        self.widen.process(pcm, out)
     }
 }

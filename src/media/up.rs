@@ -229,3 +229,58 @@ impl Up {
 fn samples_of(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros() * u128::from(INPUT_RATE_HZ) / 1_000_000).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::control::{MixEvent, Retired};
+    use crate::wire::rtp::RtpPacket;
+
+    #[derive(Default)]
+    struct Packets(Vec<(RtpHeader, usize)>);
+
+    impl Sink for Packets {
+        fn packet(&mut self, _: LegKey, packet: &[u8]) -> bool {
+            let RtpPacket { header, payload } = RtpPacket::parse(packet).unwrap();
+            self.0.push((header, payload.len()));
+            true
+        }
+        fn event(&mut self, _: MixEvent) {}
+        fn retire(&mut self, _: Retired) {}
+    }
+
+    fn up(codec: RoomCodec) -> Up {
+        let setup =
+            UpSetup { leg: LegKey(1), codec, payload_type: 9, ssrc: 1, first_sequence: 65_535, first_timestamp: 0 };
+        Up::new(&setup).unwrap()
+    }
+
+    #[test]
+    fn a_group_without_opus_gets_its_own_codec_with_that_clock() {
+        for codec in [RoomCodec::G722, RoomCodec::Pcmu, RoomCodec::Pcma] {
+            let (mut up, mut sink) = (up(codec), Packets::default());
+            for packet in 0..3 {
+                up.speak(Instant::from_us(packet * 20_000), &[1000; FRAME_SAMPLES], &mut sink);
+            }
+            let steps: Vec<_> =
+                sink.0.iter().map(|(header, len)| (header.timestamp, *len, header.payload_type)).collect();
+            assert_eq!(steps, [(0, 160, 9), (160, 160, 9), (320, 160, 9)], "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn reported_loss_makes_the_packets_carry_copies() {
+        let (mut up, mut sink) = (up(RoomCodec::Opus), Packets::default());
+        let mut bytes = [0; 2];
+        for (percent, bytes) in [0, 20].into_iter().zip(&mut bytes) {
+            up.set_loss(percent);
+            sink.0.clear();
+            for packet in 0..100_u64 {
+                let pcm: Vec<i16> = (0..160).map(|n| ((n + packet * 37) * 211 % 6000) as i16 - 3000).collect();
+                up.speak(Instant::from_us(packet * 20_000), &pcm, &mut sink);
+            }
+            *bytes = sink.0.iter().map(|sent| sent.1).sum();
+        }
+        assert_ne!(bytes[0], bytes[1]);
+    }
+}

@@ -1,6 +1,6 @@
 //! One peer connection: SDP on one side, a socket's datagrams on the other, an address and SRTP keys as the result.
 //!
-//! Owns: who offers and who answers, and how [`ice`](super::ice) and [`dtls`](super::dtls) depend on each other. Does
+//! Owns: who offers and who answers, and how [`ice`] and [`dtls`] depend on each other. Does
 //! not own: the socket, SRTP, RTCP, Galene's messages.
 //! Up: [`Peer::offer`] → [`Peer::handle_answer`]. Down: [`Peer::handle_offer`]. Then datagrams and timeouts until
 //! [`Event::Selected`] (where to send) and [`Event::Connected`] (how to protect it), in this order; both stay fed for
@@ -68,11 +68,6 @@ pub enum Output {
 /// What the gateway should know.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// An address of the peer's is proven: DTLS from it may be passed on.
-    Validated {
-        /// Which.
-        remote: SocketAddr,
-    },
     /// Media goes to this address from now on. Comes again when it changes, and after each ICE restart.
     Selected {
         /// Which.
@@ -181,11 +176,6 @@ impl Peer {
     /// What our offer says of the voice: the engine sends, and reports, under these names.
     pub fn voice(&self) -> &Voice {
         &self.voice
-    }
-
-    /// Our ICE user fragment.
-    pub fn local_ufrag(&self) -> &str {
-        &self.ice.credentials().ufrag
     }
 
     /// Which STUN messages the net thread should pass on; changes with [`Peer::offer`] and [`Peer::handle_offer`].
@@ -354,9 +344,6 @@ impl Peer {
         while let Some(output) = self.ice.poll_output() {
             match output {
                 ice::Output::Transmit { to, bytes } => self.outputs.push_back(Output::Transmit { to, bytes }),
-                ice::Output::Validated { remote } => {
-                    self.outputs.push_back(Output::Event(Event::Validated { remote }));
-                }
                 ice::Output::Selected { remote } => {
                     self.remote = Some(remote);
                     self.has_selected = true;

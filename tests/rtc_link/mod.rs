@@ -119,7 +119,7 @@ impl Link {
     pub(crate) fn selected(&self, side: usize) -> Option<SocketAddr> {
         let mut selections = self.events[side].iter().filter_map(|event| match event {
             Event::Selected { remote } => Some(*remote),
-            Event::Validated { .. } | Event::Connected { .. } | Event::Failed(_) => None,
+            Event::Connected { .. } | Event::Failed(_) => None,
         });
         selections.next_back()
     }

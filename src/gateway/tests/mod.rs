@@ -30,9 +30,11 @@ fn body(text: &str) -> &str {
 #[test]
 fn a_call_rings_at_once_and_is_answered_when_the_room_is_joined_and_dtls_is_up() {
     let mut world = World::new();
+    let joined = std::mem::replace(&mut world.joined, json!({"kind": "not yet"}));
     world.invite("ada");
     assert_eq!(world.statuses("ada"), [180]);
     assert_eq!(world.sent(1, "join")[0]["username"], "ada");
+    world.tell_joined(1, &joined);
     world.run(seconds(1));
     assert_eq!(world.statuses("ada"), [180, 200]);
     assert!(body(world.sip.last().unwrap()).contains("m=audio 20002 RTP/AVP 0"));

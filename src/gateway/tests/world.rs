@@ -136,11 +136,24 @@ impl World {
         Some(to.split_once("tag=")?.1.trim().to_owned())
     }
 
-    /// The statuses that the telephone has been sent, 100 left out.
+    /// The statuses that the telephone has been sent, 100 and repetitions left out.
     pub(super) fn statuses(&self, name: &str) -> Vec<u16> {
         let mine = self.sip.iter().filter(|text| text.contains(&format!("Call-ID: {name}\r\n")));
-        let status = |text: &String| text.strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok();
-        mine.filter_map(status).filter(|status| *status != 100).collect()
+        let mut responses: Vec<(u16, &str)> = Vec::new();
+        for text in mine {
+            let status = text.strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3)?.parse().ok());
+            let cseq = text.lines().find(|line| line.starts_with("CSeq:")).unwrap_or_default();
+            responses.extend(status.map(|status| (status, cseq)).filter(|new| new.0 != 100 && !responses.contains(new)));
+        }
+        responses.into_iter().map(|(status, _)| status).collect()
+    }
+
+    /// Galene lets one call's member in.
+    pub(super) fn tell_joined(&mut self, call: u64, joined: &Value) {
+        let mut joined = joined.clone();
+        joined["type"] = "joined".into();
+        joined["group"] = "club".into();
+        self.tell(call, &joined);
     }
 
     /// A message of Galene's to the member of one call.

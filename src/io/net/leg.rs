@@ -63,6 +63,7 @@ impl Leg {
 
 /// All legs, in the order of their keys, which is the order of their arrival.
 #[derive(Debug)]
+#[expect(clippy::vec_box, reason = "a leg comes and goes as the signalling thread allocated it")]
 pub(super) struct Legs(Vec<Box<Leg>>);
 
 impl Legs {

@@ -28,7 +28,7 @@ pub(super) struct Outlets {
 impl Outlets {
     /// Hands an RTP packet to a mix thread; false if its ring is full. A telephone's packet wakes it at once, a room
     /// voice's waits in its jitter buffer for the tick anyway.
-    pub(super) fn to_mix(&mut self, mix: MixIndex, target: Target, arrival: Instant, packet: &[u8]) -> bool {
+    pub(super) fn pass_to_mix(&mut self, mix: MixIndex, target: Target, arrival: Instant, packet: &[u8]) -> bool {
         let Some(link) = self.mixes.get_mut(usize::from(mix.0)) else { return false };
         let pushed = push_or_drop(&mut link.ring, ToMix::new(target, arrival, packet));
         match target {

@@ -179,7 +179,7 @@ impl PeerSocket {
             if let Ok((header, _)) = RtpHeader::parse(packet) {
                 secured.rtcp.on_rtp_received(datagram.arrival, &header);
             }
-            if out.to_mix(self.mix, Target::Stream(stream), datagram.arrival, packet) {
+            if out.pass_to_mix(self.mix, Target::Stream(stream), datagram.arrival, packet) {
                 self.stats.received += 1;
             } else {
                 self.stats.dropped.ring_full += 1;

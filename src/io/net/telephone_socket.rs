@@ -114,7 +114,7 @@ impl TelephoneSocket {
             return;
         }
         self.session.on_rtp_received(datagram.arrival, &header);
-        if out.to_mix(self.mix, Target::Caller(self.caller), datagram.arrival, bytes) {
+        if out.pass_to_mix(self.mix, Target::Caller(self.caller), datagram.arrival, bytes) {
             self.stats.received += 1;
         } else {
             self.stats.dropped.ring_full += 1;
@@ -176,7 +176,7 @@ impl TelephoneSocket {
             return Some(rtp);
         }
         let moved = self.remote.rtp != Some(rtp);
-        let beside_rtp = || SocketAddr::new(rtp.ip(), rtp.port().checked_add(1).unwrap_or(rtp.port()));
+        let beside_rtp = || SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1));
         match (self.rtcp_source, self.remote.rtcp) {
             (Some(source), _) => Some(source),
             (None, Some(signalled)) if !moved => Some(signalled),

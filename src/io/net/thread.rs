@@ -131,7 +131,7 @@ impl NetThread {
     }
 
     /// Sleeps unless there is work; returns how many sockets have something.
-    fn wait(&mut self, events: &mut [EpollEvent]) -> usize {
+    fn wait(&self, events: &mut [EpollEvent]) -> usize {
         self.wake.arm();
         let timeout = if self.has_work() { EpollTimeout::ZERO } else { self.timeout() };
         let ready = self.eager.wait(events, timeout).unwrap_or(0);

@@ -11,7 +11,7 @@ use crate::wire::stun::Filter;
 /// Which way a peer connection's stream flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerRole {
-    /// A caller's voice to Galene; `ssrc` is what its [`UpSetup`] sends with.
+    /// A caller's voice to Galene; `ssrc` is what its [`super::UpSetup`] sends with.
     Up {
         /// Whose voice.
         caller: CallerKey,
@@ -64,7 +64,7 @@ pub struct TelephoneSetup {
     pub room: RoomKey,
     /// Who speaks.
     pub caller: CallerKey,
-    /// Our source towards the telephone, the same as in its [`CallerSetup`].
+    /// Our source towards the telephone, the same as in its [`super::CallerSetup`].
     pub ssrc: u32,
     /// The canonical name in RTCP (RFC 7022).
     pub cname: String,

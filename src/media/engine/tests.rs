@@ -415,6 +415,24 @@ fn on_hold_nothing_is_sent_and_afterwards_a_marker_begins_a_new_spurt() {
 }
 
 #[test]
+fn talking_is_told_when_it_begins_and_when_it_has_ended_for_a_while() {
+    let mut world = World::new();
+    let mut phone = world.add_phone(ROOM, 1, TelephoneCodec::Pcmu);
+    let pitch = phone.hz;
+    let mut told = Vec::new();
+    for turn in 0..200 {
+        phone.hz = if (100..130).contains(&turn) { pitch } else { 0.0 };
+        world.turn(&mut [&mut phone]);
+        told.extend(world.sink.events.drain(..).map(|event| (turn, event)));
+    }
+    let caller = phone.key;
+    let [(began, started), (ended, stopped)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(*started, MixEvent::Talking { caller, talking: true });
+    assert_eq!(*stopped, MixEvent::Talking { caller, talking: false });
+    assert!((100..110).contains(began) && (145..175).contains(ended), "{told:?}");
+}
+
+#[test]
 fn comfort_noise_and_telephone_events_are_never_heard() {
     let mut world = World::new();
     let mut phone = world.add_phone(ROOM, 1, TelephoneCodec::Pcmu);

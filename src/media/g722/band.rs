@@ -109,9 +109,9 @@ impl Band {
         let difference = self.differences[0];
         let gain = if difference == 0 { 0 } else { 128 };
         let mut zeros = [0; 7];
-        for i in 1..7 {
-            let step = if (self.differences[i] < 0) == (difference < 0) { gain } else { -gain };
-            zeros[i] = saturate(step + ((self.zeros[i] * 32_640) >> 15));
+        for (next, (zero, past)) in zeros.iter_mut().zip(self.zeros.iter().zip(&self.differences)).skip(1) {
+            let step = if (*past < 0) == (difference < 0) { gain } else { -gain };
+            *next = saturate(step + ((zero * 32_640) >> 15));
         }
         zeros
     }

@@ -24,8 +24,8 @@ const LABEL_RTCP_SALT: u8 = 5;
 
 /// The session keys of one direction.
 pub(super) enum Suite {
-    Gcm256 { rtp: Gcm<Aes256Gcm>, rtcp: Gcm<Aes256Gcm> },
-    Gcm128 { rtp: Gcm<Aes128Gcm>, rtcp: Gcm<Aes128Gcm> },
+    Gcm256 { rtp: Box<Gcm<Aes256Gcm>>, rtcp: Box<Gcm<Aes256Gcm>> },
+    Gcm128 { rtp: Box<Gcm<Aes128Gcm>>, rtcp: Box<Gcm<Aes128Gcm>> },
     CmSha1 { rtp: Box<CounterMode>, rtcp: Box<CounterMode> },
 }
 
@@ -64,17 +64,17 @@ impl Suite {
         match material.profile {
             SrtpProfile::AeadAes256Gcm => {
                 let master = Aes256::new_from_slice(key).map_err(|_| wrong)?;
-                let gcm = |key_label, salt_label| Gcm {
-                    cipher: Aes256Gcm::new(&derive::<_, 32>(&master, &padded_salt, key_label).into()),
-                    salt: derive(&master, &padded_salt, salt_label),
+                let gcm = |key_label, salt_label| {
+                    let cipher = Aes256Gcm::new(&derive::<_, 32>(&master, &padded_salt, key_label).into());
+                    Box::new(Gcm { cipher, salt: derive(&master, &padded_salt, salt_label) })
                 };
                 Ok(Self::Gcm256 { rtp: gcm(LABEL_RTP_KEY, LABEL_RTP_SALT), rtcp: gcm(LABEL_RTCP_KEY, LABEL_RTCP_SALT) })
             }
             SrtpProfile::AeadAes128Gcm => {
                 let master = Aes128::new_from_slice(key).map_err(|_| wrong)?;
-                let gcm = |key_label, salt_label| Gcm {
-                    cipher: Aes128Gcm::new(&derive::<_, 16>(&master, &padded_salt, key_label).into()),
-                    salt: derive(&master, &padded_salt, salt_label),
+                let gcm = |key_label, salt_label| {
+                    let cipher = Aes128Gcm::new(&derive::<_, 16>(&master, &padded_salt, key_label).into());
+                    Box::new(Gcm { cipher, salt: derive(&master, &padded_salt, salt_label) })
                 };
                 Ok(Self::Gcm128 { rtp: gcm(LABEL_RTP_KEY, LABEL_RTP_SALT), rtcp: gcm(LABEL_RTCP_KEY, LABEL_RTCP_SALT) })
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::wire::stun::{Builder, Class, Message, RoleAttribute};
 
+use super::consent::Consent;
 use super::pair::PairState;
 use super::{Agent, Role, State};
 use crate::rtc::candidate::{CandidateKind, priority};
@@ -78,14 +79,19 @@ impl Agent {
     fn learn(&mut self, now: Instant, from: SocketAddr, message: &Message<'_>) {
         let reflexive = message.priority.unwrap_or_else(|| priority(CandidateKind::PeerReflexive, 0));
         let Some(index) = self.find_or_add(from, reflexive) else { return };
-        self.on_heard(now, index);
+        self.pairs[index].heard_at = Some(now);
         let controls = self.controls();
-        let replaces_silent = controls && self.wants_a_pair(now);
+        let (selected, replaces_silent) = (self.selected(), controls && self.wants_a_pair(now));
         let pair = &mut self.pairs[index];
         if message.use_candidate && !controls {
             pair.nominated = true;
         }
         if self.lite {
+            if let State::Selected(consent) = &mut self.state
+                && consent.remote == from
+            {
+                *consent = Consent::lite(now, from);
+            }
             pair.state = PairState::Succeeded; // RFC 8445 §7.3.2: the peer has checked for both.
         }
         if matches!(self.state, State::Failed) {
@@ -94,8 +100,10 @@ impl Agent {
         match &mut pair.state {
             PairState::Succeeded if pair.nominated => self.select(now, index),
             PairState::Succeeded if replaces_silent => self.trigger(index),
+            PairState::Succeeded if !controls && !self.lite && selected.is_none() => self.remind(now, index),
             PairState::Succeeded => {}
             PairState::InProgress(check) => {
+                pair.is_peer_ahead = true;
                 // Not a new transaction: an answer that is late still counts.
                 if now.saturating_since(check.sent_at) >= JUST_SENT {
                     check.next_at = now;
@@ -104,5 +112,12 @@ impl Agent {
             }
             PairState::Waiting | PairState::Failed => self.trigger(index),
         }
+    }
+
+    /// A check more, at once, where the peer has to nominate: the answer to its own check has made the pair succeed at
+    /// its end, and pion nominates such a pair when our next check comes, else at its next tick (up to 200 ms later).
+    pub(super) fn remind(&mut self, now: Instant, index: usize) {
+        self.trigger(index);
+        self.next_check_at = now;
     }
 }

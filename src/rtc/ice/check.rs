@@ -17,7 +17,7 @@ impl Agent {
         }
         match self.state {
             State::Idle | State::Failed => None,
-            State::Selected { .. } => self.triggered.front().copied(),
+            State::Selected(_) => self.triggered.front().copied(),
             State::Checking { .. } => self.triggered.front().copied().or_else(|| {
                 let waiting =
                     self.pairs.iter().enumerate().filter(|(_, pair)| matches!(pair.state, PairState::Waiting));
@@ -58,9 +58,9 @@ impl Agent {
 
     pub(super) fn send_consent_check(&mut self, now: Instant) {
         let id = self.new_transaction();
-        let State::Selected { remote, consent: Some(consent) } = &mut self.state else { return };
+        let State::Selected(consent) = &mut self.state else { return };
         consent.on_sent(now, id);
-        let remote = *remote;
+        let remote = consent.remote;
         if let Some(index) = self.pairs.iter().position(|pair| pair.remote == remote) {
             // It nominates again: should a NAT have given us another address, the peer follows us there.
             self.send_check(index, id, self.controls());
@@ -106,7 +106,7 @@ impl Agent {
         let id = message.transaction_id;
         let checked = |pair: &Pair| matches!(pair.state, PairState::InProgress(check) if check.id == id);
         let index = self.pairs.iter().position(checked);
-        let consented = matches!(&self.state, State::Selected { consent: Some(consent), .. } if consent.expects(id));
+        let consented = matches!(&self.state, State::Selected(consent) if consent.expects(id));
         let expected_from =
             index.map(|index| self.pairs[index].remote).or_else(|| self.selected().filter(|_| consented));
         // The answer must come from where the question went (RFC 8445 §7.2.5.2.1).
@@ -123,11 +123,11 @@ impl Agent {
             self.handle_refusal(index, message.error_code);
         } else if let Some(index) = index {
             self.on_success(now, index);
-        } else if let State::Selected { consent: Some(consent), remote } = &mut self.state {
+        } else if let State::Selected(consent) = &mut self.state {
             consent.on_answer(now, &mut self.random);
-            let remote = *remote;
+            let remote = consent.remote;
             if let Some(index) = self.pairs.iter().position(|pair| pair.remote == remote) {
-                self.on_heard(now, index);
+                self.pairs[index].heard_at = Some(now);
             }
         }
     }
@@ -151,10 +151,12 @@ impl Agent {
             pair.nominated |= check.nominating;
         }
         pair.state = PairState::Succeeded;
-        let nominated = pair.nominated;
-        self.on_heard(now, index);
-        if nominated {
+        pair.heard_at = Some(now);
+        let is_peer_ahead = std::mem::take(&mut pair.is_peer_ahead);
+        if pair.nominated {
             self.select(now, index);
+        } else if is_peer_ahead && !self.controls() && self.selected().is_none() {
+            self.remind(now, index);
         }
     }
 }

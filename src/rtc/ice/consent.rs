@@ -1,4 +1,5 @@
-//! Consent freshness (RFC 7675): the selected pair is checked for as long as we send to it.
+//! Consent freshness (RFC 7675): the selected pair is checked for as long as we send to it. A lite agent sends no
+//! checks; the peer's, which keep its own consent, take their place.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,15 +24,21 @@ const OUTSTANDING: usize = 4;
 pub(super) struct Consent {
     pub(super) remote: SocketAddr,
     expires_at: Instant,
-    next_at: Instant,
+    /// Never, for a lite agent.
+    next_at: Option<Instant>,
     outstanding: [Option<TransactionId>; OUTSTANDING],
 }
 
 impl Consent {
     /// A check has just been answered from `remote`.
     pub(super) fn new(now: Instant, remote: SocketAddr, random: &mut Random) -> Self {
-        let next_at = now + pause(random);
+        let next_at = Some(now + pause(random));
         Self { remote, expires_at: now + EXPIRY, next_at, outstanding: [None; OUTSTANDING] }
+    }
+
+    /// A lite agent has just been checked from `remote`.
+    pub(super) fn lite(now: Instant, remote: SocketAddr) -> Self {
+        Self { remote, expires_at: now + EXPIRY, next_at: None, outstanding: [None; OUTSTANDING] }
     }
 
     pub(super) fn has_expired(&self, now: Instant) -> bool {
@@ -39,14 +46,14 @@ impl Consent {
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        now >= self.next_at
+        self.next_at.is_some_and(|at| now >= at)
     }
 
     /// A check with this id goes out.
     pub(super) fn on_sent(&mut self, now: Instant, id: TransactionId) {
         self.outstanding.rotate_right(1);
         self.outstanding[0] = Some(id);
-        self.next_at = now + PAUSE_UNANSWERED;
+        self.next_at = Some(now + PAUSE_UNANSWERED);
     }
 
     /// Whether `id` is one of ours that may still be answered.
@@ -60,10 +67,9 @@ impl Consent {
     }
 
     pub(super) fn next_timeout(&self) -> Deadline {
-        if self.next_at < self.expires_at {
-            Deadline::new(self.next_at, "ICE consent check")
-        } else {
-            Deadline::new(self.expires_at, "ICE consent expiry")
+        match self.next_at {
+            Some(at) if at < self.expires_at => Deadline::new(at, "ICE consent check"),
+            Some(_) | None => Deadline::new(self.expires_at, "ICE consent expiry"),
         }
     }
 }

@@ -91,11 +91,6 @@ pub enum Output {
         /// What.
         bytes: Vec<u8>,
     },
-    /// The peer really is (also) there: what comes from this address may be looked at.
-    Validated {
-        /// Where.
-        remote: SocketAddr,
-    },
     /// Send here from now on.
     Selected {
         /// Where.
@@ -124,9 +119,8 @@ enum State {
     Idle,
     /// Looking for a pair.
     Checking { give_up_at: Instant },
-    /// This pair is in use. A lite agent has no consent: it sends no checks (RFC 7675 §4), and with media flowing
-    /// the peer need not send any either.
-    Selected { remote: SocketAddr, consent: Option<Consent> },
+    /// A pair is in use.
+    Selected(Consent),
     /// Gave up.
     Failed,
 }
@@ -286,11 +280,9 @@ impl Agent {
     pub fn handle_timeout(&mut self, now: Instant) {
         match &self.state {
             State::Checking { give_up_at } if now >= *give_up_at => self.fail(Failure::NoPath),
-            State::Selected { consent: Some(consent), .. } if consent.has_expired(now) => {
-                self.fail(Failure::ConsentExpired);
-            }
-            State::Selected { consent: Some(consent), .. } if consent.is_due(now) => self.send_consent_check(now),
-            State::Idle | State::Checking { .. } | State::Selected { .. } | State::Failed => {}
+            State::Selected(consent) if consent.has_expired(now) => self.fail(Failure::ConsentExpired),
+            State::Selected(consent) if consent.is_due(now) => self.send_consent_check(now),
+            State::Idle | State::Checking { .. } | State::Selected(_) | State::Failed => {}
         }
         self.retransmit_due_checks(now);
         self.send_due_check(now);
@@ -301,7 +293,7 @@ impl Agent {
         let state = match &self.state {
             State::Idle | State::Failed => return None,
             State::Checking { give_up_at } => Some(Deadline::new(*give_up_at, "ICE gives up")),
-            State::Selected { consent, .. } => consent.as_ref().map(Consent::next_timeout),
+            State::Selected(consent) => Some(consent.next_timeout()),
         };
         let paced = self.next_to_check().map(|_| Deadline::new(self.next_check_at, "ICE check (Ta)"));
         let retransmission = earliest(self.pairs.iter().map(|pair| match pair.state {
@@ -322,7 +314,7 @@ impl Agent {
 
     fn selected(&self) -> Option<SocketAddr> {
         match &self.state {
-            State::Selected { remote, .. } => Some(*remote),
+            State::Selected(consent) => Some(consent.remote),
             State::Idle | State::Checking { .. } | State::Failed => None,
         }
     }
@@ -367,17 +359,10 @@ impl Agent {
             reflexive_priority: priority(CandidateKind::PeerReflexive, rank),
             state: PairState::Waiting,
             nominated: false,
+            is_peer_ahead: false,
             heard_at: None,
         });
         Some(self.pairs.len() - 1)
-    }
-
-    /// Notes an authentic message of the peer's from a pair's address.
-    fn on_heard(&mut self, now: Instant, index: usize) {
-        let pair = &mut self.pairs[index];
-        if pair.heard_at.replace(now).is_none() {
-            self.outputs.push_back(Output::Validated { remote: pair.remote });
-        }
     }
 
     /// The pair works and is nominated: use it, unless a better one is in use and alive.
@@ -386,8 +371,8 @@ impl Agent {
         match self.state {
             State::Idle | State::Failed => return,
             State::Checking { .. } => {}
-            State::Selected { remote: current, .. } if current == remote => return,
-            State::Selected { remote: current, .. } => {
+            State::Selected(Consent { remote: current, .. }) if current == remote => return,
+            State::Selected(Consent { remote: current, .. }) => {
                 let is_better = |current: &Pair| self.pairs[index].priority(controls) >= current.priority(controls);
                 let current = self.pairs.iter().find(|pair| pair.remote == current);
                 if !self.wants_a_pair(now) && !current.is_none_or(is_better) {
@@ -395,8 +380,10 @@ impl Agent {
                 }
             }
         }
-        let consent = (!self.lite).then(|| Consent::new(now, remote, &mut self.random));
-        self.state = State::Selected { remote, consent };
+        self.state = State::Selected(match self.lite {
+            true => Consent::lite(now, remote),
+            false => Consent::new(now, remote, &mut self.random),
+        });
         self.outputs.push_back(Output::Selected { remote });
         if controls {
             self.stop_lesser_checks(index);

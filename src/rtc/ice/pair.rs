@@ -73,6 +73,8 @@ pub(super) struct Pair {
     pub(super) state: PairState,
     /// The controlling side wants this pair.
     pub(super) nominated: bool,
+    /// The peer's check was answered while ours was out.
+    pub(super) is_peer_ahead: bool,
     /// When the last authentic message came from there.
     pub(super) heard_at: Option<Instant>,
 }

@@ -33,7 +33,7 @@ fn outputs(agent: &mut Agent) -> Vec<Output> {
 fn sent(outputs: &[Output]) -> Vec<(SocketAddr, Message<'_>)> {
     let transmitted = outputs.iter().filter_map(|output| match output {
         Output::Transmit { to, bytes } => Some((*to, Message::parse(bytes).unwrap())),
-        Output::Validated { .. } | Output::Selected { .. } | Output::Failed(_) => None,
+        Output::Selected { .. } | Output::Failed(_) => None,
     });
     transmitted.collect()
 }
@@ -81,7 +81,7 @@ fn the_first_check_nominates_and_its_answer_selects() {
     agent.handle_input(at_ms(2), address("192.0.2.66:1"), &answer);
     assert_eq!((outputs(&mut agent), agent.drops().unexpected), (vec![], 1), "from elsewhere than was asked");
     agent.handle_input(at_ms(2), to, &answer);
-    assert_eq!(outputs(&mut agent), [Output::Validated { remote: to }, Output::Selected { remote: to }]);
+    assert_eq!(outputs(&mut agent), [Output::Selected { remote: to }]);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_check_is_answered_where_it_came_from_and_makes_a_candidate() {
     let (to, answer) = sent(&early)[0];
     assert_eq!((to, answer.class, answer.mapped_address), (from, Class::Success, Some(from)));
     assert!(answer.verify(agent.local.password.as_bytes()) && answer.has_fingerprint);
-    assert_eq!(early[1], Output::Validated { remote: from });
+    assert!(agent.is_validated(from));
     // Our own check waits for the description, which has the password for it.
     agent.start(at_ms(5), theirs());
     assert_eq!(answer_checks(&mut agent, at_ms(6)), [Output::Selected { remote: from }]);
@@ -250,8 +250,13 @@ fn a_lite_agent_only_answers_and_takes_what_the_peer_nominates() {
     let bytes = check(&agent, RoleAttribute::Controlling(1), true);
     agent.handle_input(at_ms(200), address("192.0.2.9:1"), &bytes);
     let out = outputs(&mut agent);
-    assert_eq!(out[2], Output::Selected { remote: address("192.0.2.9:1") });
-    assert_eq!((sent(&out).len(), agent.next_timeout()), (1, None));
+    assert_eq!(out[1], Output::Selected { remote: address("192.0.2.9:1") });
+    assert_eq!(sent(&out).len(), 1);
+    // The peer's checks keep the consent; without them it expires.
+    agent.handle_input(at_ms(20_000), address("192.0.2.9:1"), &bytes);
+    assert_eq!(agent.next_timeout().map(|deadline| deadline.at), Some(at_ms(50_000)));
+    agent.handle_timeout(at_ms(50_000));
+    assert_eq!(outputs(&mut agent).last(), Some(&Output::Failed(Failure::ConsentExpired)));
 }
 
 #[test]
@@ -306,4 +311,52 @@ fn consent_is_checked_every_4_to_6_s_sooner_without_an_answer_and_expires_after_
     }
     assert_eq!(now.saturating_since(answered_at), Duration::from_secs(30));
     assert!((24..=26).contains(&checks), "{checks}");
+}
+
+#[test]
+fn candidates_of_both_families_are_paired_with_ours_of_the_same() {
+    let ours = [address("[2001:db8::1]:5000"), address(HERE)];
+    let mut agent = Agent::new(Role::Controlling, false, &ours, Random::for_test(13));
+    agent.add_candidate(at_ms(0), candidate("192.0.2.9:1", 7));
+    agent.add_candidate(at_ms(0), candidate("[2001:db8::9]:1", 7));
+    agent.start(at_ms(0), theirs());
+    let priorities: Vec<u32> = agent.pairs.iter().map(|pair| pair.local_priority).collect();
+    assert_eq!(priorities, [priority(CandidateKind::Host, 1), priority(CandidateKind::Host, 0)]);
+    let out = outputs(&mut agent);
+    let (to, message) = sent(&out)[0];
+    let answer = Builder::new(Class::Success, message.transaction_id).xor_mapped_address(ours[0]);
+    // A dual-stack socket tells of IPv4 addresses inside IPv6.
+    let from: SocketAddr = if to.is_ipv4() { address("[::ffff:192.0.2.9]:1") } else { to };
+    agent.handle_input(at_ms(1), from, &answer.finish(theirs().password.as_bytes()));
+    assert_eq!(outputs(&mut agent), [Output::Selected { remote: to }]);
+}
+
+#[test]
+fn a_controlling_peer_is_reminded_to_nominate_as_soon_as_its_own_check_was_answered() {
+    for peer_comes_first in [false, true] {
+        let mut agent = agent(Role::Controlled, 14);
+        let there = address("192.0.2.9:1");
+        agent.add_candidate(at_ms(0), candidate("192.0.2.9:1", 7));
+        agent.start(at_ms(0), theirs());
+        let bytes = check(&agent, RoleAttribute::Controlling(1), false);
+        if peer_comes_first {
+            // Both checks cross: ours is answered after the peer's was.
+            let first = outputs(&mut agent);
+            agent.handle_input(at_ms(5), there, &bytes);
+            outputs(&mut agent);
+            let answer = Builder::new(Class::Success, sent(&first)[0].1.transaction_id).xor_mapped_address(there);
+            agent.handle_input(at_ms(6), there, &answer.finish(theirs().password.as_bytes()));
+        } else {
+            answer_checks(&mut agent, at_ms(1));
+            agent.handle_input(at_ms(6), there, &bytes);
+        }
+        let out = outputs(&mut agent);
+        let (to, last) = *sent(&out).last().unwrap();
+        assert_eq!((to, last.class), (there, Class::Request), "peer first: {peer_comes_first}");
+        // And no more than once.
+        let answer = Builder::new(Class::Success, last.transaction_id).xor_mapped_address(there);
+        agent.handle_input(at_ms(8), there, &answer.finish(theirs().password.as_bytes()));
+        agent.handle_timeout(at_ms(200));
+        assert_eq!(outputs(&mut agent), []);
+    }
 }

@@ -56,11 +56,6 @@ impl Builder {
         }
     }
 
-    /// SOFTWARE.
-    pub fn software(self, name: &str) -> Self {
-        self.attribute(attribute::SOFTWARE, name.as_bytes())
-    }
-
     /// XOR-MAPPED-ADDRESS.
     pub fn xor_mapped_address(self, address: SocketAddr) -> Self {
         let mut value = [0; 20];

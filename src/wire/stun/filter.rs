@@ -28,16 +28,6 @@ impl Filter {
     }
 }
 
-/// Whether `bytes` are a request or indication whose USERNAME begins with our ufrag.
-pub fn is_for(bytes: &[u8], local_ufrag: &str) -> bool {
-    Message::parse(bytes).is_ok_and(|message| addressed_to(&message, local_ufrag))
-}
-
-/// Whether `bytes` are a message signed with our password.
-pub fn verify(bytes: &[u8], local_password: &str) -> bool {
-    Message::parse(bytes).is_ok_and(|message| message.verify(local_password.as_bytes()))
-}
-
 fn addressed_to(message: &Message<'_>, local_ufrag: &str) -> bool {
     let Some((ufrag, _)) = message.username.and_then(|name| name.split_once(':')) else { return false };
     ufrag == local_ufrag

@@ -15,7 +15,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
 pub use build::Builder;
-pub use filter::{Filter, is_for, verify};
+pub use filter::Filter;
 
 /// Length of the message header in bytes (RFC 8489 §5).
 pub const HEADER_BYTES: usize = 20;
@@ -41,7 +41,6 @@ mod attribute {
     pub(super) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub(super) const PRIORITY: u16 = 0x0024;
     pub(super) const USE_CANDIDATE: u16 = 0x0025;
-    pub(super) const SOFTWARE: u16 = 0x8022;
     pub(super) const FINGERPRINT: u16 = 0x8028;
     pub(super) const ICE_CONTROLLED: u16 = 0x8029;
     pub(super) const ICE_CONTROLLING: u16 = 0x802a;

@@ -33,8 +33,14 @@ fn the_sample_request_of_rfc_5769_is_read_and_verified() {
     assert_eq!(message.role, Some(RoleAttribute::Controlled(0x932f_f9b1_5126_3b36)));
     assert!(message.has_fingerprint && !message.use_candidate && message.unknown_attributes().is_empty());
     assert!(message.verify(PASSWORD) && !message.verify(b"another"));
-    assert!(is_for(&bytes, "evtj") && !is_for(&bytes, "h6vY") && !is_for(&bytes, "evt"));
-    assert!(verify(&bytes, "VOkJxbRl1RmTxUk/WvJxBt") && !verify(&bytes, ""));
+    let filter = |ufrag: &str, password: &str| Filter {
+        ufrag: ufrag.into(),
+        password: password.into(),
+        transaction_tag: [0xb7, 0xe7, 0xa7, 0x01],
+    };
+    assert!(filter("evtj", "VOkJxbRl1RmTxUk/WvJxBt").accepts(&bytes));
+    assert!(!filter("evt", "VOkJxbRl1RmTxUk/WvJxBt").accepts(&bytes));
+    assert!(!filter("evtj", "").accepts(&bytes));
 }
 
 #[test]
@@ -78,7 +84,7 @@ fn the_sample_long_term_request_of_rfc_5769_is_verified() {
 #[test]
 fn what_is_written_is_read_back() {
     for address in ["192.0.2.7:4000", "[2001:db8::9]:65535"].map(|text| text.parse::<SocketAddr>().unwrap()) {
-        let bytes = Builder::new(Class::Success, id(7)).xor_mapped_address(address).software("x").finish(b"secret");
+        let bytes = Builder::new(Class::Success, id(7)).xor_mapped_address(address).finish(b"secret");
         let message = Message::parse(&bytes).unwrap();
         assert_eq!((message.class, message.mapped_address), (Class::Success, Some(address)));
         assert!(message.has_fingerprint && message.verify(b"secret"));

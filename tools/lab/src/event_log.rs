@@ -50,4 +50,9 @@ impl<T: Clone> EventLog<T> {
         self.all();
         self.seen.clear();
     }
+
+    /// Forgets the events that were seen, and leaves those that were not.
+    pub fn forget_seen(&mut self) {
+        self.seen.clear();
+    }
 }

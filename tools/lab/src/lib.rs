@@ -9,7 +9,7 @@
 //! - [`trial`]: one call in which both sides speak, judged; [`demo`]: the same for people to watch.
 //!
 //! All of it runs in threads of the calling process (tests start a room on a free loopback port and watch its events)
-//! and by hand (`lab room`, `lab telephone`). One clock serves everything: [`clock`].
+//! and by hand (`lab room`, `lab member`, `lab telephone`). One clock serves everything: [`clock`].
 
 pub mod baresip;
 pub mod clock;
@@ -31,6 +31,7 @@ pub mod trial;
 pub mod voice;
 
 mod http;
+mod options;
 mod peer;
 mod poll;
 mod random;

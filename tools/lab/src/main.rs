@@ -5,6 +5,8 @@ use std::process::exit;
 const USAGE: &str = "\
 lab demo …        room, gateway, member and telephone in one call
 lab telephone …   call somebody
+lab room …        serve a room (lab room --help)
+lab member …      join a room (lab member --help)
 ";
 
 fn main() {
@@ -13,6 +15,8 @@ fn main() {
     let ended = match part {
         "demo" => lab::demo::run(rest),
         "telephone" => lab::telephone::cli::run(rest),
+        "room" => lab::room::cli::run(rest),
+        "member" => lab::member::cli::run(rest),
         _ => Err(USAGE.to_owned()),
     };
     match ended {

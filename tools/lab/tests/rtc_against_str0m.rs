@@ -85,7 +85,6 @@ impl World {
                 }
                 Output::Event(Event::Selected { .. }) => self.selected += 1,
                 Output::Event(Event::Connected { keys }) => self.keys = Some(keys),
-                Output::Event(Event::Validated { .. }) => {}
                 Output::Event(Event::Failed(failure)) => panic!("{failure}"),
             }
         }

@@ -5,8 +5,9 @@
 //! afterwards: sample 0 of a sound is *spoken* when its packet leaves and *heard* when its packet arrives.
 //!
 //! - `crowd`: the loop and its sockets; `person`: one member's side of the protocol; `voice`: what is said;
-//! - `recording`: what was heard.
+//! - `recording`: what was heard; [`cli`]: by hand.
 
+pub mod cli;
 mod crowd;
 mod event;
 mod person;

@@ -5,10 +5,11 @@
 //! practice. What happens is told as [`RoomEvent`]s, and [`RoomCommand`]s make things happen.
 //!
 //! - `server`: the loop and its sockets; `web`: HTTP; `admission`: who may enter;
-//! - `session`: a client's messages; `streams`: what is offered to whom; `media`: packets;
-//! - `command`: what tests make happen.
+//! - `session`: a client's joining and leaving; `talk`: what clients say and do; `streams`: what is offered to whom; `media`: packets;
+//! - `command`: what tests make happen; [`cli`]: by hand.
 
 mod admission;
+pub mod cli;
 mod command;
 mod config;
 mod event;
@@ -16,6 +17,7 @@ mod media;
 mod server;
 mod session;
 mod streams;
+mod talk;
 mod web;
 
 use std::net::SocketAddr;
