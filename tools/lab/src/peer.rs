@@ -377,6 +377,11 @@ fn strip_feedback(sdp: &str) -> String {
     sdp.split_inclusive('\n').filter(|line| !unknown(line)).collect()
 }
 
+/// The name of the first media section.
+pub(crate) fn first_mid(sdp: &str) -> &str {
+    sdp.lines().find_map(|line| line.trim().strip_prefix("a=mid:")).unwrap_or("0")
+}
+
 /// Takes the candidates out of a description, to be told by `ice` messages instead.
 pub(crate) fn split_candidates(sdp: &str) -> (String, Vec<String>) {
     let is_candidate = |line: &&str| line.starts_with("a=candidate:") || line.starts_with("a=end-of-candidates");

@@ -21,6 +21,10 @@ pub struct RoomConfig {
     pub groups: Vec<GroupConfig>,
     /// From an up stream's first packet until others hear of it.
     pub publish_delay: Duration,
+    /// Whoever comes in between a stream's offer and its first packet is not shown the stream, until it repeats its
+    /// `request`. The real server has this race (it plans with the listeners of that moment); it is off by default, so
+    /// that a test meets it only where it looks for it.
+    pub overlooks_newcomers: bool,
     /// How long this side waits, from the start of ICE, before it settles for a pair with such a remote candidate.
     pub nomination_waits: NominationWaits,
     /// When the server's own candidates are told.
@@ -54,6 +58,7 @@ impl RoomConfig {
             one_port: false,
             groups,
             publish_delay: Duration::from_millis(200),
+            overlooks_newcomers: false,
             nomination_waits: NominationWaits::default(),
             candidates: Candidates::AfterDescription,
             cache_packets: 24,
