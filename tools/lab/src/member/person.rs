@@ -215,9 +215,7 @@ impl Loop {
         let (peer, now) = (up.peer, self.now);
         let accepted = self.peers.get_mut(&peer).map(|entry| entry.peer.accept_answer(&message.sdp, now));
         if let Some(Err(_)) = accepted {
-            let stream = message.id.clone();
-            self.send(member, &Message::about("close", &stream));
-            self.lose_up(member, &stream);
+            self.lose_up(member, &message.id);
         }
     }
 

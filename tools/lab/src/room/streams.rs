@@ -122,7 +122,7 @@ impl Server {
         let answer = if described.values().any(|codec| codecs.contains(codec)) {
             entry.peer.accept_offer(&message.sdp, now)?
         } else {
-            refusing_answer(&message.sdp)
+            REFUSING_ANSWER.to_owned()
         };
         self.describe(key, Message { sdp: answer, ..Message::about("answer", &message.id) });
         Ok(())
@@ -440,14 +440,9 @@ fn described_codecs(sdp: &str) -> HashMap<u8, AudioCodec> {
     codecs
 }
 
-/// pion's answer when there is no codec in common: the section is there, on port 0 (RFC 3264 §6).
-fn refusing_answer(offer: &str) -> String {
-    let mid = first_mid(offer);
-    format!(
-        "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
-         m=audio 0 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\na=inactive\r\n"
-    )
-}
+/// pion's answer when there is no codec in common: the section is there, on port 0 (RFC 3264 §6), and that is all.
+const REFUSING_ANSWER: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
+                               m=audio 0 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 0.0.0.0\r\n";
 
 /// The format parameters of Opus in a description.
 fn opus_parameters(sdp: &str) -> Option<String> {
