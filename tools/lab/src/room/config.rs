@@ -76,14 +76,17 @@ impl RoomConfig {
 /// pion's patience as the controlling agent, by the kind of the remote candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NominationWaits {
-    /// Told in a description or by `ice` before a check came from it.
+    /// Told in a description or by `ice`.
     pub host: Duration,
     /// Told with type `srflx`.
     pub server_reflexive: Duration,
-    /// Seen as the source of a check before it was told.
+    /// Seen as the source of a check, and not told.
     pub peer_reflexive: Duration,
     /// Told with type `relay`.
     pub relayed: Duration,
+    /// A candidate that is told after its check stays peer-reflexive, as in older versions; pion 4.3 follows
+    /// RFC 8838 §11.4 and takes it for what it is told to be.
+    pub peer_reflexive_for_good: bool,
 }
 
 impl Default for NominationWaits {
@@ -93,6 +96,7 @@ impl Default for NominationWaits {
             server_reflexive: Duration::from_millis(500),
             peer_reflexive: Duration::from_millis(1000),
             relayed: Duration::from_millis(2000),
+            peer_reflexive_for_good: false,
         }
     }
 }
