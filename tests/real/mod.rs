@@ -88,6 +88,44 @@ impl World {
     }
 }
 
+/// A group to call into, the embedded one or that of `GALENE_URL`, and a gateway for it.
+pub struct Place {
+    pub gateway: Gateway,
+    url: String,
+    _room: Option<RoomServer>,
+}
+
+impl Place {
+    /// An open group.
+    pub fn new() -> Self {
+        let (url, room) = match std::env::var("GALENE_URL") {
+            Ok(url) => (url, None),
+            Err(_) => {
+                let room = RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).expect("a room");
+                (room.group_url(GROUP), Some(room))
+            }
+        };
+        // A Galene on the same machine mostly has a certificate of its own making.
+        let gateway = Gateway::start(binary(), &url, &["-insecure"]).expect("a gateway that answers");
+        Self { gateway, url, _room: room }
+    }
+
+    /// The group's URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A telephone that calls the gateway.
+    pub fn call(&self, from: &str) -> Telephone {
+        Telephone::call(self.setup(from)).expect("a telephone on 127.0.0.1")
+    }
+
+    /// The same, to be changed before it calls.
+    pub fn setup(&self, from: &str) -> TelephoneSetup {
+        TelephoneSetup::new(&self.gateway.uri()).from(from)
+    }
+}
+
 /// Waits until something holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;

@@ -136,6 +136,13 @@ impl Program {
         self.count_entries("task")
     }
 
+    /// The names of its threads, by /proc.
+    pub fn thread_names(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten();
+        let names = tasks.filter_map(Result::ok).map(|task| std::fs::read_to_string(task.path().join("comm")));
+        names.filter_map(Result::ok).map(|name| name.trim().to_owned()).collect()
+    }
+
     /// Its resident memory in KiB, by /proc.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();

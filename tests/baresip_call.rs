@@ -1,0 +1,68 @@
+//! baresip, a real softphone, calls through the gateway; its own recording is judged.
+
+mod real;
+
+use std::time::Duration;
+
+use lab::baresip::Baresip;
+use lab::clock;
+use lab::member::{Crowd, MemberCommand, MemberConfig, MemberEventKind, Speech};
+use lab::pcm::Pcm;
+use lab::program::{Folder, Signal, find_or_skip, skip};
+use lab::quality;
+use lab::speech::{REFERENCE_RATE_HZ, Reference};
+use lab::telephone::RATE_HZ;
+use real::{PATIENCE, Place, alone};
+
+#[test]
+fn baresip_and_a_member_understand_each_other() {
+    let Some(binary) = find_or_skip("baresip") else { return };
+    let _alone = alone();
+    let place = Place::new();
+    let folder = Folder::new().unwrap();
+    let reference = Reference::new();
+    let said = Pcm { rate_hz: RATE_HZ, samples: reference.at(RATE_HZ) };
+    let said_file = folder.path().join("said.wav");
+    said.write_wav(&said_file).unwrap();
+
+    let config = MemberConfig {
+        insecure: true,
+        speech: Some(Speech::once(Pcm { rate_hz: REFERENCE_RATE_HZ, samples: reference.at(REFERENCE_RATE_HZ) })),
+        speak_after: Duration::from_secs(86_400),
+        ..MemberConfig::new(place.url(), "Member")
+    };
+    let mut member = Crowd::one(config).unwrap();
+    member.events.wait_for(PATIENCE, |event| event.kind == MemberEventKind::UpConnected).expect("the member is in");
+    let mut baresip = Baresip::start(&binary, &said_file, Some(&place.gateway.uri())).unwrap();
+    let hears_baresip =
+        |kind: &MemberEventKind| matches!(kind, MemberEventKind::Connected { username, .. } if username == "baresip");
+    let connected = member.events.wait_for(PATIENCE, |event| hears_baresip(&event.kind));
+    assert!(connected.is_some(), "baresip is not in the room: {:#?}", baresip.program.lines());
+    // It speaks from the answer on, again and again: the member says everything once meanwhile.
+    std::thread::sleep(Duration::from_millis(500));
+    member.command(0, MemberCommand::Speak { at_us: clock::now_us() });
+    std::thread::sleep(Duration::from_secs_f64(reference.seconds() + 1.0));
+    let recordings = member.recordings(0);
+    baresip.program.signal(Signal::SIGTERM);
+    baresip.program.wait_exit(PATIENCE).unwrap();
+
+    let down_file = baresip.recording().expect("baresip records every call");
+    let down = quality::measure(&said.samples, &Pcm::read_wav(&down_file).unwrap().resampled(RATE_HZ).samples);
+    println!("room → baresip: {down}");
+    assert!(down.is_recognised() && down.missing_frames * 50 <= down.speech_frames, "{down}");
+    match quality::perceived(&said_file, &down_file) {
+        Ok(perceived) => {
+            println!("room → baresip: {perceived:?}");
+            assert!(perceived.pesq_nb >= 3.2, "{perceived:?}");
+        }
+        Err(why) => skip(&format!("PESQ, judged by correlation alone: {why}")),
+    }
+
+    let recording = recordings.iter().find(|recording| recording.username == "baresip").expect("the member records");
+    let heard = recording.sound(recording.packets[0].at_us).resampled(RATE_HZ);
+    // baresip began to speak before the room carried it, so its first seconds are not in the recording.
+    let later = &said.samples[5 * RATE_HZ as usize..15 * RATE_HZ as usize];
+    let up = quality::measure(later, &heard.samples);
+    println!("baresip → room: {up}");
+    assert!(up.is_recognised() && up.missing_frames * 50 <= up.speech_frames, "{up}");
+}

@@ -1,0 +1,263 @@
+//! Telephones of the laboratory and members of the room hear each other through the gateway's program.
+//!
+//! With `GALENE_URL` the tests that need no hand on the room run against that Galene group.
+
+mod real;
+
+use std::f64::consts::PI;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lab::clock;
+use lab::member::{Crowd, MemberCommand, MemberConfig, MemberEventKind, Speech};
+use lab::opus;
+use lab::pcm::{Pcm, level_dbfs};
+use lab::program::Folder;
+use lab::room::RoomEventKind;
+use lab::speech::Reference;
+use lab::telephone::{Codec, RATE_HZ, Report, Telephone, TelephoneSetup};
+use lab::trial::{self, Heard, TrialSetup};
+use real::{AUDIBLE_DBFS, PATIENCE, Place, World, alone, eventually, from};
+
+/// The budgets of the clean path, with room for a busy machine of two cores.
+const UP_DELAY_MS: f64 = 30.0;
+const DOWN_DELAY_MS: f64 = 70.0;
+
+fn assert_heard(heard: &Heard, longest_delay_ms: f64, least_pesq: f64) {
+    let quality = &heard.quality;
+    println!("{}: delay {:.1} ms, {quality}, {:?}", heard.file.display(), quality.delay_ms, heard.perceived);
+    assert!(quality.is_recognised(), "{quality}");
+    assert!(quality.missing_frames * 100 <= quality.speech_frames, "{quality}");
+    assert!((0.0..=longest_delay_ms).contains(&quality.delay_ms), "{} ms", quality.delay_ms);
+    match &heard.perceived {
+        Ok(perceived) => assert!(perceived.pesq_nb >= least_pesq, "PESQ {}", perceived.pesq_nb),
+        Err(why) => lab::program::skip(&format!("PESQ, judged by correlation alone: {why}")),
+    }
+}
+
+#[test]
+fn a_member_and_a_telephone_understand_each_other() {
+    let _alone = alone();
+    let place = Place::new();
+    let folder = Folder::new().unwrap();
+    let setup = TrialSetup {
+        group_url: place.url().to_owned(),
+        gateway_uri: place.gateway.uri(),
+        member: "Member".to_owned(),
+        caller: "Telephone".to_owned(),
+        password: String::new(),
+        insecure: true,
+        folder: folder.path().to_owned(),
+    };
+    let outcome = trial::run(&setup, &Reference::new(), |_| ());
+    let outcome = outcome.unwrap_or_else(|why| panic!("{why}\n{}", place.gateway.lines().join("\n")));
+    assert_heard(&outcome.up, UP_DELAY_MS, 4.0);
+    assert_heard(&outcome.down, DOWN_DELAY_MS, 3.6);
+    assert_clean(&outcome.telephone);
+    assert!(outcome.telephone.answered_after.unwrap() < Duration::from_millis(500));
+}
+
+/// What any telephone may expect of the stream that it gets.
+fn assert_clean(report: &Report) {
+    let reception = &report.reception;
+    assert_eq!((reception.sources, reception.timestamp_jumps), (1, 0), "{reception:?}");
+    assert_eq!((reception.lost, reception.reordered, reception.other_payload_types), (0, 0, 0), "{reception:?}");
+    assert!(reception.longest_gap < Duration::from_millis(200), "{reception:?}");
+}
+
+/// A tone of 8 kHz that only one telephone sings.
+fn song(index: usize) -> (f64, Arc<[i16]>) {
+    let hz = 400.0 + 310.0 * index as f64;
+    (hz, Pcm::tone(RATE_HZ, 1.0, hz, -26.0).samples.into())
+}
+
+/// The level of one frequency in dBFS (Goertzel).
+fn level_at(samples: &[i16], hz: f64) -> f64 {
+    let step = 2.0 * PI * hz / f64::from(RATE_HZ);
+    let (mut real, mut imaginary) = (0.0, 0.0);
+    for (index, &sample) in samples.iter().enumerate() {
+        real += f64::from(sample) * (step * index as f64).cos();
+        imaginary += f64::from(sample) * (step * index as f64).sin();
+    }
+    let amplitude = 2.0 * (real * real + imaginary * imaginary).sqrt() / samples.len().max(1) as f64;
+    20.0 * (amplitude / 32768.0 / 2f64.sqrt()).max(1e-6).log10()
+}
+
+#[test]
+fn eight_telephones_in_one_room_hear_each_other_and_not_themselves() {
+    let _alone = alone();
+    let place = Place::new();
+    let telephones: Vec<Telephone> = (0..8).map(|index| place.call(&from(&format!("Phone {index}")))).collect();
+    for (index, telephone) in telephones.iter().enumerate() {
+        telephone.wait_answered(PATIENCE).unwrap_or_else(|why| panic!("telephone {index}: {why}"));
+        telephone.speak(song(index).1, true);
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let listened_from = std::time::Instant::now();
+    std::thread::sleep(Duration::from_secs(2));
+    let reports: Vec<Report> = telephones.into_iter().map(Telephone::finish).collect();
+    for (listener, report) in reports.iter().enumerate() {
+        let heard = report.recording.render(listened_from);
+        let heard = &heard[..usize::try_from(RATE_HZ).unwrap()];
+        for singer in 0..8 {
+            let level = level_at(heard, song(singer).0);
+            let is_heard = level > -36.0;
+            assert_eq!(is_heard, singer != listener, "{listener} hears {singer} at {level:.1} dBFS");
+        }
+    }
+}
+
+#[test]
+fn with_thirty_members_publishing_the_call_is_answered_in_half_a_second() {
+    let _alone = alone();
+    let place = Place::new();
+    let config = MemberConfig {
+        insecure: true,
+        listen: false,
+        speakers: 1,
+        speech: Some(Speech::looped(Pcm::warble(opus::RATE_HZ, 3.0))),
+        ..MemberConfig::new(place.url(), "member")
+    };
+    let mut members = Crowd::join(config, 30).unwrap();
+    eventually("thirty members publish", || {
+        members.events.all().iter().filter(|event| event.kind == MemberEventKind::UpConnected).count() == 30
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let telephone = place.call(&from("Ada"));
+    let answered_after = telephone.wait_answered(PATIENCE).unwrap();
+    println!("answered after {answered_after:?} with 30 members");
+    assert!(answered_after < Duration::from_millis(500), "{answered_after:?}");
+    telephone.wait_heard(PATIENCE, AUDIBLE_DBFS).unwrap();
+}
+
+/// One member who speaks all the time and listens to everybody.
+fn chatterbox(place: &Place) -> Crowd {
+    let config = MemberConfig {
+        insecure: true,
+        speech: Some(Speech::looped(Pcm::warble(opus::RATE_HZ, 5.0))),
+        levels_every: Some(Duration::from_millis(200)),
+        ..MemberConfig::new(place.url(), "Member")
+    };
+    let mut member = Crowd::one(config).unwrap();
+    member.events.wait_for(PATIENCE, |event| event.kind == MemberEventKind::SpeechBegins).expect("the member speaks");
+    member
+}
+
+#[test]
+fn twenty_calls_in_a_row_have_sound_both_ways() {
+    let _alone = alone();
+    let place = Place::new();
+    let mut member = chatterbox(&place);
+    let warble: Arc<[i16]> = Pcm::warble(RATE_HZ, 5.0).samples.into();
+    for call in 0..20 {
+        let name = format!("Caller {call}");
+        let telephone = place.call(&from(&name));
+        telephone.speak(Arc::clone(&warble), true);
+        telephone.wait_answered(PATIENCE).unwrap_or_else(|why| panic!("call {call}: {why}"));
+        telephone.wait_heard(PATIENCE, AUDIBLE_DBFS).unwrap_or_else(|why| panic!("call {call}: {why}"));
+        let is_heard = |kind: &MemberEventKind| matches!(kind, MemberEventKind::Level { username, dbfs, .. } if *username == name && *dbfs > AUDIBLE_DBFS);
+        let heard = member.events.wait_for(PATIENCE, |event| is_heard(&event.kind));
+        assert!(heard.is_some(), "call {call} is not heard in the room");
+        assert_clean(&telephone.finish());
+        member.events.forget();
+    }
+}
+
+#[test]
+fn what_telephones_do_differently_is_understood() {
+    type Change = fn(&mut TelephoneSetup);
+    let _alone = alone();
+    let place = Place::new();
+    let mut member = chatterbox(&place);
+    let warble: Arc<[i16]> = Pcm::warble(RATE_HZ, 5.0).samples.into();
+    let changes: [(&str, Change); 5] = [
+        ("a late offer", |setup| setup.offers = false),
+        ("a private address", |setup| setup.claimed_address = Some([10, 1, 2, 3].into())),
+        ("PCMA alone", |setup| setup.codecs = vec![Codec::Pcma]),
+        ("packets of 60 ms", |setup| setup.ptime_ms = 60),
+        ("packets of 10 ms", |setup| setup.ptime_ms = 10),
+    ];
+    for (name, change) in changes {
+        let mut setup = place.setup(&from(name));
+        change(&mut setup);
+        let telephone = Telephone::call(setup).unwrap();
+        telephone.speak(Arc::clone(&warble), true);
+        telephone.wait_answered(PATIENCE).unwrap_or_else(|why| panic!("{name}: {why}"));
+        telephone.wait_heard(PATIENCE, AUDIBLE_DBFS).unwrap_or_else(|why| panic!("{name}: {why}"));
+        let is_heard = |kind: &MemberEventKind| matches!(kind, MemberEventKind::Level { username, dbfs, .. } if username == name && *dbfs > AUDIBLE_DBFS);
+        let heard = member.events.wait_for(PATIENCE, |event| is_heard(&event.kind));
+        assert!(heard.is_some(), "{name} is not heard in the room");
+    }
+}
+
+#[test]
+fn a_telephone_in_silence_is_published_and_hears_a_stream_without_gaps() {
+    let _alone = alone();
+    let mut world = World::new();
+    let telephone = world.call(&from("Ada"));
+    telephone.wait_answered(PATIENCE).unwrap();
+    world.room_says("Ada", |kind| matches!(kind, RoomEventKind::Published { .. }));
+    std::thread::sleep(Duration::from_secs(2));
+    let report = telephone.finish();
+    assert!(report.reception.packets >= 95, "{:?}", report.reception);
+    assert!(report.first_rtp_after.unwrap() < Duration::from_millis(250), "{:?}", report.first_rtp_after);
+    assert_clean(&report);
+    assert!(level_dbfs(&report.recording.render(report.invited_at)) < -70.0);
+}
+
+/// The gateway's threads without those of the pool in which HTTP waits.
+fn own_threads(world: &World) -> usize {
+    world.gateway.thread_names().iter().filter(|name| !name.starts_with("blocking")).count()
+}
+
+#[test]
+fn after_two_hundred_calls_nothing_is_left() {
+    let _alone = alone();
+    let world = World::new();
+    let eight_calls = || {
+        let telephones: Vec<Telephone> = (0..8).map(|index| world.call(&from(&format!("Phone {index}")))).collect();
+        for telephone in &telephones {
+            telephone
+                .wait_answered(PATIENCE)
+                .unwrap_or_else(|why| panic!("{why}\n{}", world.gateway.lines().join("\n")));
+        }
+        drop(telephones);
+        eventually("the callers are out", || world.names().is_empty());
+    };
+    // What is built once is built by the first calls.
+    eight_calls();
+    eventually("everything is given back", || world.gateway.open_files() < 40);
+    let before = (world.gateway.open_files(), own_threads(&world));
+    let resident_before_kib = world.gateway.resident_kib();
+    for _ in 0..25 {
+        eight_calls();
+    }
+    eventually("files and threads are as before", || (world.gateway.open_files(), own_threads(&world)) == before);
+    // The pool behind HTTP keeps its threads, one for each call that came at the same time.
+    assert!(world.gateway.threads() <= before.1 + 8, "{:?}", world.gateway.thread_names());
+    let growth_kib = world.gateway.resident_kib().saturating_sub(resident_before_kib);
+    println!("200 calls: {before:?} file descriptors and threads, {growth_kib} KiB more resident");
+    // 1 KiB a call, and what the allocator keeps for the next burst of eight.
+    assert!(growth_kib <= 200 + 1024, "{growth_kib} KiB");
+}
+
+#[test]
+fn a_member_who_begins_to_speak_later_is_heard_by_a_waiting_telephone() {
+    let _alone = alone();
+    let place = Place::new();
+    let telephone = place.call(&from("Ada"));
+    telephone.wait_answered(PATIENCE).unwrap();
+    let config = MemberConfig {
+        insecure: true,
+        speech: Some(Speech::looped(Pcm::warble(opus::RATE_HZ, 5.0))),
+        speak_after: Duration::from_secs(86_400),
+        ..MemberConfig::new(place.url(), "Member")
+    };
+    let mut member = Crowd::one(config).unwrap();
+    member.events.wait_for(PATIENCE, |event| event.kind == MemberEventKind::UpConnected).expect("the member is in");
+    member.command(0, MemberCommand::Speak { at_us: clock::now_us() });
+    telephone.wait_heard(PATIENCE, AUDIBLE_DBFS).unwrap();
+    drop(member);
+    let report = telephone.finish();
+    assert_clean(&report);
+}
