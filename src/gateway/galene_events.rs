@@ -124,7 +124,7 @@ impl<S: Sockets> Gateway<S> {
                 None if listens => room.on_candidate(now, &id, candidate),
                 None => {}
             },
-            Event::Close { id } if listens => room.remove_voice(&mut self.desk, &id),
+            Event::Close { id } if listens => room.on_close(now, &mut self.desk, &id),
             _ => {}
         }
     }

@@ -13,6 +13,7 @@ mod codec;
 mod desk;
 pub mod event;
 mod galene_events;
+mod overlooked;
 mod peer_leg;
 pub mod refusal;
 mod room;
@@ -110,7 +111,12 @@ impl<S: Sockets> Gateway<S> {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.desk.sip.handle_timeout(now);
         self.calls.values_mut().for_each(|call| call.handle_timeout(now));
-        self.rooms.values_mut().for_each(|room| room.handle_timeout(now));
+        for room in self.rooms.values_mut() {
+            let repeats = room.handle_timeout(now);
+            if let Some(call) = room.listener.filter(|_| repeats).and_then(|key| self.calls.get_mut(&key)) {
+                call.client.request_audio(now);
+            }
+        }
         let late: Vec<_> = self.calls.values().filter(|c| !c.answered && c.answer_by() <= now).map(|c| c.key).collect();
         for call in late {
             self.end_call(now, call, &CallFailure::TimedOut);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::desk::{Desk, LegOwner};
 use super::event::Sockets;
+use super::overlooked::Overlooked;
 use super::peer_leg::{PeerLeg, PeerNews};
 use crate::galene::client::Client;
 use crate::galene::message::{Candidate, Offer};
@@ -17,6 +18,9 @@ use crate::time::Instant;
 
 /// Candidates that came before their offer; Galene sends a handful a stream, and offers follow within a round trip.
 const MAX_EARLY_CANDIDATES: usize = 256;
+
+/// Refused streams whose `close` has not come; our own callers' streams are most of them.
+const MAX_REFUSED: usize = 256;
 
 /// A room voice.
 struct Voice {
@@ -36,10 +40,13 @@ pub(super) struct Room {
     pub(super) listener: Option<CallKey>,
     voices: BTreeMap<String, Voice>,
     early_candidates: Vec<(String, Candidate)>,
+    /// Streams whose `close` we have asked for.
+    refused: BTreeSet<String>,
+    overlooked: Overlooked,
 }
 
 impl Room {
-    pub(super) const fn new(key: RoomKey, name: String) -> Self {
+    pub(super) fn new(key: RoomKey, name: String) -> Self {
         Self {
             key,
             name,
@@ -47,6 +54,8 @@ impl Room {
             listener: None,
             voices: BTreeMap::new(),
             early_candidates: Vec::new(),
+            refused: BTreeSet::new(),
+            overlooked: Overlooked::default(),
         }
     }
 
@@ -64,15 +73,16 @@ impl Room {
         client: &mut Client,
         offer: &Offer,
     ) {
+        self.overlooked.on_offer(&offer.id);
         if desk.own_ids.contains_key(&offer.source) {
-            client.abort(now, &offer.id);
+            self.refuse(now, client, &offer.id);
             return;
         }
         if let Some(replaced) = &offer.replace {
             self.remove_voice(desk, replaced);
         }
         if !self.voices.contains_key(&offer.id) && !self.add_voice(now, desk, offer) {
-            client.abort(now, &offer.id);
+            self.refuse(now, client, &offer.id);
             return;
         }
         let early: Vec<_> = self.early_candidates.extract_if(.., |(id, _)| *id == offer.id).collect();
@@ -89,7 +99,7 @@ impl Room {
             }
             Err(error) => {
                 tracing::warn!("the voice of {} in {} is refused: {error}", offer.username, self.name);
-                client.abort(now, &offer.id);
+                self.refuse(now, client, &offer.id);
                 self.remove_voice(desk, &offer.id);
             }
         }
@@ -138,6 +148,23 @@ impl Room {
         }
     }
 
+    /// Refuses a stream; Galene answers with a `close`.
+    fn refuse(&mut self, now: Instant, client: &mut Client, id: &str) {
+        if self.refused.len() < MAX_REFUSED {
+            self.refused.insert(id.to_owned());
+        }
+        client.abort(now, id);
+    }
+
+    /// Galene says that a stream has ended, perhaps one that we never heard of.
+    pub(super) fn on_close<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, id: &str) {
+        if self.voices.contains_key(id) {
+            self.remove_voice(desk, id);
+        } else if !self.refused.remove(id) {
+            self.overlooked.on_close(now, id);
+        }
+    }
+
     /// The voice's stream has ended.
     pub(super) fn remove_voice<S: Sockets>(&mut self, desk: &mut Desk<S>, id: &str) {
         self.early_candidates.retain(|(of, _)| of != id);
@@ -153,6 +180,8 @@ impl Room {
     pub(super) fn remove_all_voices<S: Sockets>(&mut self, desk: &mut Desk<S>) {
         self.listener = None;
         self.early_candidates.clear();
+        self.refused.clear();
+        self.overlooked = Overlooked::default();
         while let Some(id) = self.voices.keys().next().cloned() {
             self.remove_voice(desk, &id);
         }
@@ -182,13 +211,16 @@ impl Room {
         failed
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    /// True if the listener is to repeat its request.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
         for voice in self.voices.values_mut() {
             voice.link.peer.handle_timeout(now);
         }
+        self.overlooked.handle_timeout(now)
     }
 
     pub(super) fn next_timeout(&self) -> Option<crate::time::Deadline> {
-        crate::time::earliest(self.voices.values().map(|voice| voice.link.peer.next_timeout()))
+        let voices = self.voices.values().map(|voice| voice.link.peer.next_timeout());
+        crate::time::earliest(voices.chain([self.overlooked.next_timeout()]))
     }
 }

@@ -74,7 +74,7 @@ struct Source {
     /// The highest 48-bit index so far: rollover counter and sequence number.
     rtp_index: u64,
     rtp_window: ReplayWindow,
-    /// The next index to send, or one above the highest received.
+    /// The next SRTCP index to send.
     rtcp_next: u32,
     rtcp_window: ReplayWindow,
 }

@@ -114,10 +114,10 @@ impl Message {
         Self { type_: type_.into(), id: id.into(), ..Self::default() }
     }
 
-    /// An `ice` message.
-    pub fn ice(id: &str, candidate: &str) -> Self {
+    /// An `ice` message for the only media section of a stream.
+    pub fn ice(id: &str, mid: &str, candidate: &str) -> Self {
         let candidate =
-            IceCandidate { candidate: candidate.into(), sdp_mid: Some(String::new()), sdp_m_line_index: Some(0) };
+            IceCandidate { candidate: candidate.into(), sdp_mid: Some(mid.into()), sdp_m_line_index: Some(0) };
         Self { candidate: Some(candidate), ..Self::about("ice", id) }
     }
 

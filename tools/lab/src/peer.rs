@@ -87,7 +87,9 @@ pub(crate) struct Peer {
     started: Option<Instant>,
     remote_kinds: HashMap<SocketAddr, CandidateKind>,
     /// Nominations that wait for their time.
-    held: VecDeque<(Instant, Transmit)>,
+    held: VecDeque<Transmit>,
+    /// Datagrams that came before the answer to an offer of ours; pion leaves them in the socket until then.
+    early_datagrams: Vec<(SocketAddr, Vec<u8>)>,
 }
 
 impl Peer {
@@ -128,6 +130,7 @@ impl Peer {
             started: None,
             remote_kinds: HashMap::new(),
             held: VecDeque::new(),
+            early_datagrams: Vec::new(),
         })
     }
 
@@ -140,7 +143,7 @@ impl Peer {
     }
 
     pub(crate) fn next_timeout(&self) -> Instant {
-        let held = self.held.iter().map(|(due, _)| *due).min();
+        let held = self.held.iter().filter_map(|transmit| self.nomination_due(transmit)).min();
         held.map_or(self.next_timeout, |due| due.min(self.next_timeout))
     }
 
@@ -203,21 +206,35 @@ impl Peer {
             return;
         }
         let Ok(candidate) = Candidate::from_sdp_string(text) else { return };
-        self.remote_kinds.entry(candidate.addr()).or_insert_with(|| candidate.kind());
+        self.note_candidate(&candidate);
         self.rtc.add_remote_candidate(candidate);
+    }
+
+    fn note_candidate(&mut self, candidate: &Candidate) {
+        let for_good = self.waits.is_some_and(|waits| waits.peer_reflexive_for_good);
+        let known = self.remote_kinds.entry(candidate.addr()).or_insert_with(|| candidate.kind());
+        if *known == CandidateKind::PeerReflexive && !for_good {
+            *known = candidate.kind();
+        }
     }
 
     fn note_candidates(&mut self, sdp: &str) {
         for line in sdp.lines() {
             let Some(text) = line.trim().strip_prefix("a=") else { continue };
             if let Ok(candidate) = Candidate::from_sdp_string(text) {
-                self.remote_kinds.entry(candidate.addr()).or_insert_with(|| candidate.kind());
+                self.note_candidate(&candidate);
             }
         }
     }
 
     /// Takes a datagram that came for this connection. What it causes is drained at once: str0m keeps one packet alone.
     pub(crate) fn receive(&mut self, now: Instant, from: SocketAddr, bytes: &[u8], events: &mut Vec<PeerEvent>) {
+        if !self.described {
+            if self.early_datagrams.len() < MOST_EARLY_DATAGRAMS {
+                self.early_datagrams.push((from, bytes.to_vec()));
+            }
+            return;
+        }
         if is_stun_request(bytes) {
             self.remote_kinds.entry(from).or_insert(CandidateKind::PeerReflexive);
         }
@@ -250,10 +267,13 @@ impl Peer {
 
     /// Sends what is to be sent and collects what has happened.
     pub(crate) fn drain(&mut self, now: Instant, events: &mut Vec<PeerEvent>) {
-        while let Some(index) = self.held.iter().position(|(due, _)| *due <= now) {
-            if let Some((_, transmit)) = self.held.remove(index) {
-                self.transmit(&transmit);
+        if self.described {
+            for (from, bytes) in std::mem::take(&mut self.early_datagrams) {
+                self.receive(now, from, &bytes, events);
             }
+        }
+        for transmit in std::mem::take(&mut self.held) {
+            self.transmit_when_due(transmit, now);
         }
         while self.alive {
             match self.rtc.poll_output() {
@@ -285,10 +305,7 @@ impl Peer {
 
     fn take(&mut self, output: Output, now: Instant, events: &mut Vec<PeerEvent>) {
         match output {
-            Output::Transmit(transmit) => match self.nomination_due(&transmit, now) {
-                Some(due) => self.held.push_back((due, transmit)),
-                None => self.transmit(&transmit),
-            },
+            Output::Transmit(transmit) => self.transmit_when_due(transmit, now),
             Output::Event(Event::Connected) => {
                 self.connected = true;
                 events.push(PeerEvent::Connected);
@@ -314,8 +331,15 @@ impl Peer {
         }
     }
 
-    /// When a nomination may leave, if it is one and its time has not come.
-    fn nomination_due(&self, transmit: &Transmit, now: Instant) -> Option<Instant> {
+    fn transmit_when_due(&mut self, transmit: Transmit, now: Instant) {
+        match self.nomination_due(&transmit).filter(|due| *due > now) {
+            Some(_) => self.held.push_back(transmit),
+            None => self.transmit(&transmit),
+        }
+    }
+
+    /// When a nomination may leave, if it is one.
+    fn nomination_due(&self, transmit: &Transmit) -> Option<Instant> {
         let waits = self.waits.as_ref()?;
         if !is_nomination(&transmit.contents) {
             return None;
@@ -326,7 +350,7 @@ impl Peer {
             Some(CandidateKind::PeerReflexive) | None => waits.peer_reflexive,
             Some(CandidateKind::Relayed) => waits.relayed,
         };
-        self.started.map(|started| started + wait).filter(|due| *due > now)
+        self.started.map(|started| started + wait)
     }
 
     fn transmit(&self, transmit: &Transmit) {
@@ -377,6 +401,11 @@ fn strip_feedback(sdp: &str) -> String {
     sdp.split_inclusive('\n').filter(|line| !unknown(line)).collect()
 }
 
+/// The name of the first media section.
+pub(crate) fn first_mid(sdp: &str) -> &str {
+    sdp.lines().find_map(|line| line.trim().strip_prefix("a=mid:")).unwrap_or("0")
+}
+
 /// Takes the candidates out of a description, to be told by `ice` messages instead.
 pub(crate) fn split_candidates(sdp: &str) -> (String, Vec<String>) {
     let is_candidate = |line: &&str| line.starts_with("a=candidate:") || line.starts_with("a=end-of-candidates");
@@ -390,6 +419,8 @@ pub(crate) fn split_candidates(sdp: &str) -> (String, Vec<String>) {
     (kept, candidates)
 }
 
+/// More than a client sends until its answer has come the other way.
+const MOST_EARLY_DATAGRAMS: usize = 32;
 const STUN_HEADER_BYTES: usize = 20;
 const BINDING_REQUEST: [u8; 2] = [0, 1];
 const USE_CANDIDATE: u16 = 0x0025;

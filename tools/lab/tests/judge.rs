@@ -311,11 +311,8 @@ fn raised_hands_and_chat_reach_the_others_and_later_comers() {
 }
 
 #[test]
-fn a_candidate_that_is_only_trickled_may_cost_pions_second() {
-    let room = open_room(|config| {
-        config.nomination_waits.peer_reflexive = Duration::from_millis(600);
-        config.nomination_waits.host = Duration::from_millis(600);
-    });
+fn the_server_waits_before_it_nominates_by_the_kind_of_the_candidate() {
+    let room = open_room(|config| config.nomination_waits.host = Duration::from_millis(600));
     let mut listener = member(&room, "listener", |config| config.trickle = true);
     let _speaker = member(&room, "speaker", |_| {});
     let took = hears(&mut listener, "speaker");

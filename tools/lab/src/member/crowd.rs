@@ -210,8 +210,9 @@ impl Loop {
             self.next_frame = now;
         }
         while self.speaks() && self.next_frame <= now {
+            let scheduled = self.next_frame;
             self.next_frame += FRAME;
-            self.speak();
+            self.speak(scheduled);
         }
         if self.next_ping <= now {
             self.next_ping = now + PING_EVERY;
@@ -227,8 +228,11 @@ impl Loop {
         }
     }
 
-    /// Sends a frame of each voice on the streams of those who have it.
-    fn speak(&mut self) {
+    /// Sends a frame of each voice on the streams of those who have it. Speech begins and ends by the schedule, from
+    /// which a busy machine sends this frame or that one late.
+    fn speak(&mut self, scheduled: Instant) {
+        let late_us = u64::try_from(scheduled.elapsed().as_micros()).unwrap_or(0);
+        let at_us = clock::now_us().saturating_sub(late_us);
         let frames: Vec<_> = self.voices.iter_mut().map(|voice| voice.next_frame(clock::now_us())).collect();
         for member in 0..self.people.len() {
             let (Some(frame), Some(up)) = (frames.get(self.voice_of(member)), &self.people[member].up) else {
@@ -240,10 +244,10 @@ impl Loop {
             self.drain_peer(key);
             if self.voice_of(member) == 0 {
                 if frame.begins {
-                    self.report(member, MemberEventKind::SpeechBegins);
+                    self.report_at(at_us, member, MemberEventKind::SpeechBegins);
                 }
                 if frame.ends {
-                    self.report(member, MemberEventKind::SpeechEnds);
+                    self.report_at(at_us, member, MemberEventKind::SpeechEnds);
                 }
             }
         }
@@ -384,7 +388,11 @@ impl Loop {
     }
 
     pub(super) fn report(&self, member: usize, kind: MemberEventKind) {
+        self.report_at(clock::now_us(), member, kind);
+    }
+
+    fn report_at(&self, at_us: u64, member: usize, kind: MemberEventKind) {
         // Nobody needs to listen.
-        let _ = self.reports.send(MemberEvent { at_us: clock::now_us(), member, kind });
+        let _ = self.reports.send(MemberEvent { at_us, member, kind });
     }
 }

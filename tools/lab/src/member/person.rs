@@ -13,7 +13,7 @@ use crate::http;
 use crate::message::{Message, random_id};
 use crate::opus::Decoder;
 use crate::pcm;
-use crate::peer::{Packet, PeerEvent, split_candidates};
+use crate::peer::{Packet, PeerEvent, first_mid, split_candidates};
 use crate::websocket::Link;
 
 /// Candidates of streams that are not offered yet; more than a stream ever has.
@@ -215,9 +215,7 @@ impl Loop {
         let (peer, now) = (up.peer, self.now);
         let accepted = self.peers.get_mut(&peer).map(|entry| entry.peer.accept_answer(&message.sdp, now));
         if let Some(Err(_)) = accepted {
-            let stream = message.id.clone();
-            self.send(member, &Message::about("close", &stream));
-            self.lose_up(member, &stream);
+            self.lose_up(member, &message.id);
         }
     }
 
@@ -276,7 +274,7 @@ impl Loop {
         message.sdp = sdp;
         self.send(member, &message);
         for candidate in candidates {
-            self.send(member, &Message::ice(&message.id, &candidate));
+            self.send(member, &Message::ice(&message.id, first_mid(&message.sdp), &candidate));
         }
     }
 

@@ -92,7 +92,7 @@ fn packets_pass_unaltered_across_the_wrap_of_their_sequence_numbers() {
 }
 
 #[test]
-fn a_peer_that_tells_its_candidate_late_waits_for_its_nomination() {
+fn a_peer_that_never_tells_its_candidate_waits_for_its_nomination() {
     let identity = Identity::generate().unwrap();
     let wait = Duration::from_millis(300);
     let waits = NominationWaits { peer_reflexive: wait, ..NominationWaits::default() };
@@ -106,6 +106,29 @@ fn a_peer_that_tells_its_candidate_late_waits_for_its_nomination() {
     sender.peer.accept_answer(&answer, start).unwrap();
     run(&mut sender, &mut receiver, |sender, receiver| sender.peer.is_connected() && receiver.peer.is_connected());
     assert!(start.elapsed() >= wait, "nominated after {:?}", start.elapsed());
+}
+
+#[test]
+fn a_check_that_overtakes_its_answer_or_its_candidate_costs_nothing() {
+    let identity = Identity::generate().unwrap();
+    for told_in_answer in [true, false] {
+        let mut sender = End::new(&identity, Some(NominationWaits::default()), &[AudioCodec::Opus]);
+        let mut receiver = End::new(&identity, None, &[AudioCodec::Opus]);
+        let offer = sender.peer.offer("stream", false).unwrap();
+        let answer = receiver.peer.accept_offer(&offer, Instant::now()).unwrap();
+        let (bare, candidates) = split_candidates(&answer);
+        let pause = Instant::now() + Duration::from_millis(50);
+        run(&mut sender, &mut receiver, |_, _| Instant::now() > pause);
+        let start = Instant::now();
+        sender.peer.accept_answer(if told_in_answer { &answer } else { &bare }, start).unwrap();
+        let pause = Instant::now() + Duration::from_millis(50);
+        run(&mut sender, &mut receiver, |_, _| Instant::now() > pause);
+        if !told_in_answer {
+            sender.peer.add_candidate(&candidates[0]);
+        }
+        run(&mut sender, &mut receiver, |sender, receiver| sender.peer.is_connected() && receiver.peer.is_connected());
+        assert!(start.elapsed() < Duration::from_millis(500), "nominated after {:?}", start.elapsed());
+    }
 }
 
 #[test]

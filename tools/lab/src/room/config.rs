@@ -21,6 +21,10 @@ pub struct RoomConfig {
     pub groups: Vec<GroupConfig>,
     /// From an up stream's first packet until others hear of it.
     pub publish_delay: Duration,
+    /// Whoever comes in between a stream's offer and its first packet is not shown the stream, until it repeats its
+    /// `request`. The real server has this race (it plans with the listeners of that moment); it is off by default, so
+    /// that a test meets it only where it looks for it.
+    pub overlooks_newcomers: bool,
     /// How long this side waits, from the start of ICE, before it settles for a pair with such a remote candidate.
     pub nomination_waits: NominationWaits,
     /// When the server's own candidates are told.
@@ -54,6 +58,7 @@ impl RoomConfig {
             one_port: false,
             groups,
             publish_delay: Duration::from_millis(200),
+            overlooks_newcomers: false,
             nomination_waits: NominationWaits::default(),
             candidates: Candidates::AfterDescription,
             cache_packets: 24,
@@ -71,14 +76,17 @@ impl RoomConfig {
 /// pion's patience as the controlling agent, by the kind of the remote candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NominationWaits {
-    /// Told in a description or by `ice` before a check came from it.
+    /// Told in a description or by `ice`.
     pub host: Duration,
     /// Told with type `srflx`.
     pub server_reflexive: Duration,
-    /// Seen as the source of a check before it was told.
+    /// Seen as the source of a check, and not told.
     pub peer_reflexive: Duration,
     /// Told with type `relay`.
     pub relayed: Duration,
+    /// A candidate that is told after its check stays peer-reflexive, as in older versions; pion 4.3 follows
+    /// RFC 8838 §11.4 and takes it for what it is told to be.
+    pub peer_reflexive_for_good: bool,
 }
 
 impl Default for NominationWaits {
@@ -88,6 +96,7 @@ impl Default for NominationWaits {
             server_reflexive: Duration::from_millis(500),
             peer_reflexive: Duration::from_millis(1000),
             relayed: Duration::from_millis(2000),
+            peer_reflexive_for_good: false,
         }
     }
 }

@@ -70,7 +70,7 @@ impl Client {
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let pushes = self.up.values().flat_map(|up| up.pushes.iter().copied());
+        let pushes = self.up.values().flat_map(|up| up.pushes.iter().map(|push| push.due));
         pushes.chain(self.ghost_until).min()
     }
 
@@ -275,7 +275,10 @@ impl Server {
         let Some(client) = self.clients.get(&key) else { return message };
         message.username = Some(client.username.clone());
         message.permissions = Some(client.permissions.clone());
-        let mut configuration = json!({"iceServers": self.config.ice_servers});
+        let mut configuration = json!({});
+        if self.config.ice_servers.as_array().is_some_and(|servers| !servers.is_empty()) {
+            configuration["iceServers"] = self.config.ice_servers.clone();
+        }
         if self.config.relay_only {
             configuration["iceTransportPolicy"] = json!("relay");
         }

@@ -13,7 +13,7 @@ use super::event::RoomEventKind;
 use super::server::{Key, Server};
 use super::session::Fatal;
 use crate::message::Message;
-use crate::peer::{Packet, Peer, PeerConfig, split_candidates};
+use crate::peer::{Packet, Peer, PeerConfig, first_mid, split_candidates};
 
 /// A stream that a client publishes.
 pub(super) struct Up {
@@ -23,11 +23,20 @@ pub(super) struct Up {
     replace: String,
     /// The codec of each payload type in its description.
     pub(super) codecs: HashMap<u8, AudioCodec>,
+    /// The format parameters of Opus as the publisher gives them.
+    opus_parameters: Option<String>,
     /// What it carries, from its first packet on.
     pub(super) track: Option<Track>,
     /// When to show it to the others, and whether that was done since the last change.
-    pub(super) pushes: Vec<Instant>,
+    pub(super) pushes: Vec<Push>,
     pushed: bool,
+}
+
+/// A plan to show a stream to the others.
+pub(super) struct Push {
+    pub(super) due: Instant,
+    /// Those who were there when it was made.
+    listeners: Vec<Key>,
 }
 
 /// An up stream's sound.
@@ -113,7 +122,7 @@ impl Server {
         let answer = if described.values().any(|codec| codecs.contains(codec)) {
             entry.peer.accept_offer(&message.sdp, now)?
         } else {
-            refusing_answer(&message.sdp)
+            REFUSING_ANSWER.to_owned()
         };
         self.describe(key, Message { sdp: answer, ..Message::about("answer", &message.id) });
         Ok(())
@@ -136,8 +145,9 @@ impl Server {
             label: message.label.clone(),
             replace: String::new(),
             codecs: described,
+            opus_parameters: opus_parameters(&message.sdp),
             track: None,
-            pushes: vec![self.now + self.config.publish_delay],
+            pushes: vec![self.plan_push(key)],
             pushed: false,
         };
         if let Some(client) = self.clients.get_mut(&key) {
@@ -148,12 +158,16 @@ impl Server {
 
     /// The first packet of an up stream: there is something to show.
     pub(super) fn open_track(&mut self, key: Key, stream: &str, codec: AudioCodec) {
-        let due = self.now + self.config.publish_delay;
+        let push = self.plan_push(key);
         let Some(up) = self.clients.get_mut(&key).and_then(|client| client.up.get_mut(stream)) else { return };
         up.track = Some(Track { codec, cache: VecDeque::new(), stats: Stats::default() });
         up.pushed = false;
-        up.pushes.push(due);
+        up.pushes.push(push);
         self.report(key, RoomEventKind::UpFirstPacket { stream: stream.to_owned(), codec });
+    }
+
+    fn plan_push(&self, key: Key) -> Push {
+        Push { due: self.now + self.config.publish_delay, listeners: self.others(key) }
     }
 
     /// Shows the streams whose time has come to the others: first, if nothing has come in, by a `close`.
@@ -162,19 +176,24 @@ impl Server {
         let mut due = Vec::new();
         for (key, client) in &mut self.clients {
             for (id, up) in &mut client.up {
-                let before = up.pushes.len();
-                up.pushes.retain(|at| *at > now);
-                if up.pushes.len() < before && !up.pushed {
+                let Some(index) = up.pushes.iter().position(|push| push.due <= now) else { continue };
+                let push = up.pushes.remove(index);
+                if !up.pushed {
                     up.pushed = true;
-                    due.push((*key, id.clone(), std::mem::take(&mut up.replace), up.track.is_some()));
+                    let replace = std::mem::take(&mut up.replace);
+                    due.push((*key, id.clone(), replace, up.track.is_some(), push.listeners));
                 }
             }
         }
-        for (key, stream, replace, has_track) in due {
+        for (key, stream, replace, has_track, planned) in due {
             if has_track {
                 self.report(key, RoomEventKind::Published { stream: stream.clone() });
             }
-            for listener in self.others(key) {
+            let mut listeners = self.others(key);
+            if self.config.overlooks_newcomers {
+                listeners.retain(|listener| planned.contains(listener));
+            }
+            for listener in listeners {
                 self.push(listener, &stream, Some(key), &replace);
             }
         }
@@ -262,7 +281,7 @@ impl Server {
             replace: replace.to_owned(),
             source: from.id.clone(),
             username: Some(from.username.clone()),
-            sdp: with_stereo(&offer),
+            sdp: with_parameters(&offer, from.up.get(stream).and_then(|up| up.opus_parameters.as_deref())),
             ..Message::about("offer", stream)
         };
         self.report(listener, RoomEventKind::DownOffered { stream: stream.to_owned() });
@@ -271,11 +290,12 @@ impl Server {
 
     /// Sends an offer or answer with its candidates where the configuration wants them.
     fn describe(&mut self, key: Key, mut message: Message) {
+        message.sdp = as_pion_writes(&message.sdp);
         let (sdp, candidates) = split_candidates(&message.sdp);
-        let id = message.id.clone();
+        let (id, mid) = (message.id.clone(), first_mid(&sdp).to_owned());
         let tell = |server: &mut Self| {
             for candidate in &candidates {
-                server.send(key, &Message::ice(&id, candidate));
+                server.send(key, &Message::ice(&id, &mid, candidate));
             }
         };
         match self.config.candidates {
@@ -420,18 +440,43 @@ fn described_codecs(sdp: &str) -> HashMap<u8, AudioCodec> {
     codecs
 }
 
-/// pion's answer when there is no codec in common: the section is there, on port 0 (RFC 3264 §6).
-fn refusing_answer(offer: &str) -> String {
-    let mid = offer.lines().find_map(|line| line.trim().strip_prefix("a=mid:")).unwrap_or("0");
-    format!(
-        "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
-         m=audio 0 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\na=inactive\r\n"
-    )
+/// pion's answer when there is no codec in common: the section is there, on port 0 (RFC 3264 §6), and that is all.
+const REFUSING_ANSWER: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n\
+                               m=audio 0 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 0.0.0.0\r\n";
+
+/// The format parameters of Opus in a description.
+fn opus_parameters(sdp: &str) -> Option<String> {
+    let payload_type = sdp.lines().find_map(|line| {
+        let (payload_type, encoding) = line.trim().strip_prefix("a=rtpmap:")?.split_once(' ')?;
+        encoding.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("opus/")).then_some(payload_type)
+    })?;
+    let prefix = format!("a=fmtp:{payload_type} ");
+    sdp.lines().find_map(|line| line.trim().strip_prefix(&prefix)).map(str::to_owned)
 }
 
-/// Galene's format parameters of Opus.
-fn with_stereo(sdp: &str) -> String {
-    sdp.replace("minptime=10;useinbandfec=1\r\n", "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1\r\n")
+/// A description with the publisher's format parameters of Opus in place of the own ones, as pion passes them on.
+fn with_parameters(sdp: &str, parameters: Option<&str>) -> String {
+    let Some(parameters) = parameters else { return sdp.to_owned() };
+    let own = |line: &str| line.starts_with("a=fmtp:111 ");
+    let line = |line| if own(line) { format!("a=fmtp:111 {parameters}\r\n") } else { str::to_owned(line) };
+    sdp.split_inclusive('\n').map(line).collect()
+}
+
+/// A description in pion's shape: the fingerprint stands for the whole session, and nothing says `trickle`.
+fn as_pion_writes(sdp: &str) -> String {
+    let is_fingerprint = |line: &&str| line.starts_with("a=fingerprint:");
+    let fingerprint = sdp.split_inclusive('\n').find(is_fingerprint).unwrap_or_default();
+    let mut written = String::new();
+    for line in sdp.split_inclusive('\n') {
+        match line.trim_end() {
+            line if line.starts_with("a=fingerprint:") || line == "a=ice-options:trickle" => {}
+            "t=0 0" => written.extend([line, "a=msid-semantic:WMS *\r\n", fingerprint]),
+            session if session.starts_with("a=msid-semantic") => {}
+            "a=rtcp-mux" => written.extend([line, "a=rtcp-rsize\r\n"]),
+            _ => written.push_str(line),
+        }
+    }
+    written
 }
 
 #[cfg(test)]
@@ -447,6 +492,20 @@ mod tests {
         assert_eq!(codecs.get(&0), Some(&AudioCodec::Pcmu));
         assert_eq!(codecs.get(&13), None);
         assert!(described_codecs("m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n").is_empty());
+    }
+
+    #[test]
+    fn descriptions_look_like_pions() {
+        let sdp = "v=0\r\nt=0 0\r\na=msid-semantic: WMS x\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n\
+                   a=ice-options:trickle\r\na=fingerprint:sha-256 AB\r\na=rtcp-mux\r\na=fmtp:111 minptime=10\r\n";
+        let written = with_parameters(&as_pion_writes(sdp), Some("stereo=1"));
+        assert_eq!(
+            written,
+            "v=0\r\nt=0 0\r\na=msid-semantic:WMS *\r\na=fingerprint:sha-256 AB\r\n\
+             m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtcp-mux\r\na=rtcp-rsize\r\na=fmtp:111 stereo=1\r\n"
+        );
+        let offer = "a=rtpmap:96 opus/48000/2\r\na=fmtp:96 useinbandfec=1\r\n";
+        assert_eq!(opus_parameters(offer).as_deref(), Some("useinbandfec=1"));
     }
 
     #[test]
