@@ -10,7 +10,7 @@ use crate::random::Random;
 use crate::wire::sdp::{AudioDescription, Codec, Direction, LocalAudio, LocalSession, SessionDescription};
 
 /// Milliseconds of speech in a packet, ours and the ones we like to get.
-const PTIME_MS: u8 = 20;
+const PTIME_MS: u16 = 20;
 
 /// The payload type under which we offer telephone events; 101 is what everybody uses.
 const EVENT_PAYLOAD_TYPE: u8 = 101;
@@ -111,7 +111,7 @@ impl TelephoneLeg {
         LocalAudio {
             protocol,
             direction,
-            ptime_ms: Some(PTIME_MS.into()),
+            ptime_ms: Some(PTIME_MS),
             has_rtcp_mux: rtcp_mux,
             ..LocalAudio::new(self.local.port(), codecs)
         }
@@ -127,7 +127,7 @@ impl Settings {
                 codec,
                 send_payload_type: 0,
                 receive_payload_type: 0,
-                ptime_ms: PTIME_MS,
+                ptime_ms: PTIME_MS as u8,
                 sends: true,
                 receives: true,
             },
@@ -152,7 +152,7 @@ fn settle(audio: &AudioDescription, local: SocketAddr) -> Option<Settings> {
         Some((found, offered.payload_type))
     })?;
     let longest = audio.maxptime_ms.unwrap_or(u16::MAX);
-    let wanted = audio.ptime_ms.filter(|ms| [10, 20, 30, 40, 60].contains(ms)).unwrap_or(PTIME_MS.into());
+    let wanted = audio.ptime_ms.filter(|ms| [10, 20, 30, 40, 60].contains(ms)).unwrap_or(PTIME_MS);
     // A host name in c= is not looked up: the voice goes to where the telephone's packets come from.
     let address = audio.address().filter(|ip| ip.is_ipv4() == local.is_ipv4());
     let rtcp_address = audio.rtcp_host.as_ref().and_then(|host| host.address()).or(address);
@@ -162,7 +162,7 @@ fn settle(audio: &AudioDescription, local: SocketAddr) -> Option<Settings> {
             codec,
             send_payload_type: payload_type,
             receive_payload_type: payload_type,
-            ptime_ms: u8::try_from(wanted.min(longest)).unwrap_or(PTIME_MS),
+            ptime_ms: u8::try_from(wanted.min(longest)).unwrap_or(PTIME_MS as u8),
             sends: audio.direction.receives(),
             receives: audio.direction.sends(),
         },

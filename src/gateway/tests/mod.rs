@@ -196,6 +196,6 @@ fn shutting_down_says_bye_to_everybody() {
     let mut world = world_with_calls(&["ada", "ben"]);
     world.gateway.handle_input(world.now, super::Input::ShutDown);
     world.run(seconds(1));
-    assert_eq!(world.sip.iter().filter(|text| text.starts_with("BYE")).count() >= 2, true);
+    assert!(world.sip.iter().filter(|text| text.starts_with("BYE")).count() >= 2);
     assert!(world.stopped && world.gateway.sockets().open.is_empty());
 }
