@@ -51,8 +51,8 @@ fn a_member_and_a_telephone_understand_each_other() {
     };
     let outcome = trial::run(&setup, &Reference::new(), |_| ());
     let outcome = outcome.unwrap_or_else(|why| panic!("{why}\n{}", place.gateway.lines().join("\n")));
-    assert_heard(&outcome.up, UP_DELAY_MS, 4.0);
-    assert_heard(&outcome.down, DOWN_DELAY_MS, 3.6);
+    assert_heard(&outcome.up, UP_DELAY_MS, 4.1);
+    assert_heard(&outcome.down, DOWN_DELAY_MS, 3.5);
     assert_clean(&outcome.telephone);
     assert!(outcome.telephone.answered_after.unwrap() < Duration::from_millis(500));
 }
