@@ -31,7 +31,7 @@ fn assert_heard(heard: &Heard, longest_delay_ms: f64, least_pesq: f64) {
     assert!((0.0..=longest_delay_ms).contains(&quality.delay_ms), "{} ms", quality.delay_ms);
     match &heard.perceived {
         Ok(perceived) => assert!(perceived.pesq_nb >= least_pesq, "PESQ {}", perceived.pesq_nb),
-        Err(why) => lab::program::skip(&format!("PESQ, judged by correlation alone: {why}")),
+        Err(why) => lab::program::make_do(&format!("judged without PESQ: {why}")),
     }
 }
 
