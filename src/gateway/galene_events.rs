@@ -1,19 +1,37 @@
 //! What a caller's membership of a Galene group tells the gateway.
 
-use super::Gateway;
+use super::{Gateway, PROBE};
 use std::collections::BTreeMap;
 
 use super::call::Call;
 use super::event::{Output, Sockets};
 use super::refusal::CallFailure;
 use super::room::Room;
-use crate::galene::client::{self, Event, Joined};
+use crate::galene::client::{self, Client, Event, Joined};
 use crate::galene::message::{Candidate, Offer, Permissions};
 use crate::media::control::{Command, Room as MixRoom, RoomKey};
 use crate::sip::event::CallKey;
 use crate::time::Instant;
 
 impl<S: Sockets> Gateway<S> {
+    /// Handles what the probe has to say; true if there was anything. It is over when the group has been found or not.
+    pub(super) fn drain_probe(&mut self) -> bool {
+        let Some(output) = self.probe.as_mut().and_then(Client::poll_output) else { return false };
+        match output {
+            client::Output::Event(Event::GroupIs(status)) => {
+                tracing::info!("Galene's group '{}' is there", status.name);
+                self.probe = None;
+            }
+            client::Output::Event(Event::Refused(refusal)) => {
+                tracing::warn!("calls cannot be answered now: {}", refusal.explain());
+                self.probe = None;
+            }
+            client::Output::Event(_) => {}
+            output => self.desk.outputs.push_back(Output::Galene { call: PROBE, output }),
+        }
+        true
+    }
+
     pub(super) fn on_galene(&mut self, now: Instant, key: CallKey, output: client::Output) {
         match output {
             client::Output::Event(event) => self.on_galene_event(now, key, event),

@@ -2,7 +2,7 @@
 //!
 //! The first audio line is taken, all others are refused. A failed negotiation changes nothing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::refusal::CallFailure;
 use crate::media::control::{LegKey, Telephone, TelephoneCodec, TelephoneRemote};
@@ -38,15 +38,15 @@ pub(super) struct TelephoneLeg {
 }
 
 impl TelephoneLeg {
-    /// A leg whose RTP socket is bound to `local`; nothing is negotiated.
-    pub(super) fn new(leg: LegKey, local: SocketAddr, random: &mut Random) -> Self {
+    /// A leg whose RTP socket is bound to `local` and shown to the telephone at `address`; nothing is negotiated.
+    pub(super) fn new(leg: LegKey, local: SocketAddr, address: IpAddr, random: &mut Random) -> Self {
         // RFC 8866 §5.2 leaves the numbers to us; 31 bits suit every parser.
         let id = u64::from(random.next_u32() >> 1);
         Self {
             leg,
             local,
             cname: random.token(16),
-            session: LocalSession { id, version: id, address: local.ip() },
+            session: LocalSession { id, version: id, address },
             settings: Settings::unsettled(),
             theirs: None,
             local_description: String::new(),
@@ -197,7 +197,8 @@ mod tests {
     use super::*;
 
     fn leg() -> TelephoneLeg {
-        TelephoneLeg::new(LegKey(1), "192.0.2.9:20000".parse().unwrap(), &mut Random::for_test(1))
+        let local: SocketAddr = "192.0.2.9:20000".parse().unwrap();
+        TelephoneLeg::new(LegKey(1), local, local.ip(), &mut Random::for_test(1))
     }
 
     fn offer(lines: &str) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! From a configuration to a running program, and what is said when it cannot start.
 
+use std::io::IsTerminal;
 use std::rc::Rc;
 
 use smol::LocalExecutor;
@@ -56,7 +57,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     tracing::info!("galene-sip {}: SIP at {addresses}, group {}", env!("CARGO_PKG_VERSION"), config.group_url);
     let gateway = Gateway::new(clock.now(), gateway_config(config), endpoint, sockets, random, identity);
     let executor = Rc::new(LocalExecutor::new());
-    let driver = Driver { clock, executor: executor.clone(), gateway, mix, sip, ipv6, tls, http };
+    let driver =
+        Driver { clock, executor: executor.clone(), gateway, mix, sip, ipv6, tls, http, stop_by: None, stopped: false };
     smol::block_on(executor.run(driver.run()));
     Ok(())
 }
@@ -66,6 +68,7 @@ fn start_log(debug: bool) {
     // The libraries' own messages are for their authors.
     let ours = Targets::new().with_target("galene_sip", level);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
     // A test may have set a log up already.
     let _ = tracing_subscriber::registry().with(lines).with(ours).try_init();
 }
