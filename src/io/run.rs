@@ -1,5 +1,6 @@
 //! From a configuration to a running program, and what is said when it cannot start.
 
+use std::io::IsTerminal;
 use std::rc::Rc;
 
 use smol::LocalExecutor;
@@ -65,7 +66,11 @@ fn start_log(debug: bool) {
     let level = if debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
     // The libraries' own messages are for their authors.
     let ours = Targets::new().with_target("galene_sip", level);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // Colours are for eyes; a journal or a file would keep their escape codes.
+    let is_colourful =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty());
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_colourful).with_target(false);
     // A test may have set a log up already.
     let _ = tracing_subscriber::registry().with(lines).with(ours).try_init();
 }

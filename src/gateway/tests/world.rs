@@ -143,7 +143,8 @@ impl World {
         for text in mine {
             let status = text.strip_prefix("SIP/2.0 ").and_then(|rest| rest.get(..3)?.parse().ok());
             let cseq = text.lines().find(|line| line.starts_with("CSeq:")).unwrap_or_default();
-            responses.extend(status.map(|status| (status, cseq)).filter(|new| new.0 != 100 && !responses.contains(new)));
+            responses
+                .extend(status.map(|status| (status, cseq)).filter(|new| new.0 != 100 && !responses.contains(new)));
         }
         responses.into_iter().map(|(status, _)| status).collect()
     }
