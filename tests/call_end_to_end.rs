@@ -31,7 +31,7 @@ fn assert_heard(heard: &Heard, longest_delay_ms: f64, least_pesq: f64) {
     assert!((0.0..=longest_delay_ms).contains(&quality.delay_ms), "{} ms", quality.delay_ms);
     match &heard.perceived {
         Ok(perceived) => assert!(perceived.pesq_nb >= least_pesq, "PESQ {}", perceived.pesq_nb),
-        Err(why) => lab::program::skip(&format!("PESQ, judged by correlation alone: {why}")),
+        Err(why) => lab::program::make_do(&format!("judged without PESQ: {why}")),
     }
 }
 
@@ -51,8 +51,8 @@ fn a_member_and_a_telephone_understand_each_other() {
     };
     let outcome = trial::run(&setup, &Reference::new(), |_| ());
     let outcome = outcome.unwrap_or_else(|why| panic!("{why}\n{}", place.gateway.lines().join("\n")));
-    assert_heard(&outcome.up, UP_DELAY_MS, 4.0);
-    assert_heard(&outcome.down, DOWN_DELAY_MS, 3.6);
+    assert_heard(&outcome.up, UP_DELAY_MS, 4.1);
+    assert_heard(&outcome.down, DOWN_DELAY_MS, 3.5);
     assert_clean(&outcome.telephone);
     assert!(outcome.telephone.answered_after.unwrap() < Duration::from_millis(500));
 }
@@ -205,6 +205,9 @@ fn a_telephone_in_silence_is_published_and_hears_a_stream_without_gaps() {
     assert!(level_dbfs(&report.recording.render(report.invited_at)) < -70.0);
 }
 
+/// Longer than the gateway remembers a call that has ended.
+const TRANSACTIONS_LINGER: Duration = Duration::from_secs(34);
+
 /// The gateway's threads without those of the pool in which HTTP waits.
 fn own_threads(world: &World) -> usize {
     world.gateway.thread_names().iter().filter(|name| !name.starts_with("blocking")).count()
@@ -224,9 +227,12 @@ fn after_two_hundred_calls_nothing_is_left() {
         drop(telephones);
         eventually("the callers are out", || world.names().is_empty());
     };
-    // What is built once is built by the first calls.
-    eight_calls();
-    eventually("everything is given back", || world.gateway.open_files() < 40);
+    // The first four hundred build what is built once, and their SIP transactions stay for 64·T1 (RFC 3261 §17); the
+    // next two hundred find room in what those gave back.
+    for _ in 0..50 {
+        eight_calls();
+    }
+    std::thread::sleep(TRANSACTIONS_LINGER);
     let before = (world.gateway.open_files(), own_threads(&world));
     let resident_before_kib = world.gateway.resident_kib();
     for _ in 0..25 {
@@ -237,8 +243,7 @@ fn after_two_hundred_calls_nothing_is_left() {
     assert!(world.gateway.threads() <= before.1 + 8, "{:?}", world.gateway.thread_names());
     let growth_kib = world.gateway.resident_kib().saturating_sub(resident_before_kib);
     println!("200 calls: {before:?} file descriptors and threads, {growth_kib} KiB more resident");
-    // 1 KiB a call, and what the allocator keeps for the next burst of eight.
-    assert!(growth_kib <= 200 + 1024, "{growth_kib} KiB");
+    assert!(growth_kib <= 200, "{growth_kib} KiB");
 }
 
 #[test]

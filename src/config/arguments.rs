@@ -10,7 +10,7 @@ use super::flags::{FLAGS, Flag, Value};
 ///
 /// # Errors
 /// An unknown flag, a flag without its value, or text that is not UTF-8.
-pub fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, UsageError> {
+pub(super) fn normalise(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, UsageError> {
     let mut arguments = arguments.into_iter().map(|argument| {
         argument.into_string().map_err(|bad| UsageError(format!("argument {bad:?} is not valid UTF-8: retype it")))
     });

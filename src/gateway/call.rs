@@ -43,6 +43,7 @@ pub(super) struct Call {
     pub(super) up: Option<UpStream>,
     pub(super) answered: bool,
     invited_at: Instant,
+    /// Since the last one that connected.
     offers: u32,
 }
 
@@ -185,6 +186,7 @@ impl Call {
     fn on_air<S: Sockets>(&mut self, desk: &mut Desk<S>) -> Result<(), CallFailure> {
         let Some(up) = self.up.as_mut().filter(|up| !up.connected) else { return Ok(()) };
         up.connected = true;
+        self.offers = 0;
         let setup = UpSetup {
             leg: up.link.leg,
             codec: up.link.codec.unwrap_or(RoomCodec::Opus),

@@ -1,12 +1,16 @@
 //! What every call and every room needs: the SIP endpoint, sockets, keys, randomness and the outbox.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::GatewayConfig;
 use super::event::{Output, SocketError, Sockets};
 use super::refusal::CallFailure;
+use crate::config::Secret;
+use crate::galene::client::{Client, ClientConfig, Credentials};
+use crate::galene::name::WantedName;
 use crate::media::control::{Command, LegKey, NetCommand};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
@@ -38,6 +42,8 @@ pub(super) struct Desk<S> {
     pub(super) outputs: VecDeque<Output>,
     /// Client ids of our own callers, until Galene says that they left or, with a time, until that.
     pub(super) own_ids: BTreeMap<String, Option<Instant>>,
+    /// While registered: our address as the registrar sees it, where it differs from our own.
+    pub(super) registered: Option<Option<SocketAddr>>,
     legs: BTreeMap<LegKey, LegOwner>,
     last_key: u32,
 }
@@ -58,6 +64,7 @@ impl<S: Sockets> Desk<S> {
             identity,
             outputs: VecDeque::new(),
             own_ids: BTreeMap::new(),
+            registered: None,
             legs: BTreeMap::new(),
             last_key: 0,
         }
@@ -93,10 +100,38 @@ impl<S: Sockets> Desk<S> {
         self.outputs.push_back(Output::Mix(command));
     }
 
+    /// A new member of the group.
+    pub(super) fn new_client(&mut self, now: Instant, name: WantedName) -> Client {
+        let reveal = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
+        let credentials = Credentials { password: reveal(&self.config.password), token: reveal(&self.config.token) };
+        let config = ClientConfig { group_url: self.config.group_url.clone(), name, credentials };
+        Client::new(config, self.random.fork(), now)
+    }
+
+    /// The address that a session description shows to a caller: the public one where a NAT stands between us.
+    pub(super) fn address_for(&self, local: IpAddr, caller: IpAddr) -> IpAddr {
+        let public = self.registered.flatten().map(|public| public.ip());
+        match public.filter(|public| public.is_ipv4() == local.is_ipv4()) {
+            Some(public) if is_private(local) && !is_private(caller) => public,
+            Some(_) | None => local,
+        }
+    }
+
     /// A client id of ours whose connection broke stays ours until its ghost is gone.
     pub(super) fn keep_ghost(&mut self, now: Instant, id: &str) {
         self.own_ids.retain(|_, until| until.is_none_or(|until| now < until));
         self.own_ids.insert(id.to_owned(), Some(now + GHOST));
+    }
+}
+
+/// An address of a home or company network (RFC 1918, RFC 4193, RFC 6598), of this machine or of one link.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let is_shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || is_shared
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local(),
     }
 }
 
@@ -105,6 +140,23 @@ impl From<SocketError> for CallFailure {
         match error {
             SocketError::NoPort(flag) => Self::NoPort(flag),
             SocketError::System(text) => Self::Socket(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_no_provider_can_reach_are_private() {
+        for private in
+            ["10.1.2.3", "192.168.0.9", "100.64.0.1", "127.0.0.1", "169.254.7.7", "fd00::1", "::1", "fe80::1"]
+        {
+            assert!(is_private(private.parse().unwrap()), "{private}");
+        }
+        for public in ["192.0.2.1", "100.128.0.1", "2001:db8::1"] {
+            assert!(!is_private(public.parse().unwrap()), "{public}");
         }
     }
 }

@@ -1,16 +1,37 @@
 //! What a caller's membership of a Galene group tells the gateway.
 
-use super::Gateway;
+use super::{Gateway, PROBE};
+use std::collections::BTreeMap;
+
+use super::call::Call;
 use super::event::{Output, Sockets};
 use super::refusal::CallFailure;
 use super::room::Room;
-use crate::galene::client::{self, Event, Joined};
-use crate::galene::message::Permissions;
+use crate::galene::client::{self, Client, Event, Joined};
+use crate::galene::message::{Candidate, Offer, Permissions};
 use crate::media::control::{Command, Room as MixRoom, RoomKey};
 use crate::sip::event::CallKey;
 use crate::time::Instant;
 
 impl<S: Sockets> Gateway<S> {
+    /// Handles what the probe has to say; true if there was anything. It is over when the group has been found or not.
+    pub(super) fn drain_probe(&mut self) -> bool {
+        let Some(output) = self.probe.as_mut().and_then(Client::poll_output) else { return false };
+        match output {
+            client::Output::Event(Event::GroupIs(status)) => {
+                tracing::info!("Galene's group '{}' is there", status.name);
+                self.probe = None;
+            }
+            client::Output::Event(Event::Refused(refusal)) => {
+                tracing::warn!("calls cannot be answered now: {}", refusal.explain());
+                self.probe = None;
+            }
+            client::Output::Event(_) => {}
+            output => self.desk.outputs.push_back(Output::Galene { call: PROBE, output }),
+        }
+        true
+    }
+
     pub(super) fn on_galene(&mut self, now: Instant, key: CallKey, output: client::Output) {
         match output {
             client::Output::Event(event) => self.on_galene_event(now, key, event),
@@ -52,7 +73,13 @@ impl<S: Sockets> Gateway<S> {
             Event::Notice(text) => tracing::info!("call {}: Galene says: {text}", key.0),
             Event::UserAdded { .. } | Event::UserChanged { .. } | Event::Chat(_) => {}
             Event::Disconnected { reason } => self.end_call(now, key, &CallFailure::Disconnected(reason)),
-            Event::Offer(_) | Event::Candidate { .. } | Event::Close { .. } => self.on_stream(now, key, event),
+            Event::Offer(offer) => self.on_offer(now, key, &offer),
+            Event::Candidate { id, candidate } => self.on_candidate(now, key, &id, candidate),
+            Event::Close { id } => {
+                if let Some((_, room)) = listener(&mut self.calls, &mut self.rooms, key) {
+                    room.on_close(now, &mut self.desk, &id);
+                }
+            }
         }
     }
 
@@ -110,22 +137,38 @@ impl<S: Sockets> Gateway<S> {
         }
     }
 
-    /// Offers, candidates and ends of streams: down streams count on the listener's connection alone.
-    fn on_stream(&mut self, now: Instant, key: CallKey, event: Event) {
-        let Some(call) = self.calls.get_mut(&key) else { return };
-        let room = call.room.as_ref().and_then(|(name, _)| self.rooms.get_mut(name));
-        let Some(room) = room else { return };
-        let listens = room.listener == Some(key);
-        match event {
-            Event::Offer(offer) if listens => room.on_offer(now, &mut self.desk, &mut call.client, &offer),
-            Event::Offer(offer) => call.client.abort(now, &offer.id),
-            Event::Candidate { id, candidate } => match call.up.as_mut().filter(|up| up.id == id) {
-                Some(up) => up.link.peer.add_candidate(now, &candidate.candidate),
-                None if listens => room.on_candidate(now, &id, candidate),
-                None => {}
-            },
-            Event::Close { id } if listens => room.on_close(now, &mut self.desk, &id),
-            _ => {}
+    fn on_offer(&mut self, now: Instant, key: CallKey, offer: &Offer) {
+        match listener(&mut self.calls, &mut self.rooms, key) {
+            Some((call, room)) => room.on_offer(now, &mut self.desk, &mut call.client, offer),
+            None => {
+                if let Some(call) = self.calls.get_mut(&key) {
+                    call.client.abort(now, &offer.id);
+                }
+            }
         }
     }
+
+    fn on_candidate(&mut self, now: Instant, key: CallKey, id: &str, candidate: Candidate) {
+        let up = self.calls.get_mut(&key).and_then(|call| call.up.as_mut()).filter(|up| up.id == id);
+        match up {
+            Some(up) => up.link.peer.add_candidate(now, &candidate.candidate),
+            None => {
+                if let Some((_, room)) = listener(&mut self.calls, &mut self.rooms, key) {
+                    room.on_candidate(now, id, candidate);
+                }
+            }
+        }
+    }
+}
+
+/// The call, if its client listens for a room, and the room: down streams count on the listener's connection alone.
+fn listener<'a>(
+    calls: &'a mut BTreeMap<CallKey, Call>,
+    rooms: &'a mut BTreeMap<String, Room>,
+    key: CallKey,
+) -> Option<(&'a mut Call, &'a mut Room)> {
+    let call = calls.get_mut(&key)?;
+    let (name, _) = call.room.as_ref()?;
+    let room = rooms.get_mut(name).filter(|room| room.listener == Some(key))?;
+    Some((call, room))
 }

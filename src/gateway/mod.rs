@@ -34,6 +34,8 @@ use refusal::CallFailure;
 use room::Room;
 
 use crate::config::Secret;
+use crate::galene::client::Client;
+use crate::galene::name::WantedName;
 use crate::media::control::{Command, LegKey, MixEvent, NetEvent};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
@@ -44,6 +46,9 @@ use crate::time::{Deadline, Instant, earliest};
 
 /// Calls at once; a Raspberry Pi encodes about this many voices, and each holds two sockets pairs.
 pub const MAX_CALLS: usize = 64;
+
+/// Stands for [`Gateway::probe`] where calls are named; their own keys begin at 1.
+const PROBE: CallKey = CallKey(0);
 
 /// How long SIGTERM waits for BYE and un-REGISTER to be answered.
 const SHUT_DOWN_WITHIN: Duration = Duration::from_millis(900);
@@ -68,6 +73,8 @@ pub struct Gateway<S> {
     desk: Desk<S>,
     calls: BTreeMap<CallKey, Call>,
     rooms: BTreeMap<String, Room>,
+    /// Asks at the start whether the group is there, so that a wrong URL shows before the first call.
+    probe: Option<Client>,
     /// When shutting down has to be over.
     stop_by: Option<Instant>,
     stopped: bool,
@@ -85,8 +92,10 @@ impl<S: Sockets> Gateway<S> {
     ) -> Self {
         let mut endpoint = Endpoint::new(sip, random.fork());
         endpoint.start(now);
-        let desk = Desk::new(config, endpoint, sockets, random, identity);
-        let mut gateway = Self { desk, calls: BTreeMap::new(), rooms: BTreeMap::new(), stop_by: None, stopped: false };
+        let mut desk = Desk::new(config, endpoint, sockets, random, identity);
+        let probe = Some(desk.new_client(now, WantedName::of_caller(None, None)));
+        let (calls, rooms) = (BTreeMap::new(), BTreeMap::new());
+        let mut gateway = Self { desk, calls, rooms, probe, stop_by: None, stopped: false };
         gateway.settle(now);
         gateway
     }
@@ -95,6 +104,11 @@ impl<S: Sockets> Gateway<S> {
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {
             Input::Sip(input) => self.desk.sip.handle_input(now, input),
+            Input::Galene { call: PROBE, input } => {
+                if let Some(probe) = &mut self.probe {
+                    probe.handle_input(now, input);
+                }
+            }
             Input::Galene { call, input } => {
                 if let Some(call) = self.calls.get_mut(&call) {
                     call.client.handle_input(now, input);
@@ -110,6 +124,9 @@ impl<S: Sockets> Gateway<S> {
     /// Takes the passing of time.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.desk.sip.handle_timeout(now);
+        if let Some(probe) = &mut self.probe {
+            probe.handle_timeout(now);
+        }
         self.calls.values_mut().for_each(|call| call.handle_timeout(now));
         for room in self.rooms.values_mut() {
             let repeats = room.handle_timeout(now);
@@ -129,7 +146,8 @@ impl<S: Sockets> Gateway<S> {
         let calls = earliest(self.calls.values().map(Call::next_timeout));
         let rooms = earliest(self.rooms.values().map(Room::next_timeout));
         let stop = self.stop_by.filter(|_| !self.stopped).map(|at| Deadline::new(at, "shut down"));
-        earliest([self.desk.sip.next_timeout(), calls, rooms, stop])
+        let probe = self.probe.as_ref().and_then(Client::next_timeout);
+        earliest([self.desk.sip.next_timeout(), calls, rooms, probe, stop])
     }
 
     /// What is to be done next.
@@ -145,7 +163,7 @@ impl<S: Sockets> Gateway<S> {
     /// Passes everything on until nobody has anything to say.
     fn settle(&mut self, now: Instant) {
         loop {
-            let mut quiet = !self.drain_sip(now);
+            let mut quiet = !(self.drain_sip(now) | self.drain_probe());
             for key in self.calls.keys().copied().collect::<Vec<_>>() {
                 quiet &= !self.drain_call(now, key);
             }

@@ -20,7 +20,7 @@ pub enum CallFailure {
     Socket(String),
     /// The session description cannot be read.
     BadDescription(String),
-    /// It offers no audio over RTP/AVP.
+    /// It offers no audio over plain RTP (RTP/AVP).
     NoAudio,
     /// It offers audio, but neither PCMU nor PCMA.
     NoTelephoneCodec,
@@ -54,7 +54,9 @@ impl CallFailure {
             Self::NoPort(flag) => format!("no local port is free: widen {flag}"),
             Self::Socket(error) => format!("the system gives no socket: {error}"),
             Self::BadDescription(error) => format!("the telephone's session description cannot be read: {error}"),
-            Self::NoAudio => "the telephone offers no audio".into(),
+            Self::NoAudio => {
+                "the telephone offers no audio over plain RTP: if it insists on SRTP, make that optional".into()
+            }
             Self::NoTelephoneCodec => {
                 "the telephone offers neither PCMU nor PCMA: allow G.711 (ulaw, alaw) on the telephone or PBX".into()
             }

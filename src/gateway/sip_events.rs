@@ -1,6 +1,6 @@
 //! What the SIP side tells the gateway: new calls, new offers, hang-ups, the state of the registration.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::call::Call;
 use super::desk::LegOwner;
@@ -8,7 +8,6 @@ use super::event::{Output, Sockets};
 use super::refusal::CallFailure;
 use super::telephone::TelephoneLeg;
 use super::{Gateway, MAX_CALLS};
-use crate::galene::client::{Client, ClientConfig, Credentials};
 use crate::galene::name::WantedName;
 use crate::media::control::CallerKey;
 use crate::sip::event::{self as sip, CallKey, Caller, EndReason, Event};
@@ -36,7 +35,8 @@ impl<S: Sockets> Gateway<S> {
             Event::Invite { call, caller, offer, local, remote } => {
                 let title = title(call, &caller);
                 tracing::info!("{title}: calls from {remote}");
-                if let Err(failure) = self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), local) {
+                let path = (local.ip(), remote.ip());
+                if let Err(failure) = self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), path) {
                     tracing::warn!("{title}: {}", failure.explain());
                     self.desk.sip.reject(now, call, &failure.rejection());
                 }
@@ -50,11 +50,15 @@ impl<S: Sockets> Gateway<S> {
                 }
                 self.forget_call(now, call);
             }
-            Event::Registered { expires_s, public } => match public {
-                Some(public) => tracing::info!("registered for {expires_s} s; our public address is {public}"),
-                None => tracing::info!("registered for {expires_s} s"),
-            },
+            Event::Registered { expires_s, public } => {
+                let before = self.desk.registered.replace(public);
+                if before != Some(public) {
+                    let public = public.map_or_else(String::new, |public| format!("; our public address is {public}"));
+                    tracing::info!("registered for {expires_s} s{public}");
+                }
+            }
             Event::RegistrationFailed { text, retry_in } => {
+                self.desk.registered = None;
                 tracing::error!("not registered: {text} (next attempt in {} s)", retry_in.as_secs());
             }
             Event::Unregistered => tracing::info!("unregistered"),
@@ -74,7 +78,7 @@ impl<S: Sockets> Gateway<S> {
         caller: &Caller,
         title: String,
         offer: Option<&[u8]>,
-        local: SocketAddr,
+        path: (IpAddr, IpAddr),
     ) -> Result<(), CallFailure> {
         if self.stop_by.is_some() {
             return Err(CallFailure::ShuttingDown);
@@ -82,16 +86,13 @@ impl<S: Sockets> Gateway<S> {
         if self.calls.len() >= MAX_CALLS {
             return Err(CallFailure::GatewayFull);
         }
-        let telephone = self.open_telephone(now, key, offer, local.ip())?;
+        let telephone = self.open_telephone(now, key, offer, path)?;
         let desk = &mut self.desk;
         let name = match &desk.config.username {
             Some(name) => WantedName::fixed(name),
             None => WantedName::of_caller(caller.display_name.as_deref(), caller.user.as_deref()),
         };
-        let secret = |secret: &Option<crate::config::Secret>| secret.as_ref().map(|s| s.reveal().to_owned());
-        let credentials = Credentials { password: secret(&desk.config.password), token: secret(&desk.config.token) };
-        let config = ClientConfig { group_url: desk.config.group_url.clone(), name, credentials };
-        let client = Client::new(config, desk.random.fork(), now);
+        let client = desk.new_client(now, name);
         desk.own_ids.insert(client.id().to_owned(), None);
         desk.sip.ring(now, key);
         let caller = CallerKey(desk.new_key());
@@ -105,12 +106,12 @@ impl<S: Sockets> Gateway<S> {
         now: Instant,
         key: CallKey,
         offer: Option<&[u8]>,
-        ip: IpAddr,
+        (ip, caller): (IpAddr, IpAddr),
     ) -> Result<TelephoneLeg, CallFailure> {
         let desk = &mut self.desk;
         let leg = desk.new_leg(LegOwner::Telephone(key));
         let opened = desk.sockets.open_telephone(now, leg, ip).map_err(CallFailure::from).and_then(|local| {
-            let mut telephone = TelephoneLeg::new(leg, local, &mut desk.random);
+            let mut telephone = TelephoneLeg::new(leg, local, desk.address_for(ip, caller), &mut desk.random);
             match offer {
                 Some(offer) => telephone.answer(offer)?,
                 None => telephone.offer(),

@@ -2,7 +2,7 @@
 //!
 //! The first audio line is taken, all others are refused. A failed negotiation changes nothing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::refusal::CallFailure;
 use crate::media::control::{LegKey, Telephone, TelephoneCodec, TelephoneRemote};
@@ -10,7 +10,7 @@ use crate::random::Random;
 use crate::wire::sdp::{AudioDescription, Codec, Direction, LocalAudio, LocalSession, SessionDescription};
 
 /// Milliseconds of speech in a packet, ours and the ones we like to get.
-const PTIME_MS: u8 = 20;
+const PTIME_MS: u16 = 20;
 
 /// The payload type under which we offer telephone events; 101 is what everybody uses.
 const EVENT_PAYLOAD_TYPE: u8 = 101;
@@ -38,15 +38,15 @@ pub(super) struct TelephoneLeg {
 }
 
 impl TelephoneLeg {
-    /// A leg whose RTP socket is bound to `local`; nothing is negotiated.
-    pub(super) fn new(leg: LegKey, local: SocketAddr, random: &mut Random) -> Self {
+    /// A leg whose RTP socket is bound to `local` and shown to the telephone at `address`; nothing is negotiated.
+    pub(super) fn new(leg: LegKey, local: SocketAddr, address: IpAddr, random: &mut Random) -> Self {
         // RFC 8866 §5.2 leaves the numbers to us; 31 bits suit every parser.
         let id = u64::from(random.next_u32() >> 1);
         Self {
             leg,
             local,
             cname: random.token(16),
-            session: LocalSession { id, version: id, address: local.ip() },
+            session: LocalSession { id, version: id, address },
             settings: Settings::unsettled(),
             theirs: None,
             local_description: String::new(),
@@ -111,7 +111,7 @@ impl TelephoneLeg {
         LocalAudio {
             protocol,
             direction,
-            ptime_ms: Some(PTIME_MS.into()),
+            ptime_ms: Some(PTIME_MS),
             has_rtcp_mux: rtcp_mux,
             ..LocalAudio::new(self.local.port(), codecs)
         }
@@ -127,7 +127,7 @@ impl Settings {
                 codec,
                 send_payload_type: 0,
                 receive_payload_type: 0,
-                ptime_ms: PTIME_MS,
+                ptime_ms: PTIME_MS as u8,
                 sends: true,
                 receives: true,
             },
@@ -152,7 +152,7 @@ fn settle(audio: &AudioDescription, local: SocketAddr) -> Option<Settings> {
         Some((found, offered.payload_type))
     })?;
     let longest = audio.maxptime_ms.unwrap_or(u16::MAX);
-    let wanted = audio.ptime_ms.filter(|ms| [10, 20, 30, 40, 60].contains(ms)).unwrap_or(PTIME_MS.into());
+    let wanted = audio.ptime_ms.filter(|ms| [10, 20, 30, 40, 60].contains(ms)).unwrap_or(PTIME_MS);
     // A host name in c= is not looked up: the voice goes to where the telephone's packets come from.
     let address = audio.address().filter(|ip| ip.is_ipv4() == local.is_ipv4());
     let rtcp_address = audio.rtcp_host.as_ref().and_then(|host| host.address()).or(address);
@@ -162,7 +162,7 @@ fn settle(audio: &AudioDescription, local: SocketAddr) -> Option<Settings> {
             codec,
             send_payload_type: payload_type,
             receive_payload_type: payload_type,
-            ptime_ms: u8::try_from(wanted.min(longest)).unwrap_or(PTIME_MS),
+            ptime_ms: u8::try_from(wanted.min(longest)).unwrap_or(PTIME_MS as u8),
             sends: audio.direction.receives(),
             receives: audio.direction.sends(),
         },
@@ -197,7 +197,8 @@ mod tests {
     use super::*;
 
     fn leg() -> TelephoneLeg {
-        TelephoneLeg::new(LegKey(1), "192.0.2.9:20000".parse().unwrap(), &mut Random::for_test(1))
+        let local: SocketAddr = "192.0.2.9:20000".parse().unwrap();
+        TelephoneLeg::new(LegKey(1), local, local.ip(), &mut Random::for_test(1))
     }
 
     fn offer(lines: &str) -> Vec<u8> {

@@ -10,7 +10,7 @@ const MAX_ADDRESSES: usize = 8;
 
 /// The addresses of all interfaces that are up, IPv4 first; of loopback interfaces only if `loopback` is wanted or there is
 /// nothing else. Link-local addresses are left out: nobody else could name the interface.
-pub fn local_addresses(loopback: bool) -> Vec<IpAddr> {
+pub(super) fn local_addresses(loopback: bool) -> Vec<IpAddr> {
     let mut outside = Vec::new();
     let mut inside = Vec::new();
     for interface in getifaddrs().into_iter().flatten() {

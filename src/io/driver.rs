@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use async_signal::{Signal, Signals};
 use futures_lite::{FutureExt, StreamExt};
@@ -21,12 +22,16 @@ use crate::gateway::Gateway;
 use crate::gateway::event::{Input, Output};
 use crate::media::control::NetEvent;
 use crate::sip::event::{self as sip_event, CallKey, Route};
+use crate::time::{Deadline, Instant, earliest};
 
 /// SIP datagrams that wait for their turn; more stay in the kernel.
 const MAX_WAITING_SIP: usize = 64;
 
 /// Words of Galene, resolvers and signals that wait for their turn; more make their senders wait.
 const MAX_WAITING_WORDS: usize = 64;
+
+/// How long BYE, un-REGISTER and the goodbyes to Galene may take at the end: a second, less what the process needs to go.
+const STOP_WITHIN: Duration = Duration::from_millis(950);
 
 /// Larger than any UDP payload.
 const DATAGRAM_BYTES: usize = 65_536;
@@ -65,6 +70,10 @@ pub(super) struct Driver {
     pub(super) ipv6: bool,
     pub(super) tls: Tls,
     pub(super) http: Http,
+    /// From SIGTERM or SIGINT on: when all is over, whatever is left to say.
+    pub(super) stop_by: Option<Instant>,
+    /// The gateway has nothing left to do.
+    pub(super) stopped: bool,
 }
 
 impl Driver {
@@ -74,7 +83,7 @@ impl Driver {
         let (word_in, word_out) = bounded(MAX_WAITING_WORDS);
         self.spawn_receivers(&sip_in);
         self.spawn_signals(word_in.clone());
-        let mut connections = BTreeMap::new();
+        let mut connections = Connections::default();
         while self.carry_out(&word_in, &mut connections) {
             let turn = self.next_turn(&sip_out, &word_out).await;
             let now = self.clock.now();
@@ -95,7 +104,8 @@ impl Driver {
         if let Ok(datagram) = sip.try_recv() {
             return Turn::Sip(datagram);
         }
-        let deadline = self.gateway.next_timeout();
+        let stop = self.stop_by.map(|at| Deadline::new(at, "last words to Galene"));
+        let deadline = earliest([self.gateway.next_timeout(), stop]);
         if deadline.is_some_and(|deadline| deadline.at <= self.clock.now()) {
             return Turn::Timeout;
         }
@@ -120,7 +130,7 @@ impl Driver {
         sip.or(word).or(media).or(timeout).await
     }
 
-    fn take_word(&mut self, now: crate::time::Instant, word: Word, connections: &mut Connections) {
+    fn take_word(&mut self, now: Instant, word: Word, connections: &mut Connections) {
         match word {
             Word::Response { call, request, result } => {
                 let input = client::Input::Response { request, result };
@@ -134,7 +144,8 @@ impl Driver {
                         client::Input::Text(text)
                     }
                     websocket::Incoming::Disconnected(fault) => {
-                        connections.remove(&call);
+                        connections.open -= 1;
+                        connections.commands.remove(&call);
                         client::Input::Disconnected(fault.clone())
                     }
                 };
@@ -147,12 +158,15 @@ impl Driver {
                 };
                 self.gateway.handle_input(now, Input::Sip(input));
             }
-            Word::Stop => self.gateway.handle_input(now, Input::ShutDown),
+            Word::Stop => {
+                self.stop_by.get_or_insert(now + STOP_WITHIN);
+                self.gateway.handle_input(now, Input::ShutDown);
+            }
         }
     }
 
     /// One event of the net thread and one of a mix thread.
-    fn take_media(&mut self, now: crate::time::Instant) {
+    fn take_media(&mut self, now: Instant) {
         if let Some(event) = self.gateway.sockets().net.poll_event() {
             if let NetEvent::Removed { leg, .. } = &event {
                 let leg = *leg;
@@ -165,9 +179,8 @@ impl Driver {
         }
     }
 
-    /// Carries out all outputs; false when the gateway has stopped.
+    /// Carries out all outputs; false when the gateway has stopped and Galene has heard that our members leave.
     fn carry_out(&mut self, words: &Sender<Word>, connections: &mut Connections) -> bool {
-        let mut goes_on = true;
         while let Some(output) = self.gateway.poll_output() {
             match output {
                 Output::SendSip { local, remote, bytes } => {
@@ -196,10 +209,11 @@ impl Driver {
                         tracing::debug!("no mix thread takes {command:?}");
                     }
                 }
-                Output::Stopped => goes_on = false,
+                Output::Stopped => self.stopped = true,
             }
         }
-        goes_on
+        let is_over = (self.stopped && connections.open == 0) || self.stop_by.is_some_and(|by| by <= self.clock.now());
+        !is_over
     }
 
     fn carry_out_galene(
@@ -223,22 +237,23 @@ impl Driver {
             }
             client::Output::Connect { url } => {
                 let (command_in, command_out) = bounded(websocket::MAX_COMMANDS);
-                connections.insert(call, command_in);
+                connections.commands.insert(call, command_in);
+                connections.open += 1;
                 let tls = self.tls.clone();
                 let wrap = move |incoming| Word::WebSocket { call, incoming };
                 self.executor.spawn(websocket::run(url, tls, command_out, words, wrap)).detach();
             }
             client::Output::Send(text) => {
                 trace::galene(call, "to", &text);
-                let full = connections.get(&call).is_some_and(|c| c.try_send(websocket::Command::Text(text)).is_err());
-                if full {
+                let commands = connections.commands.get(&call);
+                if commands.is_some_and(|commands| commands.try_send(websocket::Command::Text(text)).is_err()) {
                     // Galene has taken nothing for hundreds of messages; without this one the membership is broken.
                     tracing::warn!("call {}: Galene does not take our messages", call.0);
-                    connections.remove(&call);
+                    connections.commands.remove(&call);
                 }
             }
             // Dropping the channel closes the connection once everything before is out.
-            client::Output::Disconnect => drop(connections.remove(&call)),
+            client::Output::Disconnect => drop(connections.commands.remove(&call)),
             client::Output::Event(_) => {}
         }
     }
@@ -297,5 +312,11 @@ impl Driver {
     }
 }
 
-/// The commands' end of each call's WebSocket.
-type Connections = BTreeMap<CallKey, Sender<websocket::Command>>;
+/// The WebSockets of all calls.
+#[derive(Default)]
+struct Connections {
+    /// The commands' end of each that may still be told something.
+    commands: BTreeMap<CallKey, Sender<websocket::Command>>,
+    /// Tasks that have not said their last word.
+    open: usize,
+}

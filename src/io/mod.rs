@@ -1,6 +1,6 @@
 //! The only sockets, clocks, threads and async.
 //!
-//! [`run`] starts the three kinds of thread: net and mix, and on the calling one the signalling loop ([`driver`]).
+//! [`run()`] starts the three kinds of thread: net and mix, and on the calling one the signalling loop (`driver`).
 
 mod addresses;
 pub mod clock;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::time::Instant;
 
 /// How long a released port stays unused: longer than the 45 to 55 s that Galene keeps a dead client's connections.
-pub const REST: Duration = Duration::from_secs(60);
+pub(super) const REST: Duration = Duration::from_secs(60);
 
 /// The ports of one flag (`-rtp-ports`, `-ice-ports`).
 #[derive(Debug)]
-pub struct PortPool {
+pub(super) struct PortPool {
     /// Ports that may be handed out, longest unused first.
     free: VecDeque<u16>,
     resting: VecDeque<(Instant, u16)>,
@@ -22,7 +22,7 @@ pub struct PortPool {
 
 impl PortPool {
     /// Hands out the ports of `range` at distances of `step`: 1, or 2 where the port above belongs to RTCP.
-    pub fn new(range: &RangeInclusive<u16>, step: u16) -> Self {
+    pub(super) fn new(range: &RangeInclusive<u16>, step: u16) -> Self {
         let first = range.start().next_multiple_of(step);
         let last_of_pair = |port: u16| port.checked_add(step - 1).is_some_and(|last| last <= *range.end());
         let free = (first..=*range.end()).step_by(usize::from(step)).filter(|port| last_of_pair(*port)).collect();
@@ -30,7 +30,7 @@ impl PortPool {
     }
 
     /// The next port to try, or `None` if all are used or resting.
-    pub fn take(&mut self, now: Instant) -> Option<u16> {
+    pub(super) fn take(&mut self, now: Instant) -> Option<u16> {
         while self.resting.front().is_some_and(|(until, _)| *until <= now) {
             self.free.extend(self.resting.pop_front().map(|(_, port)| port));
         }
@@ -40,7 +40,7 @@ impl PortPool {
     }
 
     /// Gives `port` back; it rests for [`REST`]. A port that is not in use is ignored.
-    pub fn release(&mut self, now: Instant, port: u16) {
+    pub(super) fn release(&mut self, now: Instant, port: u16) {
         let port = port - port % self.step;
         if self.used.remove(&port) {
             self.resting.push_back((now + REST, port));

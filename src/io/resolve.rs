@@ -12,7 +12,7 @@ const SIP_PORT: u16 = 5060;
 ///
 /// # Errors
 /// One plain line: no such name, no such family, no answer.
-pub async fn routes(host: &str, port: Option<u16>, ipv6: bool) -> Result<Vec<Route>, String> {
+pub(super) async fn routes(host: &str, port: Option<u16>, ipv6: bool) -> Result<Vec<Route>, String> {
     let name = host.trim_matches(['[', ']']);
     let found = smol::net::resolve((name, port.unwrap_or(SIP_PORT))).await;
     let found = found.map_err(|error| format!("{name} cannot be looked up: {error}"))?;

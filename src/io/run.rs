@@ -57,7 +57,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     tracing::info!("galene-sip {}: SIP at {addresses}, group {}", env!("CARGO_PKG_VERSION"), config.group_url);
     let gateway = Gateway::new(clock.now(), gateway_config(config), endpoint, sockets, random, identity);
     let executor = Rc::new(LocalExecutor::new());
-    let driver = Driver { clock, executor: executor.clone(), gateway, mix, sip, ipv6, tls, http };
+    let driver =
+        Driver { clock, executor: executor.clone(), gateway, mix, sip, ipv6, tls, http, stop_by: None, stopped: false };
     smol::block_on(executor.run(driver.run()));
     Ok(())
 }
@@ -66,11 +67,8 @@ fn start_log(debug: bool) {
     let level = if debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
     // The libraries' own messages are for their authors.
     let ours = Targets::new().with_target("galene_sip", level);
-    // Colours are for eyes; a journal or a file would keep their escape codes.
-    let is_colourful =
-        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty());
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_colourful).with_target(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
     // A test may have set a log up already.
     let _ = tracing_subscriber::registry().with(lines).with(ours).try_init();
 }

@@ -12,14 +12,14 @@ const SIP_PORT: u16 = 5060;
 
 /// One IPv4 and one IPv6 socket, or the one that was asked for.
 #[derive(Clone, Debug)]
-pub struct SipSockets(Vec<Rc<SipSocket>>);
+pub(super) struct SipSockets(Vec<Rc<SipSocket>>);
 
 impl SipSockets {
     /// Binds what `-sip-udp-address` says.
     ///
     /// # Errors
     /// One sentence that names the flag.
-    pub fn bind(address: &SipUdpAddress) -> Result<Self, String> {
+    pub(super) fn bind(address: &SipUdpAddress) -> Result<Self, String> {
         let wrong = |address: SocketAddr, error: io::Error| {
             format!("cannot receive SIP at {address}: {error}; choose another address or port with -sip-udp-address")
         };
@@ -45,17 +45,17 @@ impl SipSockets {
     }
 
     /// All sockets.
-    pub fn iter(&self) -> impl Iterator<Item = &Rc<SipSocket>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Rc<SipSocket>> {
         self.0.iter()
     }
 
     /// The bound addresses, perhaps unspecified.
-    pub fn bound(&self) -> Vec<SocketAddr> {
+    pub(super) fn bound(&self) -> Vec<SocketAddr> {
         self.0.iter().map(|socket| socket.bound()).collect()
     }
 
     /// Sends one datagram; a failure is the network's noise and logged as such.
-    pub fn send(&self, local: Option<SocketAddr>, remote: SocketAddr, bytes: &[u8]) {
+    pub(super) fn send(&self, local: Option<SocketAddr>, remote: SocketAddr, bytes: &[u8]) {
         let socket = self.0.iter().find(|socket| socket.bound().is_ipv4() == remote.is_ipv4());
         let sent = match socket {
             Some(socket) => socket.send(bytes, remote, local),
@@ -68,7 +68,7 @@ impl SipSockets {
 }
 
 /// The address that the system would send from on the way to `remote`.
-pub fn source_address(remote: SocketAddr) -> Option<IpAddr> {
+pub(super) fn source_address(remote: SocketAddr) -> Option<IpAddr> {
     let any: SocketAddr = match remote {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

@@ -27,9 +27,9 @@ enum Pending {
 }
 
 /// Opens media sockets from the ranges of `-ice-ports` and `-rtp-ports`.
-pub struct MediaSockets {
+pub(super) struct MediaSockets {
     /// The net thread.
-    pub net: NetHandle,
+    pub(super) net: NetHandle,
     ice_ports: Option<PortPool>,
     rtp_ports: Option<PortPool>,
     /// Galene is on this machine, so loopback candidates make sense.
@@ -47,7 +47,7 @@ enum Pool {
 
 impl MediaSockets {
     /// No socket is open yet.
-    pub fn new(
+    pub(super) fn new(
         net: NetHandle,
         ice_ports: Option<&RangeInclusive<u16>>,
         rtp_ports: Option<&RangeInclusive<u16>>,
@@ -89,7 +89,7 @@ impl MediaSockets {
     }
 
     /// The net thread has closed the sockets of `leg`: its port may rest.
-    pub fn on_removed(&mut self, now: Instant, leg: LegKey) {
+    pub(super) fn on_removed(&mut self, now: Instant, leg: LegKey) {
         let pool = match self.pooled.remove(&leg) {
             Some((Pool::Ice, port)) => self.ice_ports.as_mut().zip(Some(port)),
             Some((Pool::Rtp, port)) => self.rtp_ports.as_mut().zip(Some(port)),

@@ -1,7 +1,7 @@
 //! TLS to Galene: whom to trust, once for HTTP and WebSocket.
 //!
 //! Owns: the trusted certificates (the system's, or Mozilla's where the system has none) and `-insecure`.
-//! Does not own: the words for what goes wrong ([`super::fault`]).
+//! Does not own: the words for what goes wrong (`fault`).
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// A datagram and where it came from and went to.
 #[derive(Debug)]
-pub struct Received {
+pub(super) struct Received {
     /// Its bytes in the caller's buffer.
     pub len: usize,
     /// The sender.
@@ -25,7 +25,7 @@ pub struct Received {
 
 /// A UDP socket that tells which local address was asked (IP_PKTINFO).
 #[derive(Debug)]
-pub struct SipSocket {
+pub(super) struct SipSocket {
     socket: Async<UdpSocket>,
     bound: SocketAddr,
 }
@@ -35,7 +35,7 @@ impl SipSocket {
     ///
     /// # Errors
     /// The system's, for example that the port is taken.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+    pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
@@ -51,7 +51,7 @@ impl SipSocket {
     }
 
     /// The address that it is bound to.
-    pub const fn bound(&self) -> SocketAddr {
+    pub(super) const fn bound(&self) -> SocketAddr {
         self.bound
     }
 
@@ -59,7 +59,7 @@ impl SipSocket {
     ///
     /// # Errors
     /// The system's; an ICMP error of an earlier send shows here and is no reason to stop.
-    pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+    pub(super) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
         self.socket.read_with(|socket| receive(socket, self.bound, buffer)).await
     }
 
@@ -68,7 +68,7 @@ impl SipSocket {
     ///
     /// # Errors
     /// The system's.
-    pub fn send(&self, bytes: &[u8], remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<()> {
+    pub(super) fn send(&self, bytes: &[u8], remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<()> {
         send(self.socket.get_ref(), bytes, remote, local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified()))
     }
 }

@@ -1,7 +1,8 @@
 //! A telephone's packets put back in order without delaying those that are in order.
 //!
-//! Owns: a hole is waited for until two later packets are there or 30 ms have passed, then given up. Does not own:
-//! concealment (`plc`), the way down's jitter buffer (`jitter`): what leaves here goes up to the room at once.
+//! Owns: a hole is waited for until two later packets are there or 30 ms have passed, then given up; on a line that has
+//! shown to bring packets later than that, for as long as it needed. Does not own: concealment (`plc`), the way down's
+//! jitter buffer (`jitter`): what leaves here goes up to the room at once.
 //! Nothing is allocated after `new`.
 
 use std::time::Duration;
@@ -16,8 +17,14 @@ pub const MAX_PAYLOAD_BYTES: usize = 960;
 const HOLE_WAIT: Duration = Duration::from_millis(30);
 /// As many later packets say that the missing one is lost rather than late.
 const HOLE_PACKETS: usize = 2;
-/// Packets that can wait: the two above, and what a burst brings before they are taken out.
-const SLOTS: usize = 8;
+/// A packet that came too late shows how long to wait on its line: so much longer than it needed, ...
+const WAIT_MARGIN: Duration = Duration::from_millis(5);
+/// ... up to this, ...
+const MAX_HOLE_WAIT: Duration = Duration::from_millis(120);
+/// ... until the line has kept the order for so long.
+const FORGET_AFTER: Duration = Duration::from_secs(10);
+/// Packets that can wait: those of 10 ms that come within the longest wait, and a few more.
+const SLOTS: usize = 16;
 /// A longer gap is not concealed: a guess that long is worse than silence.
 const MAX_CONCEALED_MS: u32 = 100;
 /// Senders round their timestamps: a smaller gap between neighbours means nothing.
@@ -81,6 +88,25 @@ struct Position {
     last_arrival: Instant,
     /// Whether the gap before the next packet has been told already.
     gap_is_told: bool,
+    /// What lies before the next packet was given up.
+    follows_loss: bool,
+}
+
+/// Packets that were given up together.
+#[derive(Clone, Copy, Debug)]
+struct Hole {
+    first: u16,
+    /// The one behind them.
+    end: u16,
+    /// Since when they were known to be missing.
+    seen: Instant,
+}
+
+/// What a line needs that brings packets out of order.
+#[derive(Clone, Copy, Debug)]
+struct Disorder {
+    wait: Duration,
+    last: Instant,
 }
 
 /// See the module.
@@ -90,6 +116,8 @@ pub struct Reorder {
     slots: Box<[Slot]>,
     waiting: usize,
     position: Option<Position>,
+    last_hole: Option<Hole>,
+    disorder: Option<Disorder>,
     late_run: u8,
     last_late: u16,
 }
@@ -104,6 +132,8 @@ impl Reorder {
             slots: vec![empty; SLOTS].into_boxed_slice(),
             waiting: 0,
             position: None,
+            last_hole: None,
+            disorder: None,
             late_run: 0,
             last_late: 0,
         }
@@ -115,19 +145,25 @@ impl Reorder {
         if payload.len() > MAX_PAYLOAD_BYTES {
             return Pushed::TooLong;
         }
-        let ahead = match self.position {
+        let mut ahead = match self.position {
             Some(position) if position.ssrc == header.ssrc => {
                 sequence_distance(position.next_sequence, header.sequence_number)
             }
             Some(_) | None => self.restart(now, header),
         };
         if ahead < 0 {
+            self.learn(now, header.sequence_number);
             let follows = header.sequence_number == self.last_late.wrapping_add(1);
             self.late_run = if follows { self.late_run + 1 } else { 1 };
             self.last_late = header.sequence_number;
             if self.late_run < LATE_RUN_MEANS_RESTART {
                 return Pushed::LateOrDuplicate;
             }
+        } else if ahead >= SLOTS as i16 {
+            // No more space to wait: what is here goes on without what is missing.
+            ahead -= self.give_up().cast_signed();
+        } else {
+            self.note_order(now, header.sequence_number);
         }
         if !(0..SLOTS as i16).contains(&ahead) {
             self.restart(now, header);
@@ -146,17 +182,23 @@ impl Reorder {
 
     /// What can leave now.
     pub fn pop(&mut self, now: Instant) -> Option<Release<'_>> {
+        let first = self.first_waiting()?;
+        if self.slots[first].header?.sequence_number != self.position?.next_sequence {
+            let has_waited = match self.disorder {
+                None => self.waiting >= HOLE_PACKETS,
+                Some(_) => false,
+            };
+            if !has_waited && now < self.seen()? + self.hole_wait() {
+                return None;
+            }
+            self.give_up();
+        }
         let position = self.position.as_mut()?;
-        let first = first_waiting(&self.slots, position.next_sequence)?;
         let slot = &mut self.slots[first];
         let header = slot.header?;
-        let is_next = header.sequence_number == position.next_sequence;
-        if !is_next && self.waiting < HOLE_PACKETS && now < slot.arrival + HOLE_WAIT {
-            return None;
-        }
         if !position.gap_is_told {
             position.gap_is_told = true;
-            if let Some(gap) = gap_before(position, &header, slot.arrival, is_next, self.clock_rate_hz) {
+            if let Some(gap) = gap_before(position, &header, slot.arrival, self.clock_rate_hz) {
                 return Some(gap);
             }
         }
@@ -166,6 +208,7 @@ impl Reorder {
             next_timestamp: header.timestamp.wrapping_add(slot.duration_ticks),
             last_arrival: slot.arrival,
             gap_is_told: false,
+            follows_loss: false,
         };
         slot.header = None;
         self.waiting -= 1;
@@ -174,8 +217,58 @@ impl Reorder {
 
     /// When a hole will be given up.
     pub fn next_timeout(&self) -> Option<Deadline> {
-        let first = first_waiting(&self.slots, self.position?.next_sequence)?;
-        Some(Deadline::new(self.slots[first].arrival + HOLE_WAIT, "telephone packet missing"))
+        self.seen().map(|seen| Deadline::new(seen + self.hole_wait(), "telephone packet missing"))
+    }
+
+    fn hole_wait(&self) -> Duration {
+        self.disorder.map_or(HOLE_WAIT, |disorder| disorder.wait)
+    }
+
+    /// The slot of the earliest packet.
+    fn first_waiting(&self) -> Option<usize> {
+        let next_sequence = self.position?.next_sequence;
+        (0..SLOTS as u16)
+            .map(|ahead| usize::from(next_sequence.wrapping_add(ahead)) % SLOTS)
+            .find(|&slot| self.slots[slot].header.is_some())
+    }
+
+    /// Since when a hole is known: the first arrival behind it.
+    fn seen(&self) -> Option<Instant> {
+        self.slots.iter().filter(|slot| slot.header.is_some()).map(|slot| slot.arrival).min()
+    }
+
+    /// Expects the earliest packet that waits, and returns how many before it are given up; 0 if none waits.
+    fn give_up(&mut self) -> u16 {
+        let header = self.first_waiting().and_then(|first| self.slots[first].header);
+        let (Some(header), Some(seen), Some(position)) = (header, self.seen(), &mut self.position) else { return 0 };
+        let missing = header.sequence_number.wrapping_sub(position.next_sequence);
+        self.last_hole = Some(Hole { first: position.next_sequence, end: header.sequence_number, seen });
+        (position.next_sequence, position.follows_loss) = (header.sequence_number, true);
+        missing
+    }
+
+    /// A packet came too late: would it have been in time, had its hole been waited for longer?
+    fn learn(&mut self, now: Instant, sequence_number: u16) {
+        let Some(hole) = self.last_hole else { return };
+        let is_in_hole =
+            sequence_distance(hole.first, sequence_number) >= 0 && sequence_distance(sequence_number, hole.end) > 0;
+        let wait = now.saturating_since(hole.seen) + WAIT_MARGIN;
+        if is_in_hole && wait <= MAX_HOLE_WAIT {
+            self.disorder = Some(Disorder { wait: wait.max(self.hole_wait()), last: now });
+        }
+    }
+
+    /// A packet came in time: was that worth the wait, or is the line in order again?
+    fn note_order(&mut self, now: Instant, sequence_number: u16) {
+        let Some(disorder) = &mut self.disorder else { return };
+        let is_behind = |slot: &Slot| {
+            slot.header.is_some_and(|waiting| sequence_distance(sequence_number, waiting.sequence_number) > 0)
+        };
+        if self.slots.iter().any(is_behind) {
+            disorder.last = now;
+        } else if now.saturating_since(disorder.last) > FORGET_AFTER {
+            self.disorder = None;
+        }
     }
 
     /// Begins anew with this packet; its distance from where it is expected is then 0.
@@ -186,7 +279,7 @@ impl Reorder {
         self.waiting = 0;
         self.position = Some(match self.position {
             Some(position) if position.ssrc == header.ssrc => {
-                Position { next_sequence: header.sequence_number, gap_is_told: false, ..position }
+                Position { next_sequence: header.sequence_number, gap_is_told: false, follows_loss: false, ..position }
             }
             // Another source has a clock of its own: the time that has passed here stands for the gap.
             Some(position) => {
@@ -196,6 +289,7 @@ impl Reorder {
                     next_sequence: header.sequence_number,
                     next_timestamp: header.timestamp.wrapping_sub(gap_ticks),
                     gap_is_told: false,
+                    follows_loss: false,
                     ..position
                 }
             }
@@ -205,17 +299,11 @@ impl Reorder {
                 next_timestamp: header.timestamp,
                 last_arrival: now,
                 gap_is_told: true,
+                follows_loss: false,
             },
         });
         0
     }
-}
-
-/// The slot of the earliest packet.
-fn first_waiting(slots: &[Slot], next_sequence: u16) -> Option<usize> {
-    (0..SLOTS as u16)
-        .map(|ahead| usize::from(next_sequence.wrapping_add(ahead)) % SLOTS)
-        .find(|&slot| slots[slot].header.is_some())
 }
 
 /// What lies between the last packet and `header`.
@@ -223,7 +311,6 @@ fn gap_before(
     position: &Position,
     header: &RtpHeader,
     arrival: Instant,
-    is_next: bool,
     clock_rate_hz: u32,
 ) -> Option<Release<'static>> {
     let told_ticks = timestamp_distance(position.next_timestamp, header.timestamp);
@@ -231,6 +318,7 @@ fn gap_before(
     // A timestamp that leads or lags the clock by more than a second is a sender's new start, not a gap.
     let is_plausible = told_ticks.abs_diff(passed_ticks.cast_signed()) <= clock_rate_hz;
     let gap_ticks = if is_plausible { told_ticks.max(0).cast_unsigned() } else { passed_ticks };
+    let is_next = !position.follows_loss;
     if gap_ticks == 0 || is_next && gap_ticks <= clock_rate_hz / 1000 * TIMESTAMP_SLACK_MS {
         None
     } else if is_next || gap_ticks > clock_rate_hz / 1000 * MAX_CONCEALED_MS {
@@ -311,6 +399,50 @@ mod tests {
         assert!(push(&mut reorder, ms(100), 15).is_empty());
         assert!(drain(&mut reorder, ms(129)).is_empty());
         assert_eq!(drain(&mut reorder, ms(130)), [-20, 15]);
+    }
+
+    #[test]
+    fn no_packet_is_lost_behind_a_hole_of_any_length() {
+        for missing in 1..40 {
+            let mut reorder = Reorder::new(8000);
+            assert_eq!(push(&mut reorder, ms(0), 10), [10]);
+            let first = 11 + missing;
+            let mut heard = push(&mut reorder, ms(u64::from(missing) * 20 + 20), first);
+            heard.extend(push(&mut reorder, ms(u64::from(missing) * 20 + 40), first + 1));
+            let gap = if missing > 5 { -1000 - i32::from(missing) * 20 } else { -i32::from(missing) * 20 };
+            assert_eq!(heard, [gap, i32::from(first), i32::from(first) + 1], "{missing} missing");
+        }
+    }
+
+    #[test]
+    fn a_line_that_brings_packets_late_is_waited_for_until_it_keeps_the_order() {
+        let mut reorder = Reorder::new(8000);
+        assert_eq!(push(&mut reorder, ms(0), 10), [10]);
+        assert!(push(&mut reorder, ms(40), 12).is_empty());
+        assert_eq!(push(&mut reorder, ms(60), 13), [-20, 12, 13]);
+        // 11 comes 50 ms after it was first missed: from now on that is waited for, and 5 ms more.
+        assert!(push(&mut reorder, ms(90), 11).is_empty());
+        assert!(push(&mut reorder, ms(100), 15).is_empty());
+        assert!(push(&mut reorder, ms(120), 16).is_empty());
+        assert_eq!(reorder.next_timeout().unwrap().at, ms(155));
+        assert_eq!(push(&mut reorder, ms(150), 14), [14, 15, 16]);
+        // A true loss is given up then, and a hole long after all disorder as soon as ever.
+        assert!(push(&mut reorder, ms(200), 18).is_empty());
+        assert_eq!(drain(&mut reorder, ms(255)), [-20, 18]);
+        let mut now = 400;
+        for sequence_number in 19..=120 {
+            now = 20 * u64::from(sequence_number) * 10;
+            let mut header = header(sequence_number);
+            header.timestamp = 18 * 160 + (u32::from(sequence_number) - 18) * 1600;
+            reorder.push(ms(now), &header, &[0], 1600);
+            drain(&mut reorder, ms(now));
+        }
+        for (later, sequence_number) in [(20, 122), (40, 123)] {
+            let mut header = header(sequence_number);
+            header.timestamp = 18 * 160 + 103 * 1600 + (u32::from(sequence_number) - 121) * 160;
+            reorder.push(ms(now + later), &header, &[sequence_number as u8], 160);
+        }
+        assert_eq!(drain(&mut reorder, ms(now + 40)), [-20, 122, 123]);
     }
 
     #[test]

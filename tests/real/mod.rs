@@ -14,61 +14,61 @@ use lab::room::{GroupConfig, RoomConfig, RoomEvent, RoomEventKind, RoomServer};
 use lab::telephone::{Telephone, TelephoneSetup};
 
 /// Longer than anything takes that works.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// What is louder than this was said by somebody.
-pub const AUDIBLE_DBFS: f64 = -45.0;
+pub(crate) const AUDIBLE_DBFS: f64 = -45.0;
 /// The group of all tests.
-pub const GROUP: &str = "test";
+pub(crate) const GROUP: &str = "test";
 
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Held by a test as long as it runs.
-pub fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     // A test that failed leaves nothing behind that the next one could see.
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The program under test.
-pub fn binary() -> &'static Path {
+pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_galene-sip"))
 }
 
 /// A room server and a gateway that calls into it.
-pub struct World {
-    pub gateway: Gateway,
-    pub room: RoomServer,
+pub(crate) struct World {
+    pub(crate) gateway: Gateway,
+    pub(crate) room: RoomServer,
 }
 
 impl World {
     /// An open group.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(GroupConfig::open(GROUP), &[])
     }
 
     /// A group of one's own and more flags for the gateway.
-    pub fn with(group: GroupConfig, flags: &[&str]) -> Self {
+    pub(crate) fn with(group: GroupConfig, flags: &[&str]) -> Self {
         Self::in_room(RoomConfig::new(vec![group]), flags)
     }
 
     /// A room server of one's own, with the group `GROUP` in it.
-    pub fn in_room(config: RoomConfig, flags: &[&str]) -> Self {
+    pub(crate) fn in_room(config: RoomConfig, flags: &[&str]) -> Self {
         let room = RoomServer::start(config).expect("a room on 127.0.0.1");
         let gateway = Gateway::start(binary(), &room.group_url(GROUP), flags).expect("a gateway that answers");
         Self { gateway, room }
     }
 
     /// A telephone that calls the gateway.
-    pub fn call(&self, from: &str) -> Telephone {
+    pub(crate) fn call(&self, from: &str) -> Telephone {
         Telephone::call(self.setup(from)).expect("a telephone on 127.0.0.1")
     }
 
     /// The same, to be changed before it calls.
-    pub fn setup(&self, from: &str) -> TelephoneSetup {
+    pub(crate) fn setup(&self, from: &str) -> TelephoneSetup {
         TelephoneSetup::new(&self.gateway.uri()).from(from)
     }
 
     /// Waits for an event of the room about `username`, among those before too.
-    pub fn room_says(&mut self, username: &str, is_wanted: impl Fn(&RoomEventKind) -> bool) -> RoomEvent {
+    pub(crate) fn room_says(&mut self, username: &str, is_wanted: impl Fn(&RoomEventKind) -> bool) -> RoomEvent {
         let event =
             self.room.events.wait_for(PATIENCE, |event| event.client.username == username && is_wanted(&event.kind));
         event.unwrap_or_else(|| {
@@ -83,21 +83,21 @@ impl World {
     }
 
     /// The names in the room now.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.room.snapshot().clients.into_iter().map(|client| client.name.username).collect()
     }
 }
 
 /// A group to call into, the embedded one or that of `GALENE_URL`, and a gateway for it.
-pub struct Place {
-    pub gateway: Gateway,
+pub(crate) struct Place {
+    pub(crate) gateway: Gateway,
     url: String,
     _room: Option<RoomServer>,
 }
 
 impl Place {
     /// An open group.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (url, room) = match std::env::var("GALENE_URL") {
             Ok(url) => (url, None),
             Err(_) => {
@@ -111,23 +111,23 @@ impl Place {
     }
 
     /// The group's URL.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// A telephone that calls the gateway.
-    pub fn call(&self, from: &str) -> Telephone {
+    pub(crate) fn call(&self, from: &str) -> Telephone {
         Telephone::call(self.setup(from)).expect("a telephone on 127.0.0.1")
     }
 
     /// The same, to be changed before it calls.
-    pub fn setup(&self, from: &str) -> TelephoneSetup {
+    pub(crate) fn setup(&self, from: &str) -> TelephoneSetup {
         TelephoneSetup::new(&self.gateway.uri()).from(from)
     }
 }
 
 /// Waits until something holds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < until, "not within {PATIENCE:?}: {what}");
@@ -136,6 +136,6 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// The name in the room of somebody who calls as `"Ada" <sip:100@…>`.
-pub fn from(name: &str) -> String {
+pub(crate) fn from(name: &str) -> String {
     format!("\"{name}\" <sip:100@127.0.0.1>")
 }

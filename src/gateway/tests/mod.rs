@@ -196,6 +196,19 @@ fn shutting_down_says_bye_to_everybody() {
     let mut world = world_with_calls(&["ada", "ben"]);
     world.gateway.handle_input(world.now, super::Input::ShutDown);
     world.run(seconds(1));
-    assert_eq!(world.sip.iter().filter(|text| text.starts_with("BYE")).count() >= 2, true);
+    assert!(world.sip.iter().filter(|text| text.starts_with("BYE")).count() >= 2);
     assert!(world.stopped && world.gateway.sockets().open.is_empty());
+}
+
+#[test]
+fn a_caller_from_outside_is_shown_the_public_address_and_one_from_inside_is_not() {
+    let mut world = World::new();
+    world.gateway.desk.registered = Some(Some("203.0.113.5:1024".parse().unwrap()));
+    let address_for = |local: &str, caller: &str| {
+        world.gateway.desk.address_for(local.parse().unwrap(), caller.parse().unwrap()).to_string()
+    };
+    assert_eq!(address_for("192.168.0.2", "198.51.100.1"), "203.0.113.5");
+    assert_eq!(address_for("192.168.0.2", "192.168.0.7"), "192.168.0.2");
+    assert_eq!(address_for("198.51.100.9", "198.51.100.1"), "198.51.100.9");
+    assert_eq!(address_for("fd00::2", "2001:db8::1"), "fd00::2");
 }

@@ -88,7 +88,8 @@ pub fn stun(bytes: &[u8]) {
         assert!(bytes.len() >= 20);
         let _ = (message.verify(b"password"), message.unknown_attributes().len());
     }
-    let _ = (stun::is_for(bytes, "ufrag"), stun::verify(bytes, "password"));
+    let filter = stun::Filter { ufrag: "ufrag".into(), password: "password".into(), transaction_tag: [1, 2, 3, 4] };
+    let _ = filter.accepts(bytes);
 }
 
 /// A datagram of a media port: as RTP and as RTCP.

@@ -57,9 +57,12 @@ impl Reference {
         Some(Self { made_by: "espeak-ng", sound: assemble(parts) })
     }
 
-    /// The speech at that rate.
+    /// The speech at that rate, over its floor of noise, which has the same level in the band of every rate.
     pub fn at(&self, rate_hz: u32) -> Vec<i16> {
-        self.sound.resampled(rate_hz).samples
+        let floor = 10f64.powf(NOISE_FLOOR_DBFS / 20.0) * 32768.0;
+        let mut noise = voice::Noise::new(7);
+        let samples = self.sound.resampled(rate_hz).samples.into_iter();
+        samples.map(|sample| (f64::from(sample) + noise.gauss() * floor).round() as i16).collect()
     }
 
     /// Its length in seconds.
@@ -95,7 +98,7 @@ fn read_and_remove(path: &Path) -> Option<Pcm> {
     read
 }
 
-/// Sentences with pauses, at the level of a measurement, over a floor of noise.
+/// Sentences with pauses, at the level of a measurement.
 fn assemble(parts: Vec<Vec<f64>>) -> Pcm {
     let pause = vec![0.0; (PAUSE_S * f64::from(REFERENCE_RATE_HZ)) as usize];
     let mut samples = pause.clone();
@@ -106,9 +109,7 @@ fn assemble(parts: Vec<Vec<f64>>) -> Pcm {
     let active: Vec<f64> = samples.iter().copied().filter(|sample| sample.abs() > ACTIVE_SAMPLE).collect();
     let power = active.iter().map(|sample| sample * sample).sum::<f64>() / active.len().max(1) as f64;
     let gain = 10f64.powf(ACTIVE_LEVEL_DBFS / 20.0) / power.sqrt().max(1e-9);
-    let floor = 10f64.powf(NOISE_FLOOR_DBFS / 20.0);
-    let mut noise = voice::Noise::new(7);
-    let finished = samples.iter().map(|sample| (sample * gain + noise.gauss() * floor).clamp(-0.99, 0.99));
+    let finished = samples.iter().map(|sample| (sample * gain).clamp(-0.99, 0.99));
     Pcm { rate_hz: REFERENCE_RATE_HZ, samples: finished.map(|sample| (sample * 32768.0).round() as i16).collect() }
 }
 
