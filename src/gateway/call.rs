@@ -228,7 +228,7 @@ impl Call {
         if self.room.is_some() {
             desk.mix(Command::RemoveCaller(self.caller));
         }
-        self.client.leave(now);
+        self.client.leave();
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

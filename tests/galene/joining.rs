@@ -242,7 +242,7 @@ fn messages_out_of_place_or_garbled_do_not_disturb_joining() {
 fn leaving_while_joining_gives_up_without_an_event() {
     let mut world = World::alice();
     let request = world.request();
-    world.client.leave(world.now);
+    world.client.leave();
     assert!(world.client.is_closed());
     world.respond(request, 200, GROUP, "{}");
     assert_eq!(world.asked(), []);
@@ -250,7 +250,7 @@ fn leaving_while_joining_gives_up_without_an_event() {
     let mut world = World::alice();
     world.status(json!({}));
     world.asked();
-    world.client.leave(world.now);
+    world.client.leave();
     world.connected();
     assert_eq!(world.asked(), [Asked::Disconnect]);
 }

@@ -42,11 +42,6 @@ impl Member {
         link.send(message);
     }
 
-    pub(super) fn leave(&mut self, link: &mut Link, now: Instant) {
-        let group = std::mem::take(&mut self.group);
-        self.send(link, now, &ClientMessage::Leave { kind: "leave", group: &group });
-    }
-
     pub(super) fn on_message(mut self: Box<Self>, link: &mut Link, now: Instant, message: ServerMessage) -> Phase {
         self.keep_alive.on_received(now);
         match message {

@@ -266,11 +266,11 @@ impl Client {
     }
 
     /// Leaves the group, or gives up joining. No event follows, perhaps an [`Output::Disconnect`].
-    pub fn leave(&mut self, now: Instant) {
-        self.step(|phase, link| {
-            if let Phase::Member(mut member) = phase {
-                member.leave(link, now);
-            }
+    ///
+    /// The end of the connection is the whole goodbye: Galene 1.1 crashes if it has news of a member for a client that has
+    /// just sent `leave` and is still connected.
+    pub fn leave(&mut self) {
+        self.step(|_, link| {
             link.disconnect();
             Phase::Closed
         });

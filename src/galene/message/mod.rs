@@ -38,11 +38,6 @@ pub(crate) enum ClientMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         token: Option<&'a str>,
     },
-    #[serde(rename = "join")]
-    Leave {
-        kind: &'static str,
-        group: &'a str,
-    },
     Request {
         request: Requested,
     },
