@@ -16,8 +16,11 @@ use crate::voice;
 pub const REFERENCE_RATE_HZ: u32 = 48_000;
 /// Mean level of the parts that are speech, as ITU-T P.56 has it for measurements.
 const ACTIVE_LEVEL_DBFS: f64 = -26.0;
-/// A room is never silent; without a floor, silence suppression would be tested instead of speech.
+/// A room is never silent; without a floor, silence suppression would be tested instead of speech, and µ-law's own steps
+/// would be heard more than they are in any room.
 const NOISE_FLOOR_DBFS: f64 = -65.0;
+/// All of the floor lies within the band that a telephone carries: whichever rate is asked for, it is as loud.
+const NOISE_RATE_HZ: u32 = 8000;
 /// Silence around and between the sentences, in seconds.
 const PAUSE_S: f64 = 0.5;
 /// What counts as speech when the level is set, full scale being 1.
@@ -106,10 +109,19 @@ fn assemble(parts: Vec<Vec<f64>>) -> Pcm {
     let active: Vec<f64> = samples.iter().copied().filter(|sample| sample.abs() > ACTIVE_SAMPLE).collect();
     let power = active.iter().map(|sample| sample * sample).sum::<f64>() / active.len().max(1) as f64;
     let gain = 10f64.powf(ACTIVE_LEVEL_DBFS / 20.0) / power.sqrt().max(1e-9);
-    let floor = 10f64.powf(NOISE_FLOOR_DBFS / 20.0);
-    let mut noise = voice::Noise::new(7);
-    let finished = samples.iter().map(|sample| (sample * gain + noise.gauss() * floor).clamp(-0.99, 0.99));
+    let floor = noise_floor(samples.len());
+    let finished = samples.iter().zip(floor).map(|(sample, noise)| (sample * gain + noise).clamp(-0.99, 0.99));
     Pcm { rate_hz: REFERENCE_RATE_HZ, samples: finished.map(|sample| (sample * 32768.0).round() as i16).collect() }
+}
+
+fn noise_floor(samples: usize) -> impl Iterator<Item = f64> {
+    // Made a hundred times as loud, so that whole numbers are fine enough for it.
+    let amplitude = 100.0 * 32_768.0 * 10f64.powf(NOISE_FLOOR_DBFS / 20.0);
+    let narrow_samples = samples / (REFERENCE_RATE_HZ / NOISE_RATE_HZ) as usize + 1;
+    let mut noise = voice::Noise::new(7);
+    let narrow = (0..narrow_samples).map(|_| (noise.gauss() * amplitude).round() as i16).collect();
+    let wide = Pcm { rate_hz: NOISE_RATE_HZ, samples: narrow }.resampled(REFERENCE_RATE_HZ);
+    wide.samples.into_iter().map(|sample| f64::from(sample) / (100.0 * 32_768.0))
 }
 
 #[cfg(test)]
