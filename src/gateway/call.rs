@@ -244,6 +244,14 @@ impl Call {
         crate::time::earliest([self.client.next_timeout(), up, answer])
     }
 
+    /// What an unanswered call waits for.
+    pub(super) fn why_late(&self) -> CallFailure {
+        match &self.up {
+            Some(up) if up.link.codec.is_some() => CallFailure::NoMedia("none was found in time".into()),
+            Some(_) | None => CallFailure::TimedOut,
+        }
+    }
+
     /// When an unanswered call is given up.
     pub(super) fn answer_by(&self) -> Instant {
         self.invited_at + ANSWER_WITHIN

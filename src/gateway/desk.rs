@@ -44,6 +44,8 @@ pub(super) struct Desk<S> {
     pub(super) own_ids: BTreeMap<String, Option<Instant>>,
     /// While registered: our address as the registrar sees it, where it differs from our own.
     pub(super) registered: Option<Option<SocketAddr>>,
+    /// What the log says about not being registered.
+    pub(super) registration_failure: Option<String>,
     legs: BTreeMap<LegKey, LegOwner>,
     last_key: u32,
 }
@@ -65,6 +67,7 @@ impl<S: Sockets> Desk<S> {
             outputs: VecDeque::new(),
             own_ids: BTreeMap::new(),
             registered: None,
+            registration_failure: None,
             legs: BTreeMap::new(),
             last_key: 0,
         }

@@ -9,6 +9,7 @@ use super::refusal::CallFailure;
 use super::room::Room;
 use crate::galene::client::{self, Client, Event, Joined};
 use crate::galene::message::{Candidate, Offer, Permissions};
+use crate::galene::refusal::Refusal;
 use crate::media::control::{Command, Room as MixRoom, RoomKey};
 use crate::sip::event::CallKey;
 use crate::time::Instant;
@@ -101,6 +102,7 @@ impl<S: Sockets> Gateway<S> {
         let Some(call) = self.calls.get_mut(&key) else { return };
         let Some((_, room)) = call.room else { return };
         match (permissions.present, call.up.is_some()) {
+            (false, true) if !call.answered => self.end_call(now, key, &CallFailure::Galene(Refusal::NoPresent)),
             (false, true) => {
                 tracing::info!("{}: Galene took the permission to speak away", call.title);
                 call.unpublish(now, &mut self.desk);

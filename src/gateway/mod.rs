@@ -134,9 +134,9 @@ impl<S: Sockets> Gateway<S> {
                 call.client.request_audio(now);
             }
         }
-        let late: Vec<_> = self.calls.values().filter(|c| !c.answered && c.answer_by() <= now).map(|c| c.key).collect();
-        for call in late {
-            self.end_call(now, call, &CallFailure::TimedOut);
+        let late = self.calls.values().filter(|call| !call.answered && call.answer_by() <= now);
+        for (call, failure) in late.map(|call| (call.key, call.why_late())).collect::<Vec<_>>() {
+            self.end_call(now, call, &failure);
         }
         self.settle(now);
     }

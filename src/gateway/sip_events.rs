@@ -52,6 +52,7 @@ impl<S: Sockets> Gateway<S> {
             }
             Event::Registered { expires_s, public } => {
                 let before = self.desk.registered.replace(public);
+                self.desk.registration_failure = None;
                 if before != Some(public) {
                     let public = public.map_or_else(String::new, |public| format!("; our public address is {public}"));
                     tracing::info!("registered for {expires_s} s{public}");
@@ -59,7 +60,14 @@ impl<S: Sockets> Gateway<S> {
             }
             Event::RegistrationFailed { text, retry_in } => {
                 self.desk.registered = None;
-                tracing::error!("not registered: {text} (next attempt in {} s)", retry_in.as_secs());
+                let retry_s = retry_in.as_secs().max(1);
+                // One line is read; the same one every 20 s hides all others.
+                if self.desk.registration_failure.as_ref() == Some(&text) {
+                    tracing::debug!("still not registered (next attempt in {retry_s} s): {text}");
+                } else {
+                    tracing::error!("not registered (next attempt in {retry_s} s): {text}");
+                    self.desk.registration_failure = Some(text);
+                }
             }
             Event::Unregistered => tracing::info!("unregistered"),
             Event::Stranger { remote } => {

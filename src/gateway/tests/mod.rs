@@ -212,3 +212,23 @@ fn a_caller_from_outside_is_shown_the_public_address_and_one_from_inside_is_not(
     assert_eq!(address_for("198.51.100.9", "198.51.100.1"), "198.51.100.9");
     assert_eq!(address_for("fd00::2", "2001:db8::1"), "fd00::2");
 }
+
+#[test]
+fn without_a_media_path_the_call_is_refused_with_words_about_udp() {
+    let mut world = World::new();
+    world.media_is_cut = true;
+    world.invite("ada");
+    world.run(seconds(21));
+    assert_eq!(world.statuses("ada"), [180, 480]);
+    assert!(world.sip.last().unwrap().contains("UDP passes"));
+}
+
+#[test]
+fn who_loses_present_before_the_answer_is_refused_in_words() {
+    let mut world = World::new();
+    world.media_is_cut = true;
+    world.invite("ada");
+    world.tell(1, &json!({"type": "joined", "kind": "change", "group": "club", "permissions": ["message"]}));
+    assert_eq!(world.statuses("ada"), [180, 403]);
+    assert!(world.sip.last().unwrap().contains("'present'"));
+}
