@@ -208,11 +208,6 @@ fn a_telephone_in_silence_is_published_and_hears_a_stream_without_gaps() {
 /// Longer than the gateway remembers a call that has ended.
 const TRANSACTIONS_LINGER: Duration = Duration::from_secs(34);
 
-/// The gateway's threads without those of the pool in which HTTP waits.
-fn own_threads(world: &World) -> usize {
-    world.gateway.thread_names().iter().filter(|name| !name.starts_with("blocking")).count()
-}
-
 #[test]
 fn after_two_hundred_calls_nothing_is_left() {
     let _alone = alone();
@@ -233,14 +228,13 @@ fn after_two_hundred_calls_nothing_is_left() {
         eight_calls();
     }
     std::thread::sleep(TRANSACTIONS_LINGER);
-    let before = (world.gateway.open_files(), own_threads(&world));
+    let open = || (world.gateway.open_files(), world.gateway.threads());
+    let before = open();
     let resident_before_kib = world.gateway.resident_kib();
     for _ in 0..25 {
         eight_calls();
     }
-    eventually("files and threads are as before", || (world.gateway.open_files(), own_threads(&world)) == before);
-    // The pool behind HTTP keeps its threads, one for each call that came at the same time.
-    assert!(world.gateway.threads() <= before.1 + 8, "{:?}", world.gateway.thread_names());
+    eventually("files and threads are as before", || open() == before);
     let growth_kib = world.gateway.resident_kib().saturating_sub(resident_before_kib);
     println!("200 calls: {before:?} file descriptors and threads, {growth_kib} KiB more resident");
     assert!(growth_kib <= 200, "{growth_kib} KiB");

@@ -9,6 +9,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body, ResponseExt};
 use url::Url;
 
+use super::blocking;
 use super::fault;
 use super::tls::Tls;
 use crate::galene::refusal::host_of;
@@ -53,7 +54,9 @@ impl Http {
     /// If no whole response of at most [`MAX_BODY_BYTES`] comes within [`HTTP_TIMEOUT`].
     pub async fn get(&self, url: Url) -> Result<HttpResponse, Fault> {
         let agent = self.agent.clone();
-        smol::unblock(move || read(&url, agent.get(url.as_str()).call())).await
+        let host = host_of(&url);
+        let response = blocking::run(move || read(&url, agent.get(url.as_str()).call())).await;
+        response.unwrap_or_else(|error| Err(fault::of_io(&host, &error)))
     }
 
     /// Posts `json`, which may hold a password, to `url` and to nowhere else: a redirect is a response.
@@ -62,11 +65,13 @@ impl Http {
     /// As for [`Self::get`].
     pub async fn post_json(&self, url: Url, json: String) -> Result<HttpResponse, Fault> {
         let agent = self.agent.clone();
-        smol::unblock(move || {
+        let host = host_of(&url);
+        let response = blocking::run(move || {
             let request = agent.post(url.as_str()).config().max_redirects(0).build();
             read(&url, request.content_type("application/json").send(json))
         })
-        .await
+        .await;
+        response.unwrap_or_else(|error| Err(fault::of_io(&host, &error)))
     }
 }
 

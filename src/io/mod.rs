@@ -3,6 +3,7 @@
 //! [`run()`] starts the three kinds of thread: net and mix, and on the calling one the signalling loop (`driver`).
 
 mod addresses;
+mod blocking;
 pub mod clock;
 mod driver;
 mod fault;

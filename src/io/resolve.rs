@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::blocking;
 use super::sip::source_address;
 use crate::sip::event::Route;
 
@@ -14,7 +15,7 @@ const SIP_PORT: u16 = 5060;
 /// One plain line: no such name, no such family, no answer.
 pub(super) async fn routes(host: &str, port: Option<u16>, ipv6: bool) -> Result<Vec<Route>, String> {
     let name = host.trim_matches(['[', ']']);
-    let found = smol::net::resolve((name, port.unwrap_or(SIP_PORT))).await;
+    let found = blocking::resolve(name.to_owned(), port.unwrap_or(SIP_PORT)).await;
     let found = found.map_err(|error| format!("{name} cannot be looked up: {error}"))?;
     let of_family: Vec<SocketAddr> = found.into_iter().filter(|address| address.is_ipv6() == ipv6).collect();
     if of_family.is_empty() {

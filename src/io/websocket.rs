@@ -20,6 +20,7 @@ use smol::channel::{Receiver, Sender};
 use smol::net::TcpStream;
 use url::Url;
 
+use super::blocking;
 use super::fault;
 use super::tls::Tls;
 use crate::galene::Fault;
@@ -142,7 +143,7 @@ async fn connect(url: &Url, tls: &Tls) -> Result<Box<dyn Transport>, Fault> {
         url::Host::Ipv4(address) => vec![SocketAddr::from((*address, port))],
         url::Host::Ipv6(address) => vec![SocketAddr::from((*address, port))],
         url::Host::Domain(name) => {
-            smol::net::resolve((*name, port)).await.map_err(|error| fault::of_io(&host, &error))?
+            blocking::resolve((*name).to_owned(), port).await.map_err(|error| fault::of_io(&host, &error))?
         }
     };
     let stream = connect_tcp(&addresses).await.map_err(|error| fault::of_io(&host, &error))?;

@@ -188,7 +188,11 @@ impl Caller {
                         self.speech.decode(now, payload, self.key, sink);
                     }
                 }
-                Release::Conceal { duration_ticks } => self.speech.conceal(now, duration_ticks, self.key, sink),
+                Release::Conceal { duration_ticks, next_header, next_payload } => {
+                    let is_speech = next_header.payload_type == self.telephone.receive_payload_type;
+                    let next = if is_speech { next_payload } else { &[] };
+                    self.speech.conceal(now, duration_ticks, next, self.key, sink);
+                }
                 Release::Jump { duration_ticks } => self.speech.jump(duration_ticks),
             }
         }
@@ -260,10 +264,12 @@ impl Speech {
         self.pass_on(now, pcm, key, sink);
     }
 
-    fn conceal(&mut self, now: Instant, duration_ticks: u32, key: CallerKey, sink: &mut impl Sink) {
-        let mut pcm = [0; MAX_PAYLOAD_BYTES];
+    /// Makes up what lies before `next`.
+    fn conceal(&mut self, now: Instant, duration_ticks: u32, next: &[u8], key: CallerKey, sink: &mut impl Sink) {
+        let (mut pcm, mut next_pcm) = ([0; MAX_PAYLOAD_BYTES], [0; MAX_PAYLOAD_BYTES]);
         let pcm = &mut pcm[..(duration_ticks as usize).min(MAX_PAYLOAD_BYTES)];
-        self.concealer.conceal(pcm);
+        let next_samples = law(self.codec).decode(next, &mut next_pcm);
+        self.concealer.conceal_before(&next_pcm[..next_samples], pcm);
         self.stats.concealed += 1;
         self.pass_on(now, pcm, key, sink);
     }

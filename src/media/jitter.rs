@@ -282,7 +282,10 @@ impl JitterBuffer {
             };
             let lost = slot.sequence_number.wrapping_sub(next);
             if lost > 0 {
-                if run.unmatched_ticks < self.last_duration_ticks || !is_due {
+                // Where the first lost one is given up, the one behind it is next to play.
+                let given_up_us = i64::from(lost - 1) * self.duration_us(self.last_duration_ticks);
+                let is_next_due = delay_us + given_up_us >= self.target_us.cast_signed();
+                if run.unmatched_ticks < self.last_duration_ticks || !is_next_due {
                     return self.fill_hole(run, first, lost == 1);
                 }
                 // The sound made up while it was only missing stands for the lost packet.
@@ -341,6 +344,10 @@ impl JitterBuffer {
         Playout::Conceal { duration_ticks: self.last_duration_ticks }
     }
 
+    fn duration_us(&self, ticks: u32) -> i64 {
+        i64::from(ticks) * 1_000_000 / i64::from(self.clock_rate_hz)
+    }
+
     const fn max_made_up_ticks(&self) -> u32 {
         self.clock_rate_hz / 1000 * MAX_CONCEALED_MS
     }
@@ -375,7 +382,7 @@ impl JitterBuffer {
     /// Whether to leave a packet out because the delay is larger than it need be.
     fn should_skip(&self, now: Instant, delay_us: i64, first: usize) -> bool {
         let slot = &self.slots[first];
-        let duration_us = i64::from(slot.duration_ticks) * 1_000_000 / i64::from(self.clock_rate_hz);
+        let duration_us = self.duration_us(slot.duration_ticks);
         let excess_us = delay_us - self.target_us.cast_signed() - duration_us;
         let since_us = now.as_us().saturating_sub(self.last_skip.as_us());
         excess_us >= BURST_EXCESS_US

@@ -2,6 +2,8 @@
 //!
 //! Owns: the past 48 ms, the pitch, the seams. Does not own: Opus' own concealment (`opus`), which packets are lost
 //! (`reorder`). Unlike the appendix it adds no delay: the seam to what was already sent is made by a short fading offset.
+//! Where the packet behind the hole is known already, its first pitch period goes on backwards, and the two meet where they
+//! are most alike.
 
 /// The past that is kept: the longest period, thrice, and what is compared with it.
 const HISTORY_MS: usize = 50;
@@ -18,6 +20,10 @@ const SILENT_AFTER_MS: usize = 60;
 /// Every so often one more period is taken in, up to three: a single one would buzz.
 const PERIOD_ADDED_MS: usize = 10;
 const MAX_PERIODS: usize = 3;
+/// What goes on forwards and backwards is blended within so much.
+const MEETING_MS: usize = 5;
+/// A hole is filled from both sides up to this length.
+const MAX_BRIDGED: usize = 120 * MAX_RATE_HZ as usize / 1000;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -73,6 +79,51 @@ impl Concealer {
         for out in out {
             *out = self.next_sample() as i16;
         }
+    }
+
+    /// Makes up `out.len()` samples which `next` follows.
+    pub fn conceal_before(&mut self, next: &[i16], out: &mut [i16]) {
+        self.conceal(out);
+        let meeting = MEETING_MS * self.samples_per_ms;
+        if out.len() < meeting || out.len() > MAX_BRIDGED || next.len() < 2 * MIN_PERIOD_MS * self.samples_per_ms {
+            return;
+        }
+        let mut backwards = [0; MAX_BRIDGED];
+        let backwards = &mut backwards[..out.len()];
+        self.lead_to(next, backwards);
+        let place = most_alike(out, backwards, meeting);
+        for (position, (out, &backwards)) in out.iter_mut().zip(&*backwards).enumerate().skip(place) {
+            let share = ((position - place + 1) as f32 / (meeting + 1) as f32).min(1.0);
+            *out = (f32::from(*out) + (f32::from(backwards) - f32::from(*out)) * share) as i16;
+        }
+        // All is as if it had come.
+        self.concealed = 0;
+        self.remember(out);
+    }
+
+    /// Fills `out` with the first period of `next`, repeated up to its beginning.
+    fn lead_to(&self, next: &[i16], out: &mut [i16]) {
+        let period = self.first_period(next);
+        let (hold, silent_after) = (HOLD_MS * self.samples_per_ms, SILENT_AFTER_MS * self.samples_per_ms);
+        let seam_samples = 2 * self.samples_per_ms;
+        let seam = f32::from(next[0]) - f32::from(next[period]);
+        for (before, out) in out.iter_mut().rev().enumerate() {
+            let mut sample = f32::from(next[period - 1 - before % period]);
+            if before < seam_samples {
+                sample += seam * (1.0 - (before + 1) as f32 / (seam_samples + 1) as f32);
+            }
+            let fade = before.saturating_sub(hold) as f32 / (silent_after - hold) as f32;
+            *out = (sample * (1.0 - fade.min(1.0))) as i16;
+        }
+    }
+
+    /// The period with which `next` begins: the lag at which it resembles itself most.
+    fn first_period(&self, next: &[i16]) -> usize {
+        let shortest = MIN_PERIOD_MS * self.samples_per_ms;
+        let longest = (MAX_PERIOD_MS * self.samples_per_ms).min(next.len() - shortest);
+        let window = (next.len() - longest).min(MATCH_MS * self.samples_per_ms);
+        let likeness = |lag: &usize| likeness(&next[..window], &next[*lag..*lag + window]);
+        (shortest..=longest).max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or(shortest)
     }
 
     fn remember(&mut self, frame: &[i16]) {
@@ -147,6 +198,24 @@ impl Concealer {
         let share = (position - blend_from + 1) as f32 / (quarter + 1) as f32;
         sample + (before - sample) * share
     }
+}
+
+/// The place in two sounds, within 10 ms of their middle at the most, from which on `window` samples are most alike.
+fn most_alike(a: &[i16], b: &[i16], window: usize) -> usize {
+    let middle = (a.len() - window) / 2;
+    let reach = middle.min(2 * window);
+    let likeness = |at: &usize| likeness(&a[*at..*at + window], &b[*at..*at + window]);
+    (middle - reach..=middle + reach).max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or(middle)
+}
+
+/// Correlation, 0 for silence.
+fn likeness(a: &[i16], b: &[i16]) -> f32 {
+    let (mut product, mut energy_a, mut energy_b) = (0i64, 1i64, 1i64);
+    for (&a, &b) in a.iter().zip(b) {
+        let (a, b) = (i64::from(a), i64::from(b));
+        (product, energy_a, energy_b) = (product + a * b, energy_a + a * a, energy_b + b * b);
+    }
+    product as f32 / (energy_a as f32 * energy_b as f32).sqrt()
 }
 
 #[cfg(test)]

@@ -59,6 +59,10 @@ pub enum Release<'a> {
     Conceal {
         /// In RTP clock units.
         duration_ticks: u32,
+        /// The packet behind the hole, which is released next.
+        next_header: RtpHeader,
+        /// Its payload.
+        next_payload: &'a [u8],
     },
     /// Nothing was sent, or too much was lost: let so much time pass on the way up.
     Jump {
@@ -198,7 +202,8 @@ impl Reorder {
         let header = slot.header?;
         if !position.gap_is_told {
             position.gap_is_told = true;
-            if let Some(gap) = gap_before(position, &header, slot.arrival, self.clock_rate_hz) {
+            let next_payload = &slot.payload[..slot.len];
+            if let Some(gap) = gap_before(position, &header, slot.arrival, self.clock_rate_hz, next_payload) {
                 return Some(gap);
             }
         }
@@ -307,12 +312,13 @@ impl Reorder {
 }
 
 /// What lies between the last packet and `header`.
-fn gap_before(
+fn gap_before<'a>(
     position: &Position,
     header: &RtpHeader,
     arrival: Instant,
     clock_rate_hz: u32,
-) -> Option<Release<'static>> {
+    next_payload: &'a [u8],
+) -> Option<Release<'a>> {
     let told_ticks = timestamp_distance(position.next_timestamp, header.timestamp);
     let passed_ticks = ticks(arrival.saturating_since(position.last_arrival), clock_rate_hz);
     // A timestamp that leads or lags the clock by more than a second is a sender's new start, not a gap.
@@ -324,7 +330,7 @@ fn gap_before(
     } else if is_next || gap_ticks > clock_rate_hz / 1000 * MAX_CONCEALED_MS {
         Some(Release::Jump { duration_ticks: gap_ticks })
     } else {
-        Some(Release::Conceal { duration_ticks: gap_ticks })
+        Some(Release::Conceal { duration_ticks: gap_ticks, next_header: *header, next_payload })
     }
 }
 
@@ -353,7 +359,7 @@ mod tests {
         while let Some(release) = reorder.pop(now) {
             out.push(match release {
                 Release::Packet { payload, .. } => i32::from(payload[0]),
-                Release::Conceal { duration_ticks } => -(duration_ticks as i32 / 8),
+                Release::Conceal { duration_ticks, .. } => -(duration_ticks as i32 / 8),
                 Release::Jump { duration_ticks } => -1000 - duration_ticks as i32 / 8,
             });
         }

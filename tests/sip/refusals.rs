@@ -198,13 +198,13 @@ fn more_calls_than_fit_get_503() {
 #[test]
 fn a_flood_is_answered_without_state_once_the_table_is_full() {
     let mut world = World::open();
-    for n in 0..2_000 {
+    for n in 0..5_000 {
         let mut phone = Phone { call_id: format!("call-{n}"), branch: n * 10, ..Phone::new() };
         let options = phone.request("OPTIONS", "", "");
         world.receive(PHONE, &options);
     }
-    assert_eq!(world.sent().len(), 2_000);
-    assert_eq!(world.endpoint.counters().overflows, 2_000 - 1024);
+    assert_eq!(world.sent().len(), 5_000);
+    assert_eq!(world.endpoint.counters().overflows, 5_000 - 4096);
     world.pass(32_000);
     assert_eq!(world.endpoint.next_timeout(), None);
 }

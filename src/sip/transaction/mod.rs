@@ -14,9 +14,10 @@ use crate::time::{Deadline, Instant, earliest};
 use server::Server;
 use server_invite::InviteServer;
 
-/// Server transactions at most. Each lives 32 s, so this is 32 new ones a second for ever; a call needs about four.
+/// Server transactions at most, 1 to 2 KB each. One lives 32 s, so this is 128 new ones a second for ever; a call needs
+/// two to four.
 /// What comes on top is answered without state.
-pub(crate) const MAX_SERVER_TRANSACTIONS: usize = 1024;
+pub(crate) const MAX_SERVER_TRANSACTIONS: usize = 4096;
 
 /// What makes two requests the same (RFC 3261 §17.2.3). A CANCEL has a key of its own; an ACK has its INVITE's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
