@@ -130,6 +130,11 @@ impl Call {
         Ok(())
     }
 
+    /// Whether a stream is the caller's own.
+    pub(super) fn publishes(&self, id: &str) -> bool {
+        self.up.as_ref().is_some_and(|up| up.id == id)
+    }
+
     /// Takes the caller's voice off the air, in Galene and in the local mix.
     pub(super) fn unpublish<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         let Some(up) = self.up.take() else { return };

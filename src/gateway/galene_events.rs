@@ -76,6 +76,8 @@ impl<S: Sockets> Gateway<S> {
             Event::Disconnected { reason } => self.end_call(now, key, &CallFailure::Disconnected(reason)),
             Event::Offer(offer) => self.on_offer(now, key, &offer),
             Event::Candidate { id, candidate } => self.on_candidate(now, key, &id, candidate),
+            // The listener is told of our own callers' streams too, and asks for none of them.
+            Event::Close { id } if self.calls.values().any(|call| call.publishes(&id)) => {}
             Event::Close { id } => {
                 if let Some((_, room)) = listener(&mut self.calls, &mut self.rooms, key) {
                     room.on_close(now, &mut self.desk, &id);

@@ -288,6 +288,7 @@ impl World {
     fn reply(&mut self, message: &Value) -> Option<Value> {
         let id = message["id"].as_str().unwrap_or_default().to_owned();
         match message["type"].as_str()? {
+            "ping" => Some(json!({"type": "pong"})),
             "handshake" => Some(json!({"type": "handshake", "version": ["2"]})),
             "join" if message["kind"] == "join" => {
                 let mut joined = self.joined.clone();
