@@ -48,7 +48,7 @@ pub enum Refusal {
     Moved(Url),
     /// Galene, or its authorisation server, cannot be reached, did not answer in time or broke off.
     Unreachable(String),
-    /// The server's certificate was not accepted.
+    /// The server's certificate was not accepted, or it does not speak TLS.
     Tls(String),
     /// The server does not speak Galene's protocol, or not this version of it.
     Protocol(String),
@@ -96,7 +96,7 @@ impl Refusal {
             Self::NoSuchGroup { location } => format!("there is no group at {location}: check the group's URL"),
             Self::Moved(url) => format!("the group has moved to {url}: start the gateway with that URL"),
             Self::Unreachable(text) => format!("Galene cannot be reached: {text}"),
-            Self::Tls(text) => format!("Galene's certificate is not accepted: {text}"),
+            Self::Tls(text) => format!("no safe connection to Galene: {text}"),
             Self::Protocol(text) => format!("Galene's answer makes no sense: {text}"),
             Self::NoPresent => {
                 "Galene lets us in but not speak: give this user the permission 'present' in the group's \

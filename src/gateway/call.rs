@@ -130,6 +130,11 @@ impl Call {
         Ok(())
     }
 
+    /// Whether a stream is the caller's own.
+    pub(super) fn publishes(&self, id: &str) -> bool {
+        self.up.as_ref().is_some_and(|up| up.id == id)
+    }
+
     /// Takes the caller's voice off the air, in Galene and in the local mix.
     pub(super) fn unpublish<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         let Some(up) = self.up.take() else { return };
@@ -242,6 +247,14 @@ impl Call {
         let up = self.up.as_ref().and_then(|up| up.link.peer.next_timeout());
         let answer = (!self.answered).then(|| Deadline::new(self.answer_by(), "answer the call"));
         crate::time::earliest([self.client.next_timeout(), up, answer])
+    }
+
+    /// What an unanswered call waits for.
+    pub(super) fn why_late(&self) -> CallFailure {
+        match &self.up {
+            Some(up) if up.link.codec.is_some() => CallFailure::NoMedia("none was found in time".into()),
+            Some(_) | None => CallFailure::TimedOut,
+        }
     }
 
     /// When an unanswered call is given up.

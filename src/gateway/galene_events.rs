@@ -9,6 +9,7 @@ use super::refusal::CallFailure;
 use super::room::Room;
 use crate::galene::client::{self, Client, Event, Joined};
 use crate::galene::message::{Candidate, Offer, Permissions};
+use crate::galene::refusal::Refusal;
 use crate::media::control::{Command, Room as MixRoom, RoomKey};
 use crate::sip::event::CallKey;
 use crate::time::Instant;
@@ -75,6 +76,8 @@ impl<S: Sockets> Gateway<S> {
             Event::Disconnected { reason } => self.end_call(now, key, &CallFailure::Disconnected(reason)),
             Event::Offer(offer) => self.on_offer(now, key, &offer),
             Event::Candidate { id, candidate } => self.on_candidate(now, key, &id, candidate),
+            // The listener is told of our own callers' streams too, and asks for none of them.
+            Event::Close { id } if self.calls.values().any(|call| call.publishes(&id)) => {}
             Event::Close { id } => {
                 if let Some((_, room)) = listener(&mut self.calls, &mut self.rooms, key) {
                     room.on_close(now, &mut self.desk, &id);
@@ -101,6 +104,7 @@ impl<S: Sockets> Gateway<S> {
         let Some(call) = self.calls.get_mut(&key) else { return };
         let Some((_, room)) = call.room else { return };
         match (permissions.present, call.up.is_some()) {
+            (false, true) if !call.answered => self.end_call(now, key, &CallFailure::Galene(Refusal::NoPresent)),
             (false, true) => {
                 tracing::info!("{}: Galene took the permission to speak away", call.title);
                 call.unpublish(now, &mut self.desk);

@@ -16,6 +16,7 @@ mod galene_events;
 mod overlooked;
 mod peer_leg;
 pub mod refusal;
+mod restarts;
 mod room;
 mod sip_events;
 mod telephone;
@@ -129,14 +130,12 @@ impl<S: Sockets> Gateway<S> {
         }
         self.calls.values_mut().for_each(|call| call.handle_timeout(now));
         for room in self.rooms.values_mut() {
-            let repeats = room.handle_timeout(now);
-            if let Some(call) = room.listener.filter(|_| repeats).and_then(|key| self.calls.get_mut(&key)) {
-                call.client.request_audio(now);
-            }
+            let listener = room.listener.and_then(|key| self.calls.get_mut(&key));
+            room.handle_timeout(now, listener.map(|call| &mut call.client));
         }
-        let late: Vec<_> = self.calls.values().filter(|c| !c.answered && c.answer_by() <= now).map(|c| c.key).collect();
-        for call in late {
-            self.end_call(now, call, &CallFailure::TimedOut);
+        let late = self.calls.values().filter(|call| !call.answered && call.answer_by() <= now);
+        for (call, failure) in late.map(|call| (call.key, call.why_late())).collect::<Vec<_>>() {
+            self.end_call(now, call, &failure);
         }
         self.settle(now);
     }
@@ -168,12 +167,8 @@ impl<S: Sockets> Gateway<S> {
                 quiet &= !self.drain_call(now, key);
             }
             for room in self.rooms.values_mut() {
-                let failed = room.poll(&mut self.desk);
-                let client =
-                    room.listener.and_then(|listener| self.calls.get_mut(&listener)).map(|call| &mut call.client);
-                if let Some(client) = client {
-                    failed.iter().for_each(|id| client.renegotiate(now, id));
-                }
+                let listener = room.listener.and_then(|key| self.calls.get_mut(&key));
+                room.poll(now, &mut self.desk, listener.map(|call| &mut call.client));
             }
             if quiet {
                 break;

@@ -9,6 +9,7 @@ use super::desk::{Desk, LegOwner};
 use super::event::Sockets;
 use super::overlooked::Overlooked;
 use super::peer_leg::{PeerLeg, PeerNews};
+use super::restarts::Restarts;
 use crate::galene::client::Client;
 use crate::galene::message::{Candidate, Offer};
 use crate::media::control::{Command, MAX_STREAMS, PeerRole, RoomKey, Stream, StreamKey, StreamSetup};
@@ -29,6 +30,7 @@ struct Voice {
     setup: StreamSetup,
     /// Its stream has been handed to the mix thread.
     connected: bool,
+    restarts: Restarts,
 }
 
 /// A group with callers of ours.
@@ -92,6 +94,7 @@ impl Room {
                 voice.setup.codecs = super::codec::of_offer(&negotiated);
                 voice.link.codec = voice.setup.codecs.first().map(|(_, codec)| *codec);
                 voice.link.renew_credentials(desk);
+                voice.restarts.expect_path(now);
                 client.send_answer(now, &offer.id, &answer);
                 for (_, candidate) in early {
                     voice.link.peer.add_candidate(now, &candidate.candidate);
@@ -127,7 +130,8 @@ impl Room {
         link.add_to_net(desk, self.key, role);
         let always_decode = matches!(offer.label.as_str(), "screenshare" | "video");
         let setup = StreamSetup { key: stream, codecs: Vec::new(), always_decode };
-        self.voices.insert(offer.id.clone(), Voice { link, stream, setup, connected: false });
+        self.voices
+            .insert(offer.id.clone(), Voice { link, stream, setup, connected: false, restarts: Restarts::default() });
         true
     }
 
@@ -187,9 +191,9 @@ impl Room {
         }
     }
 
-    /// Drives every voice's peer connection; gives the ids of those whose path failed.
-    pub(super) fn poll<S: Sockets>(&mut self, desk: &mut Desk<S>) -> Vec<String> {
-        let mut failed = Vec::new();
+    /// Drives every voice's peer connection.
+    pub(super) fn poll<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, listener: Option<&mut Client>) {
+        let mut lost = Vec::new();
         for (id, voice) in &mut self.voices {
             while let Some(news) = voice.link.poll(desk) {
                 match news {
@@ -203,24 +207,37 @@ impl Room {
                     PeerNews::Connected => {}
                     PeerNews::Failed(reason) => {
                         tracing::warn!("a voice of {} has no media path: {reason}", self.name);
-                        failed.push(id.clone());
+                        voice.restarts.expect_path(now);
+                        lost.push(id);
                     }
                 }
             }
         }
-        failed
+        if let Some(client) = listener {
+            lost.into_iter().for_each(|id| client.renegotiate(now, id));
+        }
     }
 
-    /// True if the listener is to repeat its request.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
-        for voice in self.voices.values_mut() {
+    /// Time passes; what is to be asked of Galene is asked by the listener's client.
+    pub(super) fn handle_timeout(&mut self, now: Instant, listener: Option<&mut Client>) {
+        let mut pathless = Vec::new();
+        for (id, voice) in &mut self.voices {
             voice.link.peer.handle_timeout(now);
+            if voice.restarts.handle_timeout(now, voice.link.peer.has_path()) {
+                pathless.push(id);
+            }
         }
-        self.overlooked.handle_timeout(now)
+        let repeats_request = self.overlooked.handle_timeout(now);
+        let Some(client) = listener else { return };
+        pathless.into_iter().for_each(|id| client.renegotiate(now, id));
+        if repeats_request {
+            client.request_audio(now);
+        }
     }
 
     pub(super) fn next_timeout(&self) -> Option<crate::time::Deadline> {
-        let voices = self.voices.values().map(|voice| voice.link.peer.next_timeout());
+        let voices =
+            self.voices.values().flat_map(|voice| [voice.link.peer.next_timeout(), voice.restarts.next_timeout()]);
         crate::time::earliest(voices.chain([self.overlooked.next_timeout()]))
     }
 }

@@ -14,7 +14,7 @@ pub(crate) fn of_io(host: &str, error: &Error) -> Fault {
         return of_tls(host, tls);
     }
     Fault::Unreachable(match error.kind() {
-        ErrorKind::ConnectionRefused => format!("{host} refuses connections: is Galene running there, on that port?"),
+        ErrorKind::ConnectionRefused => format!("{host} refuses connections: does a server run there, on that port?"),
         ErrorKind::TimedOut => timed_out(host),
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
             format!("there is no way to {host}: check the network")
@@ -42,7 +42,11 @@ pub(crate) fn of_tls(host: &str, error: &rustls::Error) -> Fault {
             Certificate::Revoked => "has been revoked",
             _ => "comes from nobody whom this system trusts",
         },
-        rustls::Error::InvalidMessage(_) => return Fault::Tls(format!("{host} does not speak TLS on that port")),
+        rustls::Error::InvalidMessage(_) => {
+            return Fault::Tls(format!(
+                "{host} does not speak TLS on that port: check the port, and whether the group's URL begins with http://"
+            ));
+        }
         error => return Fault::Tls(format!("TLS with {host} fails: {error}")),
     };
     Fault::Tls(format!(

@@ -183,6 +183,11 @@ impl Peer {
         self.ice.filter()
     }
 
+    /// True while an address of the peer's is selected: ICE has a way, whatever DTLS does.
+    pub fn has_path(&self) -> bool {
+        self.ice.selected().is_some()
+    }
+
     /// STUN messages and candidates that led to nothing.
     pub fn ice_drops(&self) -> ice::Drops {
         self.ice.drops()

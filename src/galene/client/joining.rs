@@ -141,7 +141,11 @@ impl Joining {
             },
             Step::Authorising { request: asked, .. } if *asked == request => match result {
                 Ok(response) => self.on_authorised(link, &response),
-                Err(fault) => link.refuse(fault.into()),
+                // The words of `io` take everybody for Galene.
+                Err(fault @ (Fault::Unreachable(_) | Fault::Protocol(_))) => link.refuse(Refusal::Unreachable(
+                    format!("the group's authorisation server (authServer in its description) fails: {fault}"),
+                )),
+                Err(fault @ Fault::Tls(_)) => link.refuse(fault.into()),
             },
             Step::Status { .. }
             | Step::Authorising { .. }

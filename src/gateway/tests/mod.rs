@@ -212,3 +212,47 @@ fn a_caller_from_outside_is_shown_the_public_address_and_one_from_inside_is_not(
     assert_eq!(address_for("198.51.100.9", "198.51.100.1"), "198.51.100.9");
     assert_eq!(address_for("fd00::2", "2001:db8::1"), "fd00::2");
 }
+
+#[test]
+fn without_a_media_path_the_call_is_refused_with_words_about_udp() {
+    let mut world = World::new();
+    world.media_is_cut = true;
+    world.invite("ada");
+    world.run(seconds(21));
+    assert_eq!(world.statuses("ada"), [180, 480]);
+    assert!(world.sip.last().unwrap().contains("UDP passes"));
+}
+
+#[test]
+fn who_loses_present_before_the_answer_is_refused_in_words() {
+    let mut world = World::new();
+    world.media_is_cut = true;
+    world.invite("ada");
+    world.tell(1, &json!({"type": "joined", "kind": "change", "group": "club", "permissions": ["message"]}));
+    assert_eq!(world.statuses("ada"), [180, 403]);
+    assert!(world.sip.last().unwrap().contains("'present'"));
+}
+
+#[test]
+fn a_voice_whose_path_is_lost_is_asked_for_until_it_is_back() {
+    let mut world = world_with_calls(&["ada"]);
+    world.offer_stream(1, "voice", "member1");
+    world.run(seconds(1));
+    world.media_is_cut = true;
+    world.run(seconds(50));
+    assert!(world.sent(1, "renegotiate").len() >= 3, "{:?}", world.sent(1, "renegotiate"));
+    assert!(world.sent(1, "renegotiate").iter().all(|message| message["id"] == "voice"));
+    assert_eq!(world.statuses("ada"), [180, 200]);
+}
+
+#[test]
+fn the_end_of_a_callers_own_stream_makes_nobody_ask_for_it() {
+    let mut world = world_with_calls(&["ada", "ben"]);
+    let bens_stream = world.sent(2, "offer")[0]["id"].clone();
+    world.tell(1, &json!({"type": "close", "id": bens_stream}));
+    world.run(seconds(10));
+    assert_eq!(world.sent(1, "request").len(), 1);
+    world.tell(1, &json!({"type": "close", "id": "a-members"}));
+    world.run(seconds(10));
+    assert_eq!(world.sent(1, "request").len(), 2);
+}

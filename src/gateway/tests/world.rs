@@ -69,6 +69,8 @@ pub(super) struct World {
     pub(super) galene: Vec<(CallKey, Value)>,
     pub(super) mix: Vec<String>,
     pub(super) stopped: bool,
+    /// Nothing of ours reaches the other end of a peer connection.
+    pub(super) media_is_cut: bool,
 }
 
 impl World {
@@ -105,6 +107,7 @@ impl World {
             galene: Vec::new(),
             mix: Vec::new(),
             stopped: false,
+            media_is_cut: false,
         }
     }
 
@@ -215,7 +218,7 @@ impl World {
                 Output::Resolve { .. } => panic!("nothing is to be resolved without a registrar"),
                 Output::Galene { call, output } => self.on_galene(call, output),
                 Output::Net(NetCommand::SendTo { leg, bytes, .. }) => {
-                    if let Some(far) = self.far_ends.get_mut(&leg) {
+                    if let Some(far) = self.far_ends.get_mut(&leg).filter(|_| !self.media_is_cut) {
                         let from = SocketAddr::new("192.0.2.9".parse().unwrap(), 30_000 + leg.0 as u16);
                         far.peer.handle_input(self.now, peer_input(from, &bytes));
                     }
@@ -236,7 +239,9 @@ impl World {
         for leg in self.far_ends.keys().copied().collect::<Vec<_>>() {
             while let Some(output) = self.far_ends.get_mut(&leg).and_then(|far| far.peer.poll_output()) {
                 any = true;
-                if let peer::Output::Transmit { bytes, .. } = output {
+                if let peer::Output::Transmit { bytes, .. } = output
+                    && !self.media_is_cut
+                {
                     let from = self.far_ends[&leg].address;
                     let local = from;
                     let arrival = self.now;
@@ -283,6 +288,7 @@ impl World {
     fn reply(&mut self, message: &Value) -> Option<Value> {
         let id = message["id"].as_str().unwrap_or_default().to_owned();
         match message["type"].as_str()? {
+            "ping" => Some(json!({"type": "pong"})),
             "handshake" => Some(json!({"type": "handshake", "version": ["2"]})),
             "join" if message["kind"] == "join" => {
                 let mut joined = self.joined.clone();

@@ -312,7 +312,8 @@ impl Agent {
         self.role == Role::Controlling
     }
 
-    fn selected(&self) -> Option<SocketAddr> {
+    /// The address in use.
+    pub fn selected(&self) -> Option<SocketAddr> {
         match &self.state {
             State::Selected(consent) => Some(consent.remote),
             State::Idle | State::Checking { .. } | State::Failed => None,
