@@ -44,7 +44,7 @@ pub(super) struct Desk<S> {
     pub(super) own_ids: BTreeMap<String, Option<Instant>>,
     /// While registered: our address as the registrar sees it, where it differs from our own.
     pub(super) registered: Option<Option<SocketAddr>>,
-    /// What the log says about not being registered.
+    /// What was said last of a failed registration, until one succeeds.
     pub(super) registration_failure: Option<String>,
     legs: BTreeMap<LegKey, LegOwner>,
     last_key: u32,

@@ -1,6 +1,7 @@
 //! What the SIP side tells the gateway: new calls, new offers, hang-ups, the state of the registration.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::call::Call;
 use super::desk::LegOwner;
@@ -51,8 +52,8 @@ impl<S: Sockets> Gateway<S> {
                 self.forget_call(now, call);
             }
             Event::Registered { expires_s, public } => {
-                let before = self.desk.registered.replace(public);
                 self.desk.registration_failure = None;
+                let before = self.desk.registered.replace(public);
                 if before != Some(public) {
                     let public = public.map_or_else(String::new, |public| format!("; our public address is {public}"));
                     tracing::info!("registered for {expires_s} s{public}");
@@ -60,14 +61,7 @@ impl<S: Sockets> Gateway<S> {
             }
             Event::RegistrationFailed { text, retry_in } => {
                 self.desk.registered = None;
-                let retry_s = retry_in.as_secs().max(1);
-                // One line is read; the same one every 20 s hides all others.
-                if self.desk.registration_failure.as_ref() == Some(&text) {
-                    tracing::debug!("still not registered (next attempt in {retry_s} s): {text}");
-                } else {
-                    tracing::error!("not registered (next attempt in {retry_s} s): {text}");
-                    self.desk.registration_failure = Some(text);
-                }
+                self.tell_failed_registration(&text, retry_in);
             }
             Event::Unregistered => tracing::info!("unregistered"),
             Event::Stranger { remote } => {
@@ -76,6 +70,18 @@ impl<S: Sockets> Gateway<S> {
                     "refused a call from {ip}, which is not the registrar: if it is your provider's, add -sip-allow {ip}"
                 );
             }
+        }
+    }
+
+    /// The same failure is told once; its repetitions, every 20 s for perhaps a night, show with `-debug` alone.
+    fn tell_failed_registration(&mut self, text: &str, retry_in: Duration) {
+        let text = text.trim_end_matches('.');
+        let retry_in_s = retry_in.as_secs() + 1;
+        if self.desk.registration_failure.as_deref() == Some(text) {
+            tracing::debug!("not registered: {text} (next attempt within {retry_in_s} s)");
+        } else {
+            tracing::error!("not registered: {text} (next attempt within {retry_in_s} s, and so on)");
+            self.desk.registration_failure = Some(text.to_owned());
         }
     }
 
