@@ -15,7 +15,7 @@ use lab::pcm::{Pcm, level_dbfs};
 use lab::program::Folder;
 use lab::room::RoomEventKind;
 use lab::speech::Reference;
-use lab::telephone::{Codec, RATE_HZ, Report, Telephone, TelephoneSetup};
+use lab::telephone::{Codec, RATE_HZ, Report, Telephone, TelephoneSetup, What};
 use lab::trial::{self, Heard, TrialSetup};
 use real::{AUDIBLE_DBFS, PATIENCE, Place, World, alone, eventually, from};
 
@@ -259,4 +259,26 @@ fn a_member_who_begins_to_speak_later_is_heard_by_a_waiting_telephone() {
     drop(member);
     let report = telephone.finish();
     assert_clean(&report);
+}
+
+#[test]
+fn a_member_who_replaces_its_stream_is_heard_in_the_new_one() {
+    let _alone = alone();
+    let place = Place::new();
+    let member = chatterbox(&place);
+    let telephone = place.call(&from("Ada"));
+    telephone.wait_answered(PATIENCE).unwrap();
+    telephone.wait_heard(PATIENCE, AUDIBLE_DBFS).unwrap();
+    member.command(0, MemberCommand::Unpublish);
+    telephone.wait_for(PATIENCE, |what| matches!(what, What::Level { dbfs, .. } if *dbfs < -70.0)).unwrap();
+    for command in [MemberCommand::Publish, MemberCommand::Replace] {
+        member.command(0, command);
+        member.command(0, MemberCommand::Speak { at_us: clock::now_us() });
+        // What the old stream left behind counts for the second in which it ended.
+        telephone.wait_for(PATIENCE, |what| matches!(what, What::Level { .. })).unwrap();
+        telephone.wait_for(PATIENCE, |what| matches!(what, What::Level { .. })).unwrap();
+        telephone.wait_heard(PATIENCE, AUDIBLE_DBFS).unwrap();
+    }
+    assert_clean(&telephone.finish());
+    assert!(!place.gateway.lines().iter().any(|line| line.contains("WARN")), "{:#?}", place.gateway.lines());
 }

@@ -4,7 +4,8 @@ use super::desk::{Desk, LegOwner};
 use super::event::Sockets;
 use super::refusal::CallFailure;
 use crate::media::control::{LegKey, NetCommand, PeerRole, PeerSetup, RoomCodec, RoomKey};
-use crate::rtc::peer::{Event, Input, Output, Peer, PeerConfig};
+use crate::rtc::dtls::DtlsError;
+use crate::rtc::peer::{Event, Failure, Input, Output, Peer, PeerConfig};
 use crate::time::Instant;
 
 /// What the owner of a peer connection must know.
@@ -68,6 +69,11 @@ impl PeerLeg {
                     let clock_rate_hz = self.codec.unwrap_or(RoomCodec::Opus).clock_rate_hz();
                     desk.net(NetCommand::SetPeerKeys { leg: self.leg, keys, clock_rate_hz });
                     return Some(PeerNews::Connected);
+                }
+                // The words about a stream that Galene has ended come by another way, and perhaps later. If none come,
+                // consent runs out, and that is a failure.
+                Output::Event(Event::Failed(Failure::Dtls(DtlsError::Closed))) => {
+                    tracing::debug!("Galene closed the media path of socket {}", self.leg.0);
                 }
                 Output::Event(Event::Failed(reason)) => return Some(PeerNews::Failed(reason.to_string())),
             }

@@ -140,6 +140,8 @@ pub enum MemberCommand {
     Unpublish,
     /// Publishes again.
     Publish,
+    /// Publishes a new stream in the place of the own one.
+    Replace,
     /// Leaves with a goodbye.
     Leave,
     /// Is gone without one.

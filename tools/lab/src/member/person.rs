@@ -128,7 +128,7 @@ impl Loop {
             "ice" => self.take_candidate(member, &message),
             "close" => self.close_down(member, &message.id),
             "abort" => self.lose_up(member, &message.id),
-            "renegotiate" => self.offer_up(member, true),
+            "renegotiate" => self.offer_up(member, true, String::new()),
             "ping" => self.send(member, &Message::new("pong")),
             "chat" | "chathistory" => {
                 let (username, value) = (message.username.unwrap_or_default(), message.value.unwrap_or_default());
@@ -163,7 +163,7 @@ impl Loop {
                     self.send(member, &Message { request, ..Message::new("request") });
                 }
                 if publishes && may_speak {
-                    self.offer_up(member, false);
+                    self.offer_up(member, false, String::new());
                 }
             }
             "fail" => {
@@ -190,8 +190,8 @@ impl Loop {
         self.report(member, MemberEventKind::User { kind, id, username, data });
     }
 
-    /// Offers the own stream, or the same stream again with an ICE restart.
-    pub(super) fn offer_up(&mut self, member: usize, restart: bool) {
+    /// Offers the own stream, perhaps in the place of another, or the same stream again with an ICE restart.
+    pub(super) fn offer_up(&mut self, member: usize, restart: bool, replace: String) {
         let known = self.people[member].up.as_ref().map(|up| (up.stream.clone(), up.peer));
         let (stream, peer) = match known {
             Some(known) if restart => known,
@@ -206,7 +206,15 @@ impl Loop {
         };
         let offer = self.peers.get_mut(&peer).map(|entry| entry.peer.offer(&stream, restart));
         if let Some(Ok(sdp)) = offer {
-            self.describe(member, Message { label: "camera".into(), sdp, ..Message::about("offer", &stream) });
+            self.describe(member, Message { label: "camera".into(), sdp, replace, ..Message::about("offer", &stream) });
+        }
+    }
+
+    /// Offers a new stream in the place of the own one, as a browser does that changes its microphone.
+    fn replace_up(&mut self, member: usize) {
+        if let Some(up) = self.people[member].up.take() {
+            self.remove_peer(up.peer);
+            self.offer_up(member, false, up.stream);
         }
     }
 
@@ -426,7 +434,8 @@ impl Loop {
             }
             MemberCommand::Send(value) => self.send_text(member, &value.to_string()),
             MemberCommand::Unpublish => self.close_up(member),
-            MemberCommand::Publish => self.offer_up(member, false),
+            MemberCommand::Publish => self.offer_up(member, false, String::new()),
+            MemberCommand::Replace => self.replace_up(member),
             MemberCommand::Leave => self.disconnect(member, "left", true),
             MemberCommand::Vanish => self.disconnect(member, "vanished", false),
         }
