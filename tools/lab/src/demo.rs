@@ -1,17 +1,27 @@
-//! `lab demo`: room, gateway, member and telephone, told as it happens, with a judgement at the end.
+//! `lab demo`: room, registrar, gateway, member and telephone, told as it happens, with a judgement at the end.
 //!
 //! Owns: the timeline and the verdict. Does not own: the call itself (`trial`).
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::gateway::Gateway;
 use crate::member::MemberEventKind;
+use crate::program::Signal;
+use crate::random::token;
+use crate::registrar::{Registrar, RegistrarEvent, RegistrarEventKind};
 use crate::room::{GroupConfig, RoomConfig, RoomServer};
 use crate::speech::Reference;
 use crate::telephone::{Side, What};
 use crate::trial::{self, Heard, Progress, TrialSetup};
+
+/// The user part of the gateway's address of record.
+const USER: &str = "room";
+/// Registering takes two round trips, on this machine and after the program has started.
+const REGISTER_PATIENCE: Duration = Duration::from_secs(10);
+/// Unregistering takes as many.
+const UNREGISTER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The text for a wrong command line.
 pub const USAGE: &str = "\
@@ -53,21 +63,19 @@ pub fn run(arguments: &[String]) -> Result<i32, String> {
     if options.insecure {
         flags.push("-insecure");
     }
-    let gateway = Gateway::start(&options.gateway, &group_url, &flags)?;
-    timeline.say(&format!("gateway ready at {} ({} KiB resident)", gateway.uri(), gateway.resident_kib()));
+    let mut account = RegisteredGateway::start(&options.gateway, &group_url, &flags, &timeline)?;
     let setup = TrialSetup {
         group_url,
-        gateway_uri: gateway.uri(),
+        gateway_uri: account.contact.clone(),
         member: "Member".to_owned(),
         caller: "Telephone".to_owned(),
         password: options.password,
         insecure: options.insecure,
         folder: options.folder,
     };
-    let outcome = trial::run(&setup, &reference, |progress| timeline.tell(&progress)).map_err(|why| {
-        let lines = gateway.lines();
-        format!("{why}\nthe gateway said last:\n  {}", lines[lines.len().saturating_sub(20)..].join("\n  "))
-    })?;
+    let outcome = trial::run(&setup, &reference, |progress| timeline.tell(&progress))
+        .map_err(|why| with_last_lines(&why, &account.gateway))?;
+    account.end(&timeline)?;
     let reception = &outcome.telephone.reception;
     println!(
         "\nthe telephone received {} packets, {} lost, longest gap {} ms",
@@ -81,6 +89,63 @@ pub fn run(arguments: &[String]) -> Result<i32, String> {
     println!("heard on the telephone:  {}", outcome.down.file.display());
     println!("\n{}", if is_good { "speech was heard both ways" } else { "speech was NOT heard both ways" });
     Ok(i32::from(!is_good))
+}
+
+/// A gateway that telephones reach by the Contact that it has registered.
+struct RegisteredGateway {
+    registrar: Registrar,
+    gateway: Gateway,
+    contact: String,
+}
+
+impl RegisteredGateway {
+    fn start(binary: &Path, group_url: &str, flags: &[&str], timeline: &Timeline) -> Result<Self, String> {
+        let mut registrar = Registrar::start(USER, &token()).map_err(|error| format!("no registrar: {error}"))?;
+        timeline.say(&format!("registrar up for {}", registrar.account().address_of_record()));
+        let start = Instant::now();
+        let gateway = Gateway::start_registering(binary, group_url, registrar.account(), flags)?;
+        let tell = |event: &RegistrarEvent| {
+            let after_ms = event.at.saturating_duration_since(start).as_secs_f64() * 1000.0;
+            timeline.say_at(event.at, &registrar_text(&event.kind, after_ms));
+        };
+        let contact =
+            registrar.wait_registered(REGISTER_PATIENCE, tell).map_err(|why| with_last_lines(&why, &gateway))?;
+        timeline.say(&format!("gateway ready at {} ({} KiB resident)", gateway.address(), gateway.resident_kib()));
+        Ok(Self { registrar, gateway, contact })
+    }
+
+    /// Ends the gateway as a service manager would.
+    fn end(&mut self, timeline: &Timeline) -> Result<(), String> {
+        let start = Instant::now();
+        timeline.say("gateway is told to end (SIGTERM)");
+        self.gateway.signal(Signal::SIGTERM);
+        let at = self
+            .registrar
+            .wait_unregistered(UNREGISTER_PATIENCE, &self.contact)
+            .ok_or_else(|| with_last_lines("the gateway ended without unregistering", &self.gateway))?;
+        let after_ms = at.saturating_duration_since(start).as_secs_f64() * 1000.0;
+        timeline.say_at(at, &format!("gateway: unregistered after {after_ms:.1} ms"));
+        let status = self.gateway.wait_exit(UNREGISTER_PATIENCE)?;
+        timeline.say(&format!("gateway ended ({status})"));
+        Ok(())
+    }
+}
+
+fn with_last_lines(why: &str, gateway: &Gateway) -> String {
+    let lines = gateway.lines();
+    format!("{why}\nthe gateway said last:\n  {}", lines[lines.len().saturating_sub(20)..].join("\n  "))
+}
+
+/// What people want to know of the registrar's events.
+fn registrar_text(kind: &RegistrarEventKind, after_ms: f64) -> String {
+    match kind {
+        RegistrarEventKind::Challenged => format!("gateway: challenged after {after_ms:.1} ms"),
+        RegistrarEventKind::Registered { contact, expires_s } => {
+            format!("gateway: registered after {after_ms:.1} ms for {expires_s} s, {contact}")
+        }
+        RegistrarEventKind::Unregistered { .. } => format!("gateway: unregistered after {after_ms:.1} ms"),
+        RegistrarEventKind::Refused { why } => format!("gateway: registration refused, {why}"),
+    }
 }
 
 /// Prints how one direction went, and tells whether speech was heard.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::program::{Program, free_udp_port};
 use crate::random::token;
+use crate::registrar::Account;
 
 /// How long the program may take until it answers.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -41,13 +42,39 @@ impl Gateway {
         Ok(gateway)
     }
 
+    /// Starts it on a free port of 127.0.0.1 with an account to register. Returns at once: the registrar tells when it
+    /// has registered, and with that it is ready.
+    ///
+    /// # Errors
+    /// In words, when the program cannot be started.
+    pub fn start_registering(binary: &Path, group_url: &str, account: &Account, more: &[&str]) -> Result<Self, String> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_udp_port().map_err(words)?));
+        let (listen, record) = (address.to_string(), account.address_of_record());
+        let mut arguments = vec!["-sip", &record, "-sip-udp-address", &listen, "-debug"];
+        arguments.extend(more);
+        arguments.push(group_url);
+        Self::spawn(binary, &arguments, Some(&account.password), address)
+    }
+
     /// Starts it with exactly these arguments; `address` is where it then listens. Returns at once.
     ///
     /// # Errors
     /// In words, when the program cannot be started.
     pub fn launch(binary: &Path, arguments: &[&str], address: SocketAddr) -> Result<Self, String> {
+        Self::spawn(binary, arguments, None, address)
+    }
+
+    fn spawn(
+        binary: &Path,
+        arguments: &[&str],
+        sip_password: Option<&str>,
+        address: SocketAddr,
+    ) -> Result<Self, String> {
         let mut command = Command::new(binary);
         command.args(arguments).env_remove("GALENE_SIP_PASSWORD").env_remove("GALENE_PASSWORD");
+        if let Some(password) = sip_password {
+            command.env("GALENE_SIP_PASSWORD", password);
+        }
         let program = Program::start(&mut command).map_err(|error| format!("{}: {error}", binary.display()))?;
         Ok(Self { program, address })
     }
@@ -57,7 +84,8 @@ impl Gateway {
         self.address
     }
 
-    /// The URI at which a telephone calls it.
+    /// The URI at which a telephone calls it. One that has registered takes calls to its Contact instead, and these
+    /// from the registrar's address only.
     pub fn uri(&self) -> String {
         format!("sip:6002@{}", self.address)
     }

@@ -4,6 +4,7 @@
 //!   where the real server is strict and with knobs for what goes wrong in practice;
 //! - [`member`]: people in a room, who speak and record, in this room server or in a real Galene;
 //! - [`telephone`]: telephones that call, speak and record; [`recording`]: what they heard, on the common clock;
+//! - [`registrar`]: where the gateway registers, so that telephones know its Contact;
 //! - [`gateway`], [`baresip`], [`kamailio`]: other programs, each a [`program`] that ends with its owner;
 //! - [`speech`]: something to say; [`quality`]: how it came through;
 //! - [`trial`]: one call in which both sides speak, judged; [`demo`]: the same for people to watch.
@@ -24,6 +25,7 @@ pub mod pcm;
 pub mod program;
 pub mod quality;
 pub mod recording;
+pub mod registrar;
 pub mod room;
 pub mod speech;
 pub mod telephone;

@@ -1,23 +1,23 @@
-//! SIP messages as a telephone needs them: text in, text out.
+//! SIP messages as a telephone (and the laboratory's registrar) needs them: text in, text out.
 //!
-//! Owns: finding headers (compact names too), URIs and tags in them. Does not own: strictness; a telephone that
+//! Owns: finding headers (compact names too), URIs, tags and list elements in them. Does not own: strictness; a telephone that
 //! judges the gateway must not share its parser, nor refuse what a real telephone would take.
 //! RFC: 3261 §7, §20.
 
 /// One SIP message, its headers in the order they came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Message {
+pub(crate) struct Message {
     /// The request line or the status line.
-    pub(super) start_line: String,
+    pub(crate) start_line: String,
     /// Header names as written and their values, folded lines joined.
-    pub(super) headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// What follows the empty line, cut to Content-Length where one is given.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Message {
     /// Reads one datagram; `None` for anything that is no SIP message.
-    pub(super) fn parse(datagram: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(datagram: &[u8]) -> Option<Self> {
         let split = datagram.windows(4).position(|window| window == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&datagram[..split]).ok()?;
         let mut body = datagram[split + 4..].to_vec();
@@ -45,41 +45,41 @@ impl Message {
     }
 
     /// The first header of that name.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// Every header line of that name, in order.
-    pub(super) fn headers_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn headers_named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// Status and reason phrase of a response.
-    pub(super) fn status(&self) -> Option<(u16, &str)> {
+    pub(crate) fn status(&self) -> Option<(u16, &str)> {
         let rest = self.start_line.strip_prefix("SIP/2.0 ")?;
         let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
         Some((code.parse().ok()?, reason))
     }
 
     /// The method of a request.
-    pub(super) fn method(&self) -> Option<&str> {
+    pub(crate) fn method(&self) -> Option<&str> {
         if self.start_line.starts_with("SIP/2.0 ") { None } else { self.start_line.split(' ').next() }
     }
 
     /// Sequence number and method of CSeq.
-    pub(super) fn cseq(&self) -> Option<(u32, &str)> {
+    pub(crate) fn cseq(&self) -> Option<(u32, &str)> {
         let (number, method) = self.header("CSeq")?.split_once(' ')?;
         Some((number.parse().ok()?, method.trim()))
     }
 
     /// The branch of the top Via.
-    pub(super) fn branch(&self) -> Option<&str> {
+    pub(crate) fn branch(&self) -> Option<&str> {
         parameter(self.header("Via")?, "branch")
     }
 }
 
 /// The URI of a From, To, Contact or Record-Route value.
-pub(super) fn uri_of(value: &str) -> &str {
+pub(crate) fn uri_of(value: &str) -> &str {
     match value.split_once('<').and_then(|(_, rest)| rest.split_once('>')) {
         Some((uri, _)) => uri,
         None => value.split(';').next().unwrap_or(value).trim(),
@@ -87,12 +87,36 @@ pub(super) fn uri_of(value: &str) -> &str {
 }
 
 /// A header parameter, looked for behind the URI so that the URI's own parameters do not count.
-pub(super) fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn parameter<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     let outside = value.rsplit_once('>').map_or(value, |(_, rest)| rest);
     outside.split(';').skip(1).find_map(|part| {
         let (key, found) = part.split_once('=')?;
         key.trim().eq_ignore_ascii_case(name).then(|| found.trim().trim_matches('"'))
     })
+}
+
+/// The elements of a comma-separated value, as Contact and Authorization have them. Commas within quotes or angle
+/// brackets separate nothing.
+pub(crate) fn elements(value: &str) -> Vec<&str> {
+    let (mut found, mut start) = (Vec::new(), 0);
+    let (mut is_quoted, mut is_escaped, mut is_uri) = (false, false, false);
+    for (index, character) in value.char_indices() {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            '<' if !is_quoted => is_uri = true,
+            '>' if !is_quoted => is_uri = false,
+            ',' if !is_quoted && !is_uri => {
+                found.push(value[start..index].trim());
+                start = index + 1;
+            }
+            _ => (),
+        }
+    }
+    found.push(value[start..].trim());
+    found.retain(|element| !element.is_empty());
+    found
 }
 
 fn long_name(name: &str) -> &str {
@@ -125,6 +149,11 @@ mod tests {
         assert_eq!(parameter(message.header("to").unwrap(), "tag"), Some("yes"));
         assert_eq!(uri_of(message.header("To").unwrap()), "sip:c@d;tag=neither");
         assert_eq!(message.body, b"ab");
+    }
+
+    #[test]
+    fn a_list_is_split_where_a_comma_separates() {
+        assert_eq!(elements(r#""A, \"B,C" <sip:a,b@c>;q=1 , sip:d@e,"#), [r#""A, \"B,C" <sip:a,b@c>;q=1"#, "sip:d@e"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub mod event;
 pub mod g711;
 mod line;
 mod media;
-mod message;
+pub(crate) mod message;
 mod sdp;
 mod signalling;
 
