@@ -104,12 +104,9 @@ impl RegisteredGateway {
         timeline.say(&format!("registrar up for {}", registrar.account().address_of_record()));
         let start = Instant::now();
         let gateway = Gateway::start_registering(binary, group_url, registrar.account(), flags)?;
-        let tell = |event: &RegistrarEvent| {
-            let after_ms = event.at.saturating_duration_since(start).as_secs_f64() * 1000.0;
-            timeline.say_at(event.at, &registrar_text(&event.kind, after_ms));
-        };
-        let contact =
-            registrar.wait_registered(REGISTER_PATIENCE, tell).map_err(|why| with_last_lines(&why, &gateway))?;
+        let contact = registrar
+            .wait_registered(REGISTER_PATIENCE, |event| timeline.tell_registrar(event, start))
+            .map_err(|why| with_last_lines(&why, &gateway))?;
         timeline.say(&format!("gateway ready at {} ({} KiB resident)", gateway.address(), gateway.resident_kib()));
         Ok(Self { registrar, gateway, contact })
     }
@@ -117,14 +114,13 @@ impl RegisteredGateway {
     /// Ends the gateway as a service manager would.
     fn end(&mut self, timeline: &Timeline) -> Result<(), String> {
         let start = Instant::now();
-        timeline.say("gateway is told to end (SIGTERM)");
+        timeline.say_at(start, "gateway is told to end (SIGTERM)");
         self.gateway.signal(Signal::SIGTERM);
-        let at = self
+        let event = self
             .registrar
             .wait_unregistered(UNREGISTER_PATIENCE, &self.contact)
-            .ok_or_else(|| with_last_lines("the gateway ended without unregistering", &self.gateway))?;
-        let after_ms = at.saturating_duration_since(start).as_secs_f64() * 1000.0;
-        timeline.say_at(at, &format!("gateway: unregistered after {after_ms:.1} ms"));
+            .ok_or_else(|| with_last_lines("the gateway did not unregister", &self.gateway))?;
+        timeline.tell_registrar(&event, start);
         let status = self.gateway.wait_exit(UNREGISTER_PATIENCE)?;
         timeline.say(&format!("gateway ended ({status})"));
         Ok(())
@@ -180,6 +176,11 @@ impl Timeline {
 
     fn say_at(&self, at: Instant, text: &str) {
         println!("{:8.3} s  {text}", at.saturating_duration_since(self.start).as_secs_f64());
+    }
+
+    fn tell_registrar(&self, event: &RegistrarEvent, since: Instant) {
+        let after_ms = event.at.saturating_duration_since(since).as_secs_f64() * 1000.0;
+        self.say_at(event.at, &registrar_text(&event.kind, after_ms));
     }
 
     fn tell(&self, progress: &Progress) {

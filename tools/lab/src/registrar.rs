@@ -130,10 +130,10 @@ impl Registrar {
         Err(format!("nobody registered within {patience:?}"))
     }
 
-    /// Waits until the binding of `contact` was removed; when that was.
-    pub fn wait_unregistered(&mut self, patience: Duration, contact: &str) -> Option<Instant> {
+    /// Waits until the binding of `contact` was removed.
+    pub fn wait_unregistered(&mut self, patience: Duration, contact: &str) -> Option<RegistrarEvent> {
         let wanted = RegistrarEventKind::Unregistered { contact: contact.to_owned() };
-        self.events.wait_for(patience, |event| event.kind == wanted).map(|event| event.at)
+        self.events.wait_for(patience, |event| event.kind == wanted)
     }
 }
 
