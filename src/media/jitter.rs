@@ -23,7 +23,7 @@ const SLOTS: usize = 32;
 
 /// The target before anything is known of the network.
 const INITIAL_TARGET_US: u64 = 20_000;
-/// The target is never below: packets are drained on a cadence of 10 ms.
+/// The target is never below: half a tick, so that a packet that is a little late makes no hole.
 const MIN_TARGET_US: u64 = 10_000;
 /// The target is never above: beyond that a conversation suffers more from delay than from loss.
 const MAX_TARGET_US: u64 = 200_000;

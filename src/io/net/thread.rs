@@ -1,8 +1,9 @@
 //! The loop of the net thread.
 //!
 //! It waits in one epoll set: its wake (packets of a mix thread, commands), every telephone's sockets and every peer
-//! connection that still shakes hands. Connected peers sit in a second set that is looked at on a cadence of 10 ms, just
-//! before the mix threads' tick, which costs half as much as a wake for each packet.
+//! connection that still shakes hands. Connected peers sit in a second set that is looked at just before the mix threads'
+//! tick (with many of them also half-way between two), which costs half as much as a wake for each packet.
+//! Both sets report what is left, so a socket is read once each time it is reported: no call that finds nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,21 +18,24 @@ use super::outlets::Outlets;
 use super::peer_socket::Secured;
 use crate::io::rings::{ToNet, push_or_drop};
 use crate::io::wake::Wake;
-use crate::media::control::{LegKey, NetCommand, TelephoneRemote};
+use crate::media::control::{LegKey, NetCommand, TICK, TelephoneRemote};
 use crate::time::Instant;
 use crate::wire::stun::Filter;
 
-/// Between two looks at the connected peers; half a tick, so that one look in two comes just before the mix thread's.
-const CADENCE_US: u64 = 10_000;
+/// Between two looks at the connected peers: a tick, since nothing of theirs is heard earlier.
+const CADENCE_US: u64 = TICK.as_micros() as u64;
 
-/// How long before a tick the look begins: what 100 streams need to be decrypted, and epoll's rounding to a millisecond.
-const CADENCE_PHASE_US: u64 = CADENCE_US - 2_000;
+/// How long before a tick the look begins: what 100 packets need to be decrypted, and epoll's rounding to a millisecond.
+const LOOK_AHEAD_US: u64 = 2_000;
+
+/// With more peers than this, half of their packets are read half-way between two ticks.
+const MANY_PEERS: usize = 48;
 
 /// Between two searches for legs whose RTCP report is due.
 const REPORT_SCAN: Duration = Duration::from_millis(100);
 
-/// Datagrams read of one socket before the others have their turn; the rest is reported again.
-const DATAGRAMS_A_TURN: usize = 16;
+/// Datagrams read of each connected peer in one look; the rest waits for the next.
+const ROUNDS_A_LOOK: usize = 16;
 
 /// Commands carried out before sockets have their turn.
 const COMMANDS_A_TURN: usize = 32;
@@ -118,7 +122,7 @@ impl NetThread {
                 self.read(event.data(), &mut buffer);
             }
             if self.paced_legs > 0 && now >= self.next_cadence {
-                self.next_cadence = next_look(now);
+                self.next_cadence = next_look(now, self.paced_legs);
                 self.read_paced(&mut events, &mut buffer);
             }
             if now >= self.next_report_scan {
@@ -255,50 +259,51 @@ impl NetThread {
     }
 
     fn read_paced(&mut self, events: &mut [EpollEvent], buffer: &mut [u8]) {
-        // As many rounds as can have something new; what comes meanwhile waits for the next look.
-        for _ in 0..self.paced_legs.div_ceil(EVENTS_A_TURN) {
+        // The set reports its sockets in turn, so each round takes one datagram of each.
+        for _ in 0..ROUNDS_A_LOOK * self.paced_legs.div_ceil(EVENTS_A_TURN) {
             let ready = self.paced.wait(events, EpollTimeout::ZERO).unwrap_or(0);
             for event in &events[..ready] {
                 self.read(event.data(), buffer);
             }
-            if ready < EVENTS_A_TURN {
+            if ready == 0 {
                 break;
             }
         }
     }
 
+    /// One datagram.
     fn read(&mut self, token: u64, buffer: &mut [u8]) {
         if token == WAKE_TOKEN {
             self.wake.clear();
             return;
         }
         let Some(leg) = self.legs.find(LegKey(token as u32)) else { return };
-        for _ in 0..DATAGRAMS_A_TURN {
-            let more = match &mut leg.kind {
-                LegKind::Peer(peer) => peer.socket_mut().receive(&self.out.clock, buffer).map(|datagram| {
-                    let bytes = &mut buffer[..datagram.len];
-                    peer.handle_datagram(&datagram, bytes, &mut self.out);
-                }),
-                LegKind::Telephone(telephone) if token & RTCP_BIT != 0 => telephone
-                    .rtcp_socket_mut()
-                    .and_then(|socket| socket.receive(&self.out.clock, buffer))
-                    .map(|datagram| telephone.handle_rtcp(&datagram, &buffer[..datagram.len], &mut self.out)),
-                LegKind::Telephone(telephone) => telephone
-                    .rtp_socket_mut()
-                    .receive(&self.out.clock, buffer)
-                    .map(|datagram| telephone.handle_datagram(&datagram, &buffer[..datagram.len], &mut self.out)),
-            };
-            if more.is_none() {
-                break;
+        let (clock, out) = (self.out.clock, &mut self.out);
+        match &mut leg.kind {
+            LegKind::Peer(peer) => {
+                if let Some(datagram) = peer.socket_mut().receive(&clock, buffer) {
+                    peer.handle_datagram(&datagram, &mut buffer[..datagram.len], out);
+                }
+            }
+            LegKind::Telephone(telephone) if token & RTCP_BIT != 0 => {
+                if let Some(datagram) = telephone.rtcp_socket_mut().and_then(|socket| socket.receive(&clock, buffer)) {
+                    telephone.handle_rtcp(&datagram, &buffer[..datagram.len], out);
+                }
+            }
+            LegKind::Telephone(telephone) => {
+                if let Some(datagram) = telephone.rtp_socket_mut().receive(&clock, buffer) {
+                    telephone.handle_datagram(&datagram, &buffer[..datagram.len], out);
+                }
             }
         }
     }
 }
 
-/// The first look after `now`.
-fn next_look(now: Instant) -> Instant {
-    let since_phase = (now.as_us() + CADENCE_US - CADENCE_PHASE_US) % CADENCE_US;
-    now + Duration::from_micros(CADENCE_US - since_phase)
+/// The first look after `now` for so many peers.
+fn next_look(now: Instant, peers: usize) -> Instant {
+    let cadence_us = if peers > MANY_PEERS { CADENCE_US / 2 } else { CADENCE_US };
+    let since_phase = (now.as_us() + LOOK_AHEAD_US) % cadence_us;
+    now + Duration::from_micros(cadence_us - since_phase)
 }
 
 fn watch(epoll: &Epoll, leg: &Leg) -> nix::Result<()> {
@@ -335,8 +340,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peers_are_looked_at_every_10_ms_two_before_each_tick() {
-        let looks = [0, 7_999, 8_000, 12_345, 18_000].map(|us| next_look(Instant::from_us(us)).as_us());
-        assert_eq!(looks, [8_000, 8_000, 18_000, 18_000, 28_000]);
+    fn peers_are_looked_at_two_ms_before_each_tick_and_many_of_them_twice_as_often() {
+        let looks = |peers| [0, 7_999, 8_000, 12_345, 18_000].map(|us| next_look(Instant::from_us(us), peers).as_us());
+        assert_eq!(looks(1), [18_000, 18_000, 18_000, 18_000, 38_000]);
+        assert_eq!(looks(100), [8_000, 8_000, 18_000, 18_000, 28_000]);
     }
 }
