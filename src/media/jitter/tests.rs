@@ -180,6 +180,20 @@ fn under_loss_the_buffer_waits_for_the_packet_that_repairs() {
 }
 
 #[test]
+fn of_two_lost_in_a_row_the_second_is_repaired() {
+    let mut world = World::new();
+    for number in (0..1000u16).filter(|number| !matches!(number % 20, 10 | 11)) {
+        let timestamp = u32::from(number) * 960;
+        let sent =
+            Sent { sequence_number: number, timestamp, duration_ticks: 960, is_quiet: false, has_fec: true, len: 70 };
+        world.send_packet(u64::from(number) * 20_000 + 12_000, sent);
+    }
+    world.ticks(998);
+    let stats = world.buffer.stats();
+    assert!(stats.repaired >= 48 && stats.concealed <= 54, "{stats:?}");
+}
+
+#[test]
 fn late_packets_make_the_delay_grow_to_what_the_network_needs() {
     let mut world = World::new();
     let mut random = Random::for_test(3);
