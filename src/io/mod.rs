@@ -8,6 +8,7 @@ pub mod clock;
 mod driver;
 mod fault;
 pub mod http;
+mod memory;
 pub mod mix;
 pub mod net;
 mod ports;

@@ -12,6 +12,7 @@ use url::Url;
 use super::clock::{Clock, system_random};
 use super::driver::Driver;
 use super::http::Http;
+use super::memory::keep_one_heap;
 use super::sip::SipSockets;
 use super::sockets::MediaSockets;
 use super::threads;
@@ -39,6 +40,7 @@ impl StartError {
 /// # Errors
 /// It cannot start: a port is taken, or the system has no entropy, thread or descriptor to give.
 pub fn run(config: Config) -> Result<(), StartError> {
+    keep_one_heap();
     start_log(config.debug);
     let clock = Clock::start();
     let random = system_random().map_err(|error| StartError::because("no random numbers")(&error))?;
