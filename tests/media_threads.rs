@@ -205,8 +205,15 @@ fn one_call(world: &mut World) {
         sends: true,
         receives: true,
     };
-    let setup =
-        CallerSetup { key: caller, leg: telephone_leg, telephone, ssrc: 11, first_sequence: 1, first_timestamp: 1 };
+    let setup = CallerSetup {
+        key: caller,
+        leg: telephone_leg,
+        telephone,
+        ssrc: 11,
+        first_sequence: 1,
+        first_timestamp: 1,
+        agc: true,
+    };
     world.mix(Command::AddCaller { room, caller: Box::new(Caller::new(&setup)) });
 
     let mut up_galene = world.connect(room, up_leg, PeerRole::Up { caller, ssrc: 12 });

@@ -46,7 +46,7 @@ fn caller(number: u32) -> [Command; 4] {
     let telephone =
         Telephone { codec, send_payload_type: 0, receive_payload_type: 0, ptime_ms: 30, sends: true, receives: true };
     let leg = LegKey(number);
-    let setup = CallerSetup { key, leg, telephone, ssrc: number, first_sequence: 0, first_timestamp: 0 };
+    let setup = CallerSetup { key, leg, telephone, ssrc: number, first_sequence: 0, first_timestamp: 0, agc: true };
     let codec = [RoomCodec::Opus, RoomCodec::G722, RoomCodec::Pcma][number as usize % 3];
     let up = UpSetup { leg, codec, payload_type: 111, ssrc: number, first_sequence: 0, first_timestamp: 0 };
     [

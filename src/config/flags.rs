@@ -63,6 +63,7 @@ pub const FLAGS: &[Flag] = &[
         "local UDP ports towards Galene: callers + 2 × voices in the room are needed; a used port rests for 60 s",
     ),
     flag("ice-lite", Bool, "", "let Galene do the connectivity checks: for a host that Galene can always reach"),
+    flag("no-agc", Bool, "", "leave every caller's loudness as it is, instead of slowly bringing quiet telephones up"),
     flag("sip-allow", Many("ADDRESS"), "", "IP address that may call without being the registrar; may be repeated"),
 ];
 

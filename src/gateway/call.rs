@@ -89,6 +89,7 @@ impl Call {
             ssrc,
             first_sequence: desk.random.next_u32() as u16,
             first_timestamp: desk.random.next_u32(),
+            agc: desk.config.agc,
         });
         desk.mix(Command::AddCaller { room: room.key, caller: Box::new(caller) });
         let setup = TelephoneSetup {

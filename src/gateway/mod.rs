@@ -67,6 +67,8 @@ pub struct GatewayConfig {
     pub password: Option<Secret>,
     /// `-ice-lite`.
     pub ice_lite: bool,
+    /// Unless `-no-agc`: the speech of quiet telephones comes up.
+    pub agc: bool,
 }
 
 /// All calls of this program.
@@ -244,9 +246,10 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_mix(&self, event: &MixEvent) {
         match event {
-            MixEvent::Talking { caller, talking } => {
+            MixEvent::Talking { caller, talking, level_dbfs, gain_db } => {
                 if let Some(call) = self.calls.values().find(|call| call.caller == *caller) {
-                    tracing::debug!("{}: {}", call.title, if *talking { "speaks" } else { "is silent" });
+                    let what = if *talking { "speaks" } else { "is silent, spoke" };
+                    tracing::debug!("{}: {what} at {level_dbfs} dBFS, gain {gain_db} dB", call.title);
                 }
             }
             MixEvent::RoomClosed(room) => tracing::debug!("room {} closed", room.0),

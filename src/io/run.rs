@@ -98,6 +98,7 @@ fn gateway_config(config: Config) -> GatewayConfig {
         username: config.username,
         password: config.password,
         ice_lite: config.ice_lite,
+        agc: !config.no_agc,
     }
 }
 

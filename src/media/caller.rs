@@ -4,15 +4,17 @@
 //! whether it takes part (present, muted, on hold). Does not own: the sum (`room`), the up stream's timeline (`up`), the
 //! packets down (`down`).
 
+use super::agc::Agc;
 use super::control::{CallerKey, CallerSetup, CallerStats, LegKey, MixEvent, Telephone, TelephoneCodec, Up};
 use super::down::{Down, EncodedTick, Renderer, encode, law};
 use super::engine::Sink;
+use super::gate::Gate;
 use super::local_queue::LocalQueue;
 use super::mixer::{Bus, BusFrame, SILENCE};
 use super::plc::Concealer;
 use super::reorder::{MAX_PAYLOAD_BYTES, Pushed, Release, Reorder};
 use super::resample::Up8To16;
-use super::talking::Talking;
+use super::talking::{Change, Talking};
 use super::up::FRAME_SAMPLES;
 use crate::time::{Deadline, Instant};
 use crate::wire::rtp::RtpPacket;
@@ -54,6 +56,9 @@ struct Speech {
     codec: TelephoneCodec,
     concealer: Concealer,
     talking: Talking,
+    /// `None` is `-no-agc`.
+    agc: Option<Agc>,
+    gate: Gate,
     local: LocalQueue,
     widen: Up8To16,
     up: Option<Box<Up>>,
@@ -77,6 +82,8 @@ impl Caller {
                 codec: telephone.codec,
                 concealer: Concealer::new(8000),
                 talking: Talking::new(),
+                agc: setup.agc.then(Agc::new),
+                gate: Gate::new(),
                 local: LocalQueue::new(),
                 widen: Up8To16::new(),
                 up: None,
@@ -284,9 +291,13 @@ impl Speech {
         if self.muted {
             pcm.fill(0);
         }
-        if let Some(talking) = self.talking.hear(pcm) {
-            sink.event(MixEvent::Talking { caller: key, talking });
+        let change = self.talking.hear(pcm);
+        self.tell(change, key, sink);
+        let latest = self.talking.latest();
+        if let Some(agc) = &mut self.agc {
+            agc.process(pcm, latest);
         }
+        self.gate.process(pcm, self.talking.is_talking(), latest);
         self.local.push(pcm);
         if let Some(up) = &mut self.up {
             up.speak(now, pcm, sink);
@@ -295,10 +306,17 @@ impl Speech {
 
     fn tick_up(&mut self, now: Instant, missed: u32, key: CallerKey, sink: &mut impl Sink) {
         let Some(up) = &mut self.up else { return };
-        if up.tick(now, missed, sink)
-            && let Some(talking) = self.talking.hear(&[0; FRAME_SAMPLES])
-        {
-            sink.event(MixEvent::Talking { caller: key, talking });
+        if up.tick(now, missed, sink) {
+            let change = self.talking.hear(&[0; FRAME_SAMPLES]);
+            self.tell(change, key, sink);
+        }
+    }
+
+    fn tell(&self, change: Option<Change>, caller: CallerKey, sink: &mut impl Sink) {
+        if let Some(Change { talking, level_dbfs }) = change {
+            let gain_db = self.agc.as_ref().map_or(0.0, Agc::gain_db);
+            let (level_dbfs, gain_db) = (level_dbfs.round() as i8, gain_db.round() as i8);
+            sink.event(MixEvent::Talking { caller, talking, level_dbfs, gain_db });
         }
     }
 

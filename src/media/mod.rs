@@ -1,5 +1,6 @@
 //! What the mixing thread runs, and the stages it is made of.
 
+mod agc;
 mod caller;
 pub mod control;
 mod decoders;
@@ -7,6 +8,7 @@ mod down;
 pub mod engine;
 pub mod g711;
 pub mod g722;
+mod gate;
 pub mod jitter;
 pub(crate) mod latch;
 mod local_queue;

@@ -107,8 +107,15 @@ fn engine(ear: &mut Ear) -> Engine {
         sends: true,
         receives: true,
     };
-    let setup =
-        CallerSetup { key: CALLER, leg: TELEPHONE_LEG, telephone, ssrc: 1, first_sequence: 0, first_timestamp: 0 };
+    let setup = CallerSetup {
+        key: CALLER,
+        leg: TELEPHONE_LEG,
+        telephone,
+        ssrc: 1,
+        first_sequence: 0,
+        first_timestamp: 0,
+        agc: true,
+    };
     engine.handle_command(Command::OpenRoom(Box::new(Room::new(ROOM))), ear);
     engine.handle_command(Command::AddCaller { room: ROOM, caller: Box::new(Caller::new(&setup)) }, ear);
     engine.handle_command(Command::StartTelephone(CALLER), ear);

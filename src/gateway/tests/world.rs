@@ -82,6 +82,7 @@ impl World {
             username: None,
             password: None,
             ice_lite: false,
+            agc: true,
         };
         let sip = EndpointConfig {
             account: Account { uri: Uri::parse("sip:room@gateway.test").unwrap(), credentials: None },

@@ -17,6 +17,8 @@ pub struct CallerSetup {
     pub first_sequence: u16,
     /// First timestamp towards the telephone; random.
     pub first_timestamp: u32,
+    /// Bring its speech to the usual level if it is quiet or very loud.
+    pub agc: bool,
 }
 
 /// What an [`Up`] is built from: a caller's stream to Galene, as its answer settled it.
@@ -128,12 +130,16 @@ pub enum Retired {
 /// What a mix thread tells signalling.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MixEvent {
-    /// The caller began or ceased to speak (voice activity with a hangover of 400 ms).
+    /// The caller began or ceased to speak (voice activity with a hangover of 400 ms), or has spoken for another second.
     Talking {
         /// Who.
         caller: CallerKey,
         /// Speaks now?
         talking: bool,
+        /// How loudly, as the telephone sent it: the mean of the frames with voice since the last of these events.
+        level_dbfs: i8,
+        /// What is added to that at present.
+        gain_db: i8,
     },
     /// A room is closed; everything that was in it is free.
     RoomClosed(RoomKey),

@@ -6,6 +6,7 @@ use super::*;
 use crate::media::control::*;
 use crate::media::g711::Law;
 use crate::media::opus;
+use crate::media::vad::tests::vowel;
 use crate::wire::rtp::{RtpHeader, RtpPacket};
 
 const ROOM: RoomKey = RoomKey(1);
@@ -60,7 +61,12 @@ struct Phone {
 
 impl Phone {
     fn packet(&mut self) -> Vec<u8> {
-        let len = self.packet_ms * 8;
+        let pcm = whistle(self.hz, 8000, self.samples, self.packet_ms * 8);
+        self.packet_of(&pcm)
+    }
+
+    fn packet_of(&mut self, pcm: &[i16]) -> Vec<u8> {
+        let len = pcm.len();
         let header = RtpHeader {
             marker: false,
             payload_type: 0,
@@ -69,7 +75,7 @@ impl Phone {
             ssrc: 5,
         };
         let mut payload = vec![0; len];
-        self.law.encode(&whistle(self.hz, 8000, self.samples, len), &mut payload);
+        self.law.encode(pcm, &mut payload);
         self.sequence = self.sequence.wrapping_add(1);
         self.samples += len;
         [&header.to_bytes()[..], &payload].concat()
@@ -123,6 +129,7 @@ impl World {
             ssrc: number,
             first_sequence: 65_000,
             first_timestamp: u32::MAX - 1000,
+            agc: true,
         };
         self.command(Command::AddCaller { room, caller: Box::new(Caller::new(&setup)) });
         self.command(Command::StartTelephone(key));
@@ -418,17 +425,22 @@ fn on_hold_nothing_is_sent_and_afterwards_a_marker_begins_a_new_spurt() {
 fn talking_is_told_when_it_begins_and_when_it_has_ended_for_a_while() {
     let mut world = World::new();
     let mut phone = world.add_phone(ROOM, 1, TelephoneCodec::Pcmu);
-    let pitch = phone.hz;
     let mut told = Vec::new();
     for turn in 0..200 {
-        phone.hz = if (100..130).contains(&turn) { pitch } else { 0.0 };
-        world.turn(&mut [&mut phone]);
+        let pcm = if (100..130).contains(&turn) { vowel(turn, 3000.0) } else { [0; 160] };
+        let packet = phone.packet_of(&pcm);
+        world.hear(&phone, &packet);
+        world.pass(20);
+        world.tick();
         told.extend(world.sink.events.drain(..).map(|event| (turn, event)));
     }
     let caller = phone.key;
     let [(began, started), (ended, stopped)] = &told[..] else { panic!("{told:?}") };
-    assert_eq!(*started, MixEvent::Talking { caller, talking: true });
-    assert_eq!(*stopped, MixEvent::Talking { caller, talking: false });
+    let MixEvent::Talking { caller: who, talking: true, .. } = *started else { panic!("{told:?}") };
+    let MixEvent::Talking { talking: false, level_dbfs: -35..=-20, gain_db: 0, .. } = *stopped else {
+        panic!("{told:?}")
+    };
+    assert_eq!(who, caller);
     assert!((100..110).contains(began) && (145..175).contains(ended), "{told:?}");
 }
 

@@ -7,6 +7,7 @@
 //! - [`registrar`]: where the gateway registers, so that telephones know its Contact;
 //! - [`gateway`], [`baresip`], [`kamailio`]: other programs, each a [`program`] that ends with its owner;
 //! - [`speech`]: something to say; [`quality`]: how it came through;
+//! - [`noisy_speech`]: telephone calls in noise of which every moment of speech is known;
 //! - [`trial`]: one call in which both sides speak, judged; [`demo`]: the same for people to watch.
 //!
 //! All of it runs in threads of the calling process (tests start a room on a free loopback port and watch its events)
@@ -20,6 +21,7 @@ pub mod gateway;
 pub mod kamailio;
 pub mod member;
 pub mod message;
+pub mod noisy_speech;
 pub mod opus;
 pub mod pcm;
 pub mod program;

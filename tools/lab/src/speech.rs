@@ -53,7 +53,10 @@ impl Reference {
 
     /// `None` if espeak-ng is missing or fails.
     pub fn by_espeak() -> Option<Self> {
-        let parts = SENTENCES.iter().map(|(voice, text)| espeak(voice, text)).collect::<Option<Vec<_>>>()?;
+        let parts = SENTENCES
+            .iter()
+            .map(|(voice, text)| espeak(voice, 150, text, REFERENCE_RATE_HZ))
+            .collect::<Option<Vec<_>>>()?;
         Some(Self { made_by: "espeak-ng", sound: assemble(parts) })
     }
 
@@ -77,10 +80,11 @@ impl Default for Reference {
     }
 }
 
-fn espeak(voice: &str, text: &str) -> Option<Vec<f64>> {
+/// A text spoken by espeak-ng, full scale being 1; `None` if it is missing or fails.
+pub(crate) fn espeak(voice: &str, words_a_minute: u32, text: &str, rate_hz: u32) -> Option<Vec<f64>> {
     let path = std::env::temp_dir().join(format!("galene-sip-lab-{}.wav", token()));
     let status = Command::new("espeak-ng")
-        .args(["-v", voice, "-s", "150", "-w"])
+        .args(["-v", voice, "-s", &words_a_minute.to_string(), "-w"])
         .arg(&path)
         .arg(text)
         .stdin(Stdio::null())
@@ -88,7 +92,7 @@ fn espeak(voice: &str, text: &str) -> Option<Vec<f64>> {
         .stderr(Stdio::null())
         .status();
     let sound = read_and_remove(&path);
-    let sound = status.ok().filter(|status| status.success()).and(sound)?.resampled(REFERENCE_RATE_HZ);
+    let sound = status.ok().filter(|status| status.success()).and(sound)?.resampled(rate_hz);
     Some(sound.samples.iter().map(|&sample| f64::from(sample) / 32768.0).collect())
 }
 

@@ -44,7 +44,8 @@ impl Noise {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
 
-    fn between(&mut self, low: f64, high: f64) -> f64 {
+    /// Even in `low` .. `high`.
+    pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 }
