@@ -21,6 +21,9 @@ pub const SILENCE_DBFS: f32 = -96.0;
 
 /// Nobody speaks so softly, and idle lines are below.
 const QUIETEST_SPEECH_DBFS: f32 = -66.0;
+/// The logarithm of the odds above which a frame is speech: a little more than even, so that in loud babble as many
+/// frames are claimed as are missed.
+const SPEECH_LOG_ODDS: f32 = 0.4;
 /// After a second below that, nothing is looked at until there is more: an idle line costs next to nothing.
 const IDLE_FRAMES: u8 = 50;
 
@@ -65,7 +68,7 @@ impl Vad {
             return Verdict { is_voice: false, level_dbfs };
         }
         let features = self.features.next(frame);
-        Verdict { is_voice: self.network.next(&features) > 0.0, level_dbfs }
+        Verdict { is_voice: self.network.next(&features) > SPEECH_LOG_ODDS, level_dbfs }
     }
 }
 

@@ -1,11 +1,14 @@
 //! Teaches the gateway's voice activity detector what speech is, and prints the file of its weights.
 //!
-//! `cargo run --release -p lab --example train_vad > src/media/vad/weights.rs` (some minutes; progress on the error stream).
+//! `cargo run --release -p lab --example train_vad > weights.rs`, then `mv weights.rs src/media/vad/` (some minutes; progress
+//! on the error stream). It needs espeak-ng and Debian's asterisk-core-sounds-fr-wav, asterisk-core-sounds-ru-wav and
+//! asterisk-prompt-it-menardi-wav; an argument names another folder of prompts than Debian's.
 //!
 //! It learns from voices, sentences, recordings and noise seeds that the judge (`tools/lab/tests/voice_activity.rs`) never
 //! uses; fan and street noise it never hears at all. The method is plain: the product's own features, truth by ITU-T P.56,
 //! cross-entropy, back-propagation through 3 s of time, Adam.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use galene_sip::media::g711::Law;
@@ -14,7 +17,8 @@ use galene_sip::media::vad::network::{PARTS, ROW, ROWS, UNITS, WEIGHTS, sigmoid,
 use lab::noisy_speech::{Call, FRAME_SAMPLES, Kind, Part, Scene, Talker, espeak_talkers, recorded_talkers};
 use lab::voice::Noise;
 
-const NOISES: [Option<Kind>; 8] = [
+const NOISES: [Option<Kind>; 9] = [
+    Some(Kind::Babble),
     Some(Kind::Babble),
     Some(Kind::Babble),
     Some(Kind::Car),
@@ -26,11 +30,11 @@ const NOISES: [Option<Kind>; 8] = [
 ];
 const SECONDS: f64 = 28.0;
 /// Recorded voices are fewer; they are heard more often.
-const TAKES_RECORDED: usize = 16;
-const TAKES: usize = 5;
+const TAKES_RECORDED: usize = 14;
+const TAKES: usize = 4;
 const STEP_FRAMES: usize = 150;
 const BATCH: usize = 16;
-const EPOCHS: usize = 36;
+const EPOCHS: usize = 32;
 const RATE: f32 = 3e-3;
 /// Stored weights are 8 bits of 1/[`PARTS`].
 const LARGEST: f32 = 127.0 / PARTS;
@@ -52,9 +56,9 @@ fn lesson(pcm: &[[i16; FRAME_SAMPLES]], truth: &[bool], law: Law) -> Lesson {
     Lesson { features: pcm.iter().map(next).collect(), truth: truth.to_vec() }
 }
 
-fn lessons(talkers: &[Talker], takes: usize, random: &mut Noise) -> Vec<Lesson> {
+fn lessons(talkers: &[Talker], who: Range<usize>, takes: usize, random: &mut Noise) -> Vec<Lesson> {
     let mut lessons = Vec::new();
-    for index in 0..talkers.len() {
+    for index in who {
         for take in 0..takes {
             for (number, noise) in NOISES.into_iter().enumerate() {
                 let scene = Scene {
@@ -229,12 +233,13 @@ fn shuffle<T>(items: &mut [T], random: &mut Noise) {
 
 fn main() {
     let mut random = Noise::new(20);
-    let talkers = espeak_talkers(Part::Learn);
-    let recorded = recorded_talkers(Part::Learn, std::env::args().nth(1).map(PathBuf::from).as_deref());
-    assert!(!talkers.is_empty() && !recorded.is_empty(), "espeak-ng and Asterisk's prompts are needed");
+    let mut talkers = espeak_talkers(Part::Learn);
+    let synthetic = talkers.len();
+    talkers.extend(recorded_talkers(Part::Learn, std::env::args().nth(1).map(PathBuf::from).as_deref()));
+    assert!(synthetic > 0 && talkers.len() > synthetic, "espeak-ng and Asterisk's prompts are needed");
     let mut lessons = [
-        lessons(&talkers, TAKES, &mut random),
-        self::lessons(&recorded, TAKES_RECORDED, &mut random),
+        lessons(&talkers, 0..synthetic, TAKES, &mut random),
+        lessons(&talkers, synthetic..talkers.len(), TAKES_RECORDED, &mut random),
         silence(&talkers, &mut random),
     ]
     .into_iter()

@@ -42,7 +42,8 @@ struct Line {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let noise = self.noise.map_or("quiet room".to_owned(), |(kind, ratio_db)| format!("{kind}, {ratio_db} dB"));
+        let noise =
+            self.noise.map_or_else(|| "quiet room".to_owned(), |(kind, ratio_db)| format!("{kind}, {ratio_db} dB"));
         write!(f, "{:9} {noise:16}", format!("{:?}", self.source))?;
         for score in [&self.ours, &self.exact, &self.webrtc] {
             write!(f, "   {:.3} {:.3}", score.precision(), score.recall())?;

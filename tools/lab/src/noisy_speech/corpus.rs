@@ -14,6 +14,8 @@ const PROMPTS: &str = "/usr/share/asterisk/sounds";
 const SHORTEST_PROMPT_S: f64 = 1.5;
 /// So many of each speaker's.
 const PROMPTS_A_SPEAKER: usize = 48;
+/// Of every talker's utterances; full scale is 1.
+const ROOT_MEAN_SQUARE: f64 = 0.05;
 /// What is no speech among them.
 const NO_SPEECH: [&str; 4] = ["tt-monkeys", "beep", "ascending", "tone"];
 
@@ -33,6 +35,17 @@ pub struct Talker {
     pub name: String,
     /// What he or she says, full scale being 1.
     pub utterances: Vec<Vec<f64>>,
+}
+
+impl Talker {
+    /// All talkers are equally loud, so that in a babble none stands out by more than `noise` says.
+    fn new(name: String, mut utterances: Vec<Vec<f64>>) -> Self {
+        let samples = || utterances.iter().flatten();
+        let power = samples().map(|sample| sample * sample).sum::<f64>() / samples().count().max(1) as f64;
+        let gain = ROOT_MEAN_SQUARE / power.sqrt().max(1e-9);
+        utterances.iter_mut().flatten().for_each(|sample| *sample *= gain);
+        Self { name, utterances }
+    }
 }
 
 /// Voice, words a minute, language of the text.
@@ -174,17 +187,16 @@ pub fn espeak_talkers(part: Part) -> Vec<Talker> {
     let talker = |&(voice, speed, language): &Voice| {
         let utterances =
             texts[language].iter().map(|text| espeak(voice, speed, text, RATE_HZ)).collect::<Option<_>>()?;
-        Some(Talker { name: format!("{voice}, {speed} words a minute"), utterances })
+        Some(Talker::new(format!("{voice}, {speed} words a minute"), utterances))
     };
     voices.iter().filter_map(talker).collect()
 }
 
 /// The speakers of recorded prompts below `folder`, or where Debian has them; those that are installed.
 pub fn recorded_talkers(part: Part, folder: Option<&Path>) -> Vec<Talker> {
-    let folder = folder.unwrap_or(Path::new(PROMPTS));
+    let folder = folder.unwrap_or_else(|| Path::new(PROMPTS));
     let speakers = SPEAKERS.iter().filter(|(_, of)| *of == part);
-    let talkers =
-        speakers.map(|(name, _)| Talker { name: (*name).to_owned(), utterances: prompts(&folder.join(name)) });
+    let talkers = speakers.map(|(name, _)| Talker::new((*name).to_owned(), prompts(&folder.join(name))));
     talkers.filter(|talker| !talker.utterances.is_empty()).collect()
 }
 
