@@ -91,7 +91,9 @@ impl<S: Sockets> Gateway<S> {
 
     /// What a member is told whose caller has hung up, while it still receives for its room.
     fn on_leavers_event(&mut self, now: Instant, key: CallKey, event: Event) {
-        let Some(room) = self.rooms.values_mut().find(|room| room.leavers().any(|leaver| leaver == key)) else { return };
+        let Some(room) = self.rooms.values_mut().find(|room| room.leavers().any(|leaver| leaver == key)) else {
+            return;
+        };
         match event {
             Event::Offer(offer) => room.on_offer_to_leaver(now, &mut self.desk, key, &offer),
             Event::Candidate { id, candidate } => room.on_candidate(now, key, &id, candidate),

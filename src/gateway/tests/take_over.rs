@@ -208,11 +208,13 @@ fn the_listener_who_loses_present_goes_on_listening() {
 #[test]
 fn an_answered_caller_listens_rather_than_one_who_may_still_fail() {
     let mut world = world_with_voices(&["ada"]);
-    world.media_is_cut = true;
+    let joined = std::mem::replace(&mut world.joined, json!({"kind": "not yet"}));
     world.invite("ben");
-    world.media_is_cut = false;
+    world.joined = joined.clone();
     world.invite("cyd");
     world.run(seconds(1));
+    world.media_is_cut = true;
+    world.tell_joined(2, &joined);
     assert_eq!((world.statuses("ben"), world.statuses("cyd")), (vec![180], vec![180, 200]));
     world.request("ada", "BYE", 2, None);
     assert_eq!((world.sent(2, "request").len(), world.sent(3, "request").len()), (0, 1));
