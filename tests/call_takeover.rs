@@ -23,7 +23,9 @@ const SHORT_GAP: Duration = Duration::from_millis(500);
 const FRAME: Duration = Duration::from_millis(20);
 /// From the end of one listener on, everything has long happened by then.
 const AFTERMATH: Duration = Duration::from_millis(2500);
-/// A machine that does not let the gateway run cannot show what it does then.
+/// Who publishes in a full room.
+const MANY: usize = 30;
+/// Of what a busy machine may spoil.
 const ATTEMPTS: usize = 3;
 
 /// Members of whom the first hums without a pause; the others publish a quiet noise.
@@ -76,8 +78,8 @@ fn of_ended_voices(place: &Place, name: &str) -> Vec<u32> {
     ended.filter_map(figure).collect()
 }
 
-/// What one telephone heard while the other's end made its member take over: none if the machine stood still.
-fn heard_by_the_next(place: &Place, end: impl FnOnce(Telephone)) -> Option<(Report, Instant)> {
+/// What one telephone heard from the moment on when the other's end made its member take over.
+fn heard_by_the_next(place: &Place, members: usize, end: impl FnOnce(Telephone)) -> (Report, Instant) {
     let first = in_the_room(place, "Ada");
     let second = in_the_room(place, "Ben");
     std::thread::sleep(Duration::from_millis(500));
@@ -86,34 +88,43 @@ fn heard_by_the_next(place: &Place, end: impl FnOnce(Telephone)) -> Option<(Repo
     std::thread::sleep(AFTERMATH);
     assert!(of_ended_voices(place, "concealed").is_empty(), "the voice was built anew");
     let report = second.finish();
-    eventually("the voices are gone", || !of_ended_voices(place, "concealed").is_empty());
-    (report.reception.timestamp_jumps == 0 && report.reception.lost == 0).then_some((report, origin))
+    eventually("the voices are gone", || of_ended_voices(place, "concealed").len() == members);
+    (report, origin)
+}
+
+/// Holds if one of a few attempts goes well: a take-over that costs sound costs it every time, a busy machine does not.
+fn assert_once(what: &str, mut attempt: impl FnMut() -> Result<(), String>) {
+    let mut failures = Vec::new();
+    while failures.len() < ATTEMPTS {
+        match attempt() {
+            Ok(()) => return,
+            Err(why) => failures.push(why),
+        }
+    }
+    panic!("{what}: {failures:#?}");
 }
 
 #[test]
 fn the_room_is_heard_without_a_gap_when_the_listener_hangs_up() {
     let _alone = alone();
-    for _ in 0..ATTEMPTS {
+    assert_once("no gap", || {
         let place = Place::new();
         let _member = hum(place.url(), 1);
-        let Some((report, origin)) = heard_by_the_next(&place, |first| drop(first.finish())) else { continue };
+        let (report, origin) = heard_by_the_next(&place, 1, |first| drop(first.finish()));
         let gap = longest_gap(&report, origin);
         let concealed = of_ended_voices(&place, "concealed");
-        println!("longest gap {gap:?}; frames made up, by voice: {concealed:?}");
-        assert!(gap <= NO_GAP, "{gap:?}");
-        // A frame more or less is the network's, not the take-over's.
-        assert!(concealed.iter().sum::<u32>() <= 2, "{concealed:?}");
-        return;
-    }
-    panic!("the gateway was not let run in any of {ATTEMPTS} attempts");
+        let found = format!("longest gap {gap:?}; frames made up {concealed:?}; {:?}", report.reception);
+        println!("{found}");
+        (gap <= NO_GAP && concealed == [0]).then_some(()).ok_or(found)
+    });
 }
 
 #[test]
 fn the_room_is_back_within_half_a_second_when_the_listener_is_kicked_with_thirty_members_there() {
     let _alone = alone();
-    for _ in 0..ATTEMPTS {
+    assert_once("half a second", || {
         let place = Place::new();
-        let _members = hum(place.url(), 30);
+        let _members = hum(place.url(), MANY);
         let config = MemberConfig {
             insecure: true,
             listen: false,
@@ -130,16 +141,16 @@ fn the_room_is_back_within_half_a_second_when_the_listener_is_kicked_with_thirty
             operator.command(0, MemberCommand::Action { kind, dest, value });
             first.wait_for(PATIENCE, |what| matches!(what, What::Bye { .. })).expect("the kick ends the call");
         };
-        let Some((report, origin)) = heard_by_the_next(&place, kick) else { continue };
+        let (report, origin) = heard_by_the_next(&place, MANY, kick);
         let gap = longest_gap(&report, origin);
         // The hum goes on in what is made up for it, so that a level tells of the rest alone.
         let concealed = of_ended_voices(&place, "concealed");
         let longest = gap + FRAME * concealed.iter().copied().max().unwrap_or_default();
-        println!("longest gap {longest:?}, of which silent {gap:?}; frames made up, by voice: {concealed:?}");
-        assert!(longest <= SHORT_GAP, "{longest:?}");
-        return;
-    }
-    panic!("the gateway was not let run in any of {ATTEMPTS} attempts");
+        let found =
+            format!("longest gap {longest:?}, of which silent {gap:?}; frames made up, by voice: {concealed:?}");
+        println!("{found}");
+        (longest <= SHORT_GAP).then_some(()).ok_or(found)
+    });
 }
 
 #[test]
