@@ -333,7 +333,7 @@ impl<S: Sockets> Gateway<S> {
         let left = room.retire_listener(now, &mut self.desk, client);
         // Who is still being put through may yet fail.
         let answered = room.callers.iter().find(|key| self.calls.get(key).is_some_and(|call| call.answered));
-        if let Some(next) = answered.or(room.callers.first()).copied()
+        if let Some(next) = answered.or_else(|| room.callers.first()).copied()
             && let Some(call) = self.calls.get_mut(&next)
         {
             tracing::debug!("{}: listens for the room {name}", call.title);

@@ -122,7 +122,7 @@ impl Server {
         let answer = if described.values().any(|codec| codecs.contains(codec)) {
             entry.peer.accept_offer(&message.sdp, now)?
         } else {
-            lacks(&message.sdp).map_or(Ok(REFUSING_ANSWER.to_owned()), Err)?
+            lacks(&message.sdp).map_or_else(|| Ok(REFUSING_ANSWER.to_owned()), Err)?
         };
         self.describe(key, Message { sdp: answer, ..Message::about("answer", &message.id) });
         Ok(())
