@@ -54,6 +54,7 @@
 //! *Call*: one INVITE dialog. *Caller*: its person and place in the mix. *Room*: a Galene group with callers of ours in it.
 //! *Voice* or *stream*: what one member of the room sends. *Up*: towards Galene; *down*: towards the telephone. *Leg*: one
 //! media socket of the net thread. *Listener*: the one member of ours whose streams serve every caller of a room.
+//! *Leaver*: a listener whose caller has hung up, until another one hears all that it hears.
 
 pub mod config;
 pub mod galene;

@@ -175,6 +175,7 @@ impl World {
                 NetEvent::Stun { .. }
                 | NetEvent::Dtls { .. }
                 | NetEvent::Latched { .. }
+                | NetEvent::Flows { .. }
                 | NetEvent::LossReported { .. } => {}
             }
         }
@@ -260,6 +261,7 @@ fn one_call(world: &mut World) {
         }
     }
     assert!(heard, "the telephone never heard the room");
+    assert_eq!(world.net_event(), NetEvent::Flows { leg: down_leg });
 
     world.mix(Command::RemoveStream(stream));
     world.mix(Command::CloseRoom(room));

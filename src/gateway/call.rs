@@ -106,7 +106,7 @@ impl Call {
             return Err(CallFailure::Galene(crate::galene::refusal::Refusal::NoPresent));
         }
         self.publish(now, desk, room.key)?;
-        if room.listener.is_none() {
+        if room.listens().is_none() {
             room.listen(now, self.key, &mut self.client);
         }
         Ok(())
@@ -126,14 +126,10 @@ impl Call {
         let ssrc = link.peer.voice().ssrc;
         link.add_to_net(desk, room, PeerRole::Up { caller: self.caller, ssrc });
         let id = self.client.new_stream_id();
+        desk.own_ids.insert(id.clone(), None);
         self.client.send_offer(now, &id, "camera", &sdp);
         self.up = Some(UpStream { id, link, payload_type: 0, ssrc, connected: false });
         Ok(())
-    }
-
-    /// Whether a stream is the caller's own.
-    pub(super) fn publishes(&self, id: &str) -> bool {
-        self.up.as_ref().is_some_and(|up| up.id == id)
     }
 
     /// Takes the caller's voice off the air, in Galene and in the local mix.
@@ -144,6 +140,7 @@ impl Call {
             desk.mix(Command::SetUp { caller: self.caller, up: None });
         }
         desk.close_leg(up.link.leg);
+        desk.keep_ghost(now, &up.id);
         self.client.close(now, &up.id);
     }
 
@@ -227,14 +224,13 @@ impl Call {
         desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: settings.remote });
     }
 
-    /// Gives back everything that the call held outside itself.
+    /// Gives back everything that the call held outside itself, but for its membership.
     pub(super) fn release<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         self.unpublish(now, desk);
         desk.close_leg(self.telephone.leg);
         if self.room.is_some() {
             desk.mix(Command::RemoveCaller(self.caller));
         }
-        self.client.leave();
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {

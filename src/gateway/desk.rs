@@ -9,7 +9,7 @@ use super::GatewayConfig;
 use super::event::{Output, SocketError, Sockets};
 use super::refusal::CallFailure;
 use crate::config::Secret;
-use crate::galene::client::{Client, ClientConfig, Credentials};
+use crate::galene::client::{self, Client, ClientConfig, Credentials};
 use crate::galene::name::WantedName;
 use crate::media::control::{Command, LegKey, NetCommand};
 use crate::random::Random;
@@ -26,8 +26,15 @@ const GHOST: Duration = Duration::from_secs(60);
 pub(super) enum LegOwner {
     /// A caller's stream to Galene.
     Up(CallKey),
-    /// A room voice: the room's name and the stream's id.
-    Voice(String, String),
+    /// A room voice.
+    Voice {
+        /// The room's name.
+        room: String,
+        /// The call whose member receives it here.
+        listener: CallKey,
+        /// The stream's id.
+        stream: String,
+    },
     /// A telephone's RTP pair.
     Telephone(CallKey),
 }
@@ -40,7 +47,7 @@ pub(super) struct Desk<S> {
     pub(super) random: Random,
     pub(super) identity: Arc<Identity>,
     pub(super) outputs: VecDeque<Output>,
-    /// Client ids of our own callers, until Galene says that they left or, with a time, until that.
+    /// Ids of our own members and their streams, until Galene says that they left or, with a time, until that.
     pub(super) own_ids: BTreeMap<String, Option<Instant>>,
     /// While registered: our address as the registrar sees it, where it differs from our own.
     pub(super) registered: Option<Option<SocketAddr>>,
@@ -120,7 +127,18 @@ impl<S: Sockets> Desk<S> {
         }
     }
 
-    /// A client id of ours whose connection broke stays ours until its ghost is gone.
+    /// Ends a membership; the last words still go out.
+    pub(super) fn leave(&mut self, call: CallKey, mut client: Client) {
+        client.leave();
+        while let Some(output) = client.poll_output() {
+            if let client::Output::Event(_) = output {
+                continue;
+            }
+            self.outputs.push_back(Output::Galene { call, output });
+        }
+    }
+
+    /// An id of ours stays ours for as long as Galene may still speak of it: a member's until its ghost is gone.
     pub(super) fn keep_ghost(&mut self, now: Instant, id: &str) {
         self.own_ids.retain(|_, until| until.is_none_or(|until| now < until));
         self.own_ids.insert(id.to_owned(), Some(now + GHOST));

@@ -1,12 +1,12 @@
 //! What a caller's membership of a Galene group tells the gateway.
 
-use super::{Gateway, PROBE};
 use std::collections::BTreeMap;
 
 use super::call::Call;
 use super::event::{Output, Sockets};
 use super::refusal::CallFailure;
 use super::room::Room;
+use super::{Gateway, PROBE};
 use crate::galene::client::{self, Client, Event, Joined};
 use crate::galene::message::{Candidate, Offer, Permissions};
 use crate::galene::refusal::Refusal;
@@ -45,6 +45,9 @@ impl<S: Sockets> Gateway<S> {
     }
 
     fn on_galene_event(&mut self, now: Instant, key: CallKey, event: Event) {
+        if !self.calls.contains_key(&key) {
+            return self.on_leavers_event(now, key, event);
+        }
         match event {
             Event::GroupIs(status) => tracing::debug!("call {}: the group is {}", key.0, status.name),
             Event::Joined(joined) => self.on_joined(now, key, &joined),
@@ -77,12 +80,39 @@ impl<S: Sockets> Gateway<S> {
             Event::Offer(offer) => self.on_offer(now, key, &offer),
             Event::Candidate { id, candidate } => self.on_candidate(now, key, &id, candidate),
             // The listener is told of our own callers' streams too, and asks for none of them.
-            Event::Close { id } if self.calls.values().any(|call| call.publishes(&id)) => {}
+            Event::Close { id } if self.desk.own_ids.contains_key(&id) => {}
             Event::Close { id } => {
                 if let Some((_, room)) = listener(&mut self.calls, &mut self.rooms, key) {
-                    room.on_close(now, &mut self.desk, &id);
+                    room.on_close(now, &mut self.desk, key, &id);
                 }
             }
+        }
+    }
+
+    /// What a member is told whose caller has hung up, while it still receives for its room.
+    fn on_leavers_event(&mut self, now: Instant, key: CallKey, event: Event) {
+        let Some(room) = self.rooms.values_mut().find(|room| room.leavers().any(|leaver| leaver == key)) else {
+            return;
+        };
+        match event {
+            Event::Offer(offer) => room.on_offer_to_leaver(now, &mut self.desk, key, &offer),
+            Event::Candidate { id, candidate } => room.on_candidate(now, key, &id, candidate),
+            Event::Close { id } => room.on_close(now, &mut self.desk, key, &id),
+            Event::Refused(_) | Event::Kicked { .. } | Event::Disconnected { .. } => {
+                room.lose_leaver(now, &mut self.desk, key);
+            }
+            Event::GroupIs(_)
+            | Event::Joined(_)
+            | Event::Changed { .. }
+            | Event::Answer { .. }
+            | Event::Renegotiate { .. }
+            | Event::Abort { .. }
+            | Event::Mute
+            | Event::UserAdded { .. }
+            | Event::UserChanged { .. }
+            | Event::UserDeleted { .. }
+            | Event::Chat(_)
+            | Event::Notice(_) => {}
         }
     }
 
@@ -158,7 +188,7 @@ impl<S: Sockets> Gateway<S> {
             Some(up) => up.link.peer.add_candidate(now, &candidate.candidate),
             None => {
                 if let Some((_, room)) = listener(&mut self.calls, &mut self.rooms, key) {
-                    room.on_candidate(now, id, candidate);
+                    room.on_candidate(now, key, id, candidate);
                 }
             }
         }
@@ -173,6 +203,6 @@ fn listener<'a>(
 ) -> Option<(&'a mut Call, &'a mut Room)> {
     let call = calls.get_mut(&key)?;
     let (name, _) = call.room.as_ref()?;
-    let room = rooms.get_mut(name).filter(|room| room.listener == Some(key))?;
+    let room = rooms.get_mut(name).filter(|room| room.listens() == Some(key))?;
     Some((call, room))
 }

@@ -13,6 +13,7 @@ mod codec;
 mod desk;
 pub mod event;
 mod galene_events;
+mod listener;
 mod overlooked;
 mod peer_leg;
 pub mod refusal;
@@ -113,8 +114,8 @@ impl<S: Sockets> Gateway<S> {
                 }
             }
             Input::Galene { call, input } => {
-                if let Some(call) = self.calls.get_mut(&call) {
-                    call.client.handle_input(now, input);
+                if let Some(client) = self.client(call) {
+                    client.handle_input(now, input);
                 }
             }
             Input::Net(event) => self.on_net(now, event),
@@ -132,7 +133,7 @@ impl<S: Sockets> Gateway<S> {
         }
         self.calls.values_mut().for_each(|call| call.handle_timeout(now));
         for room in self.rooms.values_mut() {
-            let listener = room.listener.and_then(|key| self.calls.get_mut(&key));
+            let listener = room.listens().and_then(|key| self.calls.get_mut(&key));
             room.handle_timeout(now, listener.map(|call| &mut call.client));
         }
         let late = self.calls.values().filter(|call| !call.answered && call.answer_by() <= now);
@@ -169,8 +170,11 @@ impl<S: Sockets> Gateway<S> {
                 quiet &= !self.drain_call(now, key);
             }
             for room in self.rooms.values_mut() {
-                let listener = room.listener.and_then(|key| self.calls.get_mut(&key));
+                let listener = room.listens().and_then(|key| self.calls.get_mut(&key));
                 room.poll(now, &mut self.desk, listener.map(|call| &mut call.client));
+            }
+            for key in self.rooms.values().flat_map(Room::leavers).collect::<Vec<_>>() {
+                quiet &= !self.drain_client(now, key);
             }
             if quiet {
                 break;
@@ -185,11 +189,7 @@ impl<S: Sockets> Gateway<S> {
 
     /// Handles all that one call's member and peer connection have to say; true if there was anything.
     fn drain_call(&mut self, now: Instant, key: CallKey) -> bool {
-        let mut any = false;
-        while let Some(output) = self.calls.get_mut(&key).and_then(|call| call.client.poll_output()) {
-            any = true;
-            self.on_galene(now, key, output);
-        }
+        let any = self.drain_client(now, key);
         let Some(call) = self.calls.get_mut(&key) else { return any };
         match call.poll_up(now, &mut self.desk) {
             Ok(false) => any,
@@ -201,6 +201,24 @@ impl<S: Sockets> Gateway<S> {
                 self.end_call(now, key, &failure);
                 true
             }
+        }
+    }
+
+    /// Handles all that one member has to say; true if there was anything.
+    fn drain_client(&mut self, now: Instant, key: CallKey) -> bool {
+        let mut any = false;
+        while let Some(output) = self.client(key).and_then(Client::poll_output) {
+            any = true;
+            self.on_galene(now, key, output);
+        }
+        any
+    }
+
+    /// The member that joined for a call, which may be over.
+    fn client(&mut self, key: CallKey) -> Option<&mut Client> {
+        match self.calls.get_mut(&key) {
+            Some(call) => Some(&mut call.client),
+            None => self.rooms.values_mut().find_map(|room| room.leaver(key)),
         }
     }
 
@@ -219,6 +237,13 @@ impl<S: Sockets> Gateway<S> {
                     self.desk.mix(Command::SetUpLoss { caller, percent });
                 }
             }
+            NetEvent::Flows { leg } => {
+                if let Some(LegOwner::Voice { room, listener, stream }) = self.desk.leg_owner(leg)
+                    && let Some(room) = self.rooms.get_mut(&room)
+                {
+                    room.on_flow(listener, &stream);
+                }
+            }
             NetEvent::Latched { leg, remote } => {
                 if let Some(call) = self.call_of(leg) {
                     tracing::debug!("{}: the telephone's voice comes from {remote}", call.title);
@@ -235,9 +260,9 @@ impl<S: Sockets> Gateway<S> {
                     up.link.handle_input(now, input);
                 }
             }
-            Some(LegOwner::Voice(room, id)) => {
+            Some(LegOwner::Voice { room, listener, stream }) => {
                 if let Some(room) = self.rooms.get_mut(&room) {
-                    room.on_packet(now, &id, input);
+                    room.on_packet(now, listener, &stream, input);
                 }
             }
             Some(LegOwner::Telephone(_)) | None => tracing::debug!("a packet for socket {}, which is gone", leg.0),
@@ -262,7 +287,7 @@ impl<S: Sockets> Gateway<S> {
     fn call_of(&self, leg: LegKey) -> Option<&Call> {
         match self.desk.leg_owner(leg)? {
             LegOwner::Telephone(call) | LegOwner::Up(call) => self.calls.get(&call),
-            LegOwner::Voice(..) => None,
+            LegOwner::Voice { .. } => None,
         }
     }
 
@@ -278,37 +303,46 @@ impl<S: Sockets> Gateway<S> {
         self.forget_call(now, key);
     }
 
-    /// The call is over on the SIP side: everything else of it goes.
+    /// The call is over on the SIP side: everything else of it goes, its membership last if it is the room's listener.
     fn forget_call(&mut self, now: Instant, key: CallKey) {
         let Some(mut call) = self.calls.remove(&key) else { return };
         call.release(now, &mut self.desk);
-        while let Some(output) = call.client.poll_output() {
-            self.desk.outputs.push_back(Output::Galene { call: key, output });
-        }
         self.desk.keep_ghost(now, call.client.id());
-        if let Some((name, _)) = &call.room {
-            self.leave_room(now, key, name);
-        }
         tracing::info!("{}: ended; {} calls remain", call.title, self.calls.len());
+        let Call { client, room, .. } = call;
+        if let Some(client) = self.leave_room(now, key, client, room.map(|(name, _)| name)) {
+            self.desk.leave(key, client);
+        }
     }
 
-    /// Takes a call out of its room; the next caller listens if it was the listener, and an empty room closes.
-    fn leave_room(&mut self, now: Instant, key: CallKey, name: &str) {
-        let Some(room) = self.rooms.get_mut(name) else { return };
+    /// Takes a call out of its room; an empty room closes. If the call's member listened for the room, the next caller's
+    /// does from now on, and the former one stays, and is not given back, until that one hears everything.
+    fn leave_room(&mut self, now: Instant, key: CallKey, client: Client, name: Option<String>) -> Option<Client> {
+        let Some((name, room)) = name.and_then(|name| Some((name.clone(), self.rooms.get_mut(&name)?))) else {
+            return Some(client);
+        };
         room.callers.remove(&key);
-        if room.listener == Some(key) {
-            room.remove_all_voices(&mut self.desk);
-            if let Some(next) = room.callers.first().copied()
-                && let Some(call) = self.calls.get_mut(&next)
-            {
-                room.listen(now, next, &mut call.client);
-            }
+        if room.callers.is_empty() || self.stop_by.is_some() {
+            room.close_voices(&mut self.desk);
         }
-        if room.callers.is_empty()
-            && let Some(room) = self.rooms.remove(name)
-        {
+        if room.callers.is_empty() {
             self.desk.mix(Command::CloseRoom(room.key));
+            self.rooms.remove(&name);
+            return Some(client);
         }
+        if room.listens() != Some(key) {
+            return Some(client);
+        }
+        let left = room.retire_listener(now, &mut self.desk, client);
+        // Who is still being put through may yet fail.
+        let answered = room.callers.iter().find(|key| self.calls.get(key).is_some_and(|call| call.answered));
+        if let Some(next) = answered.or_else(|| room.callers.first()).copied()
+            && let Some(call) = self.calls.get_mut(&next)
+        {
+            tracing::debug!("{}: listens for the room {name}", call.title);
+            room.listen(now, next, &mut call.client);
+        }
+        left
     }
 
     fn shut_down(&mut self, now: Instant) {

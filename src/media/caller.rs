@@ -324,7 +324,9 @@ impl Speech {
         let mut narrow = [0; FRAME_SAMPLES];
         // Taken in any case, so that the queue is fresh when the caller comes on the air.
         let playing = self.local.take(&mut narrow);
-        let heard = playing && self.present && narrow.iter().any(|sample| sample.unsigned_abs() > NOTHING_PEAK);
+        // What was said just before the mute may still be in the queue.
+        let may_be_heard = self.present && !self.muted;
+        let heard = playing && may_be_heard && narrow.iter().any(|sample| sample.unsigned_abs() > NOTHING_PEAK);
         if !heard {
             return OwnVoice::Silent;
         }

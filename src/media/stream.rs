@@ -275,6 +275,57 @@ mod tests {
         assert_eq!(stream.stats().skipped, 0);
     }
 
+    /// Sixty packets of a whistle by two links: which packets come by each, and how much later by the second.
+    fn play_by_two_links(
+        first: std::ops::Range<u16>,
+        second: std::ops::Range<u16>,
+        lag_us: u64,
+    ) -> (StreamStats, Vec<[i16; BUS_FRAME_SAMPLES]>) {
+        let setup = StreamSetup { key: StreamKey(1), codecs: vec![(111, RoomCodec::Opus)], always_decode: true };
+        let mut stream = Stream::new(setup).unwrap();
+        let mut encoder = opus::Encoder::new(48_000, 5, 32_000).unwrap();
+        let mut under_way = Vec::new();
+        for sequence in 0..60_u16 {
+            let from = usize::from(sequence) * 960;
+            let pcm: Vec<i16> = (from..from + 960).map(|n| ((n as f32 / 20.0).sin() * 8000.0) as i16).collect();
+            let mut payload = [0; 1275];
+            let len = encoder.encode(&pcm, &mut payload).unwrap();
+            let sent_us = 1_000_000 + u64::from(sequence) * 20_000;
+            for (range, ssrc, at_us) in [(&first, 1, sent_us), (&second, 2, sent_us + lag_us)] {
+                let timestamp = u32::from(sequence) * 960;
+                let sequence_number = sequence.wrapping_add(65_500);
+                let header = RtpHeader { marker: false, payload_type: 111, sequence_number, timestamp, ssrc };
+                if range.contains(&sequence) {
+                    under_way.push((at_us, [&header.to_bytes()[..], &payload[..len]].concat()));
+                }
+            }
+        }
+        under_way.sort_by_key(|packet| packet.0);
+        let mut frames = Vec::new();
+        for tick in 0..63_u64 {
+            let now_us = 1_002_000 + tick * 20_000;
+            for (at_us, packet) in under_way.extract_if(.., |packet| packet.0 <= now_us) {
+                stream.handle_packet(Instant::from_us(at_us), &packet);
+            }
+            let mut frame = [0; BUS_FRAME_SAMPLES];
+            stream.play(Instant::from_us(now_us), &mut frame);
+            frames.push(frame);
+        }
+        (stream.stats(), frames)
+    }
+
+    #[test]
+    fn while_one_listener_takes_over_from_another_both_links_packets_are_one_voice() {
+        let (_, by_one_link) = play_by_two_links(0..60, 0..0, 0);
+        for lag_us in [0, 300, 15_000, 45_000] {
+            let (stats, by_two_links) = play_by_two_links(0..40, 20..60, lag_us);
+            assert_eq!((stats.received, stats.discarded), (60, 20), "after {lag_us} µs: {stats:?}");
+            // Nobody hears the change, but for what a slower way costs once it is the only one.
+            let unheard = if lag_us < 1000 { 60 } else { 40 };
+            assert!(by_one_link[..unheard] == by_two_links[..unheard], "after {lag_us} µs");
+        }
+    }
+
     #[test]
     fn packets_of_an_unknown_payload_type_and_rubbish_are_counted() {
         let setup = StreamSetup { key: StreamKey(1), codecs: vec![(0, RoomCodec::Pcmu)], always_decode: false };

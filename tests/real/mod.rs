@@ -5,12 +5,13 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lab::gateway::Gateway;
-use lab::room::{GroupConfig, RoomConfig, RoomEvent, RoomEventKind, RoomServer};
+use lab::room::{GroupConfig, Permissions, RoomConfig, RoomEvent, RoomEventKind, RoomServer};
 use lab::telephone::{Telephone, TelephoneSetup};
 
 /// Longer than anything takes that works.
@@ -33,10 +34,41 @@ pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_galene-sip"))
 }
 
+/// A room server that lets no test pass in which a client broke the protocol.
+pub(crate) struct Judge(RoomServer);
+
+impl Judge {
+    fn start(config: RoomConfig) -> Self {
+        Self(RoomServer::start(config).expect("a room on 127.0.0.1"))
+    }
+}
+
+impl Deref for Judge {
+    type Target = RoomServer;
+
+    fn deref(&self) -> &RoomServer {
+        &self.0
+    }
+}
+
+impl DerefMut for Judge {
+    fn deref_mut(&mut self) -> &mut RoomServer {
+        &mut self.0
+    }
+}
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        let is_error = |event: &&RoomEvent| matches!(event.kind, RoomEventKind::ProtocolError(_));
+        let errors: Vec<String> = self.0.events.all().iter().filter(is_error).map(RoomEvent::to_json).collect();
+        assert!(errors.is_empty() || std::thread::panicking(), "{errors:#?}");
+    }
+}
+
 /// A room server and a gateway that calls into it.
 pub(crate) struct World {
     pub(crate) gateway: Gateway,
-    pub(crate) room: RoomServer,
+    pub(crate) room: Judge,
 }
 
 impl World {
@@ -52,7 +84,7 @@ impl World {
 
     /// A room server of one's own, with the group `GROUP` in it.
     pub(crate) fn in_room(config: RoomConfig, flags: &[&str]) -> Self {
-        let room = RoomServer::start(config).expect("a room on 127.0.0.1");
+        let room = Judge::start(config);
         let gateway = Gateway::start(binary(), &room.group_url(GROUP), flags).expect("a gateway that answers");
         Self { gateway, room }
     }
@@ -92,16 +124,17 @@ impl World {
 pub(crate) struct Place {
     pub(crate) gateway: Gateway,
     url: String,
-    _room: Option<RoomServer>,
+    _room: Option<Judge>,
 }
 
 impl Place {
-    /// An open group.
+    /// An open group whose operator is `op` with the password `op`.
     pub(crate) fn new() -> Self {
         let (url, room) = match std::env::var("GALENE_URL") {
             Ok(url) => (url, None),
             Err(_) => {
-                let room = RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).expect("a room");
+                let group = GroupConfig::open(GROUP).user("op", "op", Permissions::OP);
+                let room = Judge::start(RoomConfig::new(vec![group]));
                 (room.group_url(GROUP), Some(room))
             }
         };

@@ -1,5 +1,7 @@
 //! Calls from INVITE to end in virtual time, against real peer connections.
 
+mod moderation;
+mod take_over;
 mod world;
 
 use std::time::Duration;
@@ -68,31 +70,6 @@ fn only_one_caller_listens_and_our_own_streams_are_refused() {
 }
 
 #[test]
-fn when_the_listener_hangs_up_the_next_caller_listens() {
-    let mut world = world_with_calls(&["ada", "ben"]);
-    world.offer_stream(1, "voice", "member1");
-    world.run(seconds(1));
-    world.request("ada", "BYE", 2, None);
-    assert_eq!(world.sent(2, "request").len(), 1);
-    world.offer_stream(2, "voice", "member1");
-    world.run(seconds(1));
-    assert_eq!(world.sent(2, "answer").len(), 1);
-    assert_eq!(world.mix.last().unwrap(), "AddStream");
-}
-
-#[test]
-fn losing_present_takes_the_caller_off_the_air_and_getting_it_back_puts_him_on() {
-    let mut world = world_with_calls(&["ada"]);
-    world.mix.clear();
-    world.tell(1, &json!({"type": "joined", "kind": "change", "group": "club", "permissions": ["message"]}));
-    assert_eq!(world.mix, ["SetPresent false", "SetUp false"]);
-    world.tell(1, &json!({"type": "joined", "kind": "change", "group": "club", "permissions": ["present"]}));
-    world.run(seconds(1));
-    assert_eq!(world.mix[2..], ["SetUp true", "SetPresent true"]);
-    assert_eq!(world.statuses("ada"), [180, 200]);
-}
-
-#[test]
 fn a_kick_by_the_server_ends_the_call_and_a_forged_one_does_nothing() {
     let mut world = world_with_calls(&["ada"]);
     world.tell(
@@ -139,15 +116,6 @@ fn without_a_free_port_the_gateway_is_full_and_says_which_flag_helps() {
     assert_eq!(world.statuses("ada"), [503]);
     let answer = world.sip.last().unwrap();
     assert!(answer.contains("-rtp-ports") && answer.contains("Retry-After: 60"));
-}
-
-#[test]
-fn an_operator_mutes_and_nobody_else() {
-    let mut world = world_with_calls(&["ada"]);
-    world.tell(1, &json!({"type": "usermessage", "kind": "mute", "source": "x", "username": "mallory"}));
-    assert_ne!(world.mix.last().unwrap(), "SetMuted true");
-    world.tell(1, &json!({"type": "usermessage", "kind": "mute", "source": "x", "username": "op", "privileged": true}));
-    assert_eq!(world.mix.last().unwrap(), "SetMuted true");
 }
 
 #[test]

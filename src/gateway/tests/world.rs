@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use crate::config::Secret;
 use crate::galene::client;
+use crate::gateway::desk::LegOwner;
 use crate::gateway::event::{Input, Output, SocketError, Sockets};
 use crate::gateway::{Gateway, GatewayConfig};
-use crate::media::control::{Command, LegKey, NetCommand, NetEvent, PeerRole};
+use crate::media::control::{Command, LegKey, NetCommand, NetEvent, PeerRole, StreamKey};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer::{self, Peer, PeerConfig};
@@ -60,8 +61,8 @@ pub(super) struct World {
     far_ends: BTreeMap<LegKey, FarEnd>,
     /// The leg of each stream id.
     legs: BTreeMap<String, LegKey>,
-    /// Down streams offered, whose answer has not come.
-    offered: BTreeMap<String, (Peer, SocketAddr)>,
+    /// Down streams offered to a call's member, whose answer has not come.
+    offered: BTreeMap<(CallKey, String), (Peer, SocketAddr)>,
     /// What Galene answers to `join`.
     pub(super) joined: Value,
     /// Everything that has come out.
@@ -69,6 +70,12 @@ pub(super) struct World {
     pub(super) galene: Vec<(CallKey, Value)>,
     pub(super) mix: Vec<String>,
     pub(super) stopped: bool,
+    /// The calls whose members have closed their connections.
+    pub(super) gone: BTreeSet<u64>,
+    /// What the group's status says, by the URL asked; a plain one if none.
+    pub(super) status: BTreeMap<String, Value>,
+    /// Down streams that carry no packet although they are connected.
+    pub(super) mute_streams: BTreeSet<String>,
     /// Nothing of ours reaches the other end of a peer connection.
     pub(super) media_is_cut: bool,
 }
@@ -108,6 +115,9 @@ impl World {
             galene: Vec::new(),
             mix: Vec::new(),
             stopped: false,
+            gone: BTreeSet::new(),
+            status: BTreeMap::new(),
+            mute_streams: BTreeSet::new(),
             media_is_cut: false,
         }
     }
@@ -174,7 +184,7 @@ impl World {
         let address = SocketAddr::new("192.0.2.5".parse().unwrap(), 40_000 + self.offered.len() as u16);
         let mut peer = self.new_peer(address);
         let sdp = peer.offer(self.now);
-        self.offered.insert(id.to_owned(), (peer, address));
+        self.offered.insert((CallKey(call), id.to_owned()), (peer, address));
         self.tell(
             call,
             &json!({"type": "offer", "id": id, "label": "camera", "source": source, "username": "member", "sdp": sdp}),
@@ -240,29 +250,59 @@ impl World {
         for leg in self.far_ends.keys().copied().collect::<Vec<_>>() {
             while let Some(output) = self.far_ends.get_mut(&leg).and_then(|far| far.peer.poll_output()) {
                 any = true;
-                if let peer::Output::Transmit { bytes, .. } = output
-                    && !self.media_is_cut
-                {
-                    let from = self.far_ends[&leg].address;
-                    let local = from;
-                    let arrival = self.now;
-                    let event = if bytes[0] < 4 {
-                        NetEvent::Stun { leg, from, local, arrival, bytes }
-                    } else {
-                        NetEvent::Dtls { leg, from, arrival, bytes }
-                    };
-                    self.gateway.handle_input(self.now, Input::Net(event));
+                match output {
+                    peer::Output::Transmit { bytes, .. } if !self.media_is_cut => {
+                        let from = self.far_ends[&leg].address;
+                        let (local, arrival) = (from, self.now);
+                        let event = if bytes[0] < 4 {
+                            NetEvent::Stun { leg, from, local, arrival, bytes }
+                        } else {
+                            NetEvent::Dtls { leg, from, arrival, bytes }
+                        };
+                        self.gateway.handle_input(self.now, Input::Net(event));
+                    }
+                    peer::Output::Event(peer::Event::Connected { .. }) => self.let_flow(leg),
+                    peer::Output::Transmit { .. } | peer::Output::Event(_) => {}
                 }
             }
         }
         any
     }
 
+    /// The first packet of a down stream, as the net thread tells of it.
+    fn let_flow(&mut self, leg: LegKey) {
+        if let Some(LegOwner::Voice { stream, .. }) = self.gateway.desk.leg_owner(leg)
+            && !self.mute_streams.contains(&stream)
+        {
+            self.gateway.handle_input(self.now, Input::Net(NetEvent::Flows { leg }));
+        }
+    }
+
+    /// A member hears a stream: Galene offers it, and all goes well.
+    pub(super) fn hears(&mut self, call: u64, stream: &str) {
+        self.offer_stream(call, stream, "member1");
+        self.run(Duration::from_millis(100));
+    }
+
+    /// What the sockets of peer connections are for, up streams left out.
+    pub(super) fn down_streams(&mut self) -> Vec<StreamKey> {
+        let of = |role: &PeerRole| match role {
+            PeerRole::Down { stream, .. } => Some(*stream),
+            PeerRole::Up { .. } => None,
+        };
+        self.gateway.sockets().peers.values().filter_map(of).collect()
+    }
+
+    /// How often a word was said to the mix.
+    pub(super) fn count(&self, word: &str) -> usize {
+        self.mix.iter().filter(|said| *said == word).count()
+    }
+
     fn on_galene(&mut self, call: CallKey, output: client::Output) {
         let reply = match output {
             client::Output::Get { request, url } => {
-                let body = json!({"name": "club", "location": "https://galene.test/group/club/", "endpoint": "wss://galene.test/ws"});
-                let body = body.to_string().into_bytes();
+                let plain = json!({"name": "club", "location": "https://galene.test/group/club/", "endpoint": "wss://galene.test/ws"});
+                let body = self.status.get(url.as_str()).unwrap_or(&plain).to_string().into_bytes();
                 let result = Ok(client::HttpResponse { status: 200, final_url: url, body });
                 self.gateway
                     .handle_input(self.now, Input::Galene { call, input: client::Input::Response { request, result } });
@@ -275,9 +315,13 @@ impl World {
             client::Output::Send(text) => {
                 let message: Value = serde_json::from_str(&text).unwrap();
                 self.galene.push((call, message.clone()));
-                self.reply(&message)
+                self.reply(call, &message)
             }
-            client::Output::Post { .. } | client::Output::Disconnect | client::Output::Event(_) => None,
+            client::Output::Disconnect => {
+                self.gone.insert(call.0);
+                None
+            }
+            client::Output::Post { .. } | client::Output::Event(_) => None,
         };
         if let Some(reply) = reply {
             let text = reply.to_string();
@@ -286,7 +330,7 @@ impl World {
     }
 
     /// What Galene says to a message of ours.
-    fn reply(&mut self, message: &Value) -> Option<Value> {
+    fn reply(&mut self, call: CallKey, message: &Value) -> Option<Value> {
         let id = message["id"].as_str().unwrap_or_default().to_owned();
         match message["type"].as_str()? {
             "ping" => Some(json!({"type": "pong"})),
@@ -310,7 +354,7 @@ impl World {
                 Some(json!({"type": "answer", "id": id, "sdp": sdp}))
             }
             "answer" => {
-                let (mut peer, address) = self.offered.remove(&id)?;
+                let (mut peer, address) = self.offered.remove(&(call, id))?;
                 peer.handle_answer(self.now, message["sdp"].as_str()?).unwrap();
                 let leg = *self.gateway.sockets().peers.keys().next_back()?;
                 self.far_ends.insert(leg, FarEnd { peer, address });

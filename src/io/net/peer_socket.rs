@@ -185,6 +185,10 @@ impl PeerSocket {
             }
             if out.pass_to_mix(self.mix, Target::Stream(stream), datagram.arrival, packet) {
                 self.stats.received += 1;
+                if self.stats.received == 1 {
+                    // Should the ring be full, a take-over that waits for this goes by its time limit.
+                    out.tell(NetEvent::Flows { leg: self.leg });
+                }
             } else {
                 self.stats.dropped.ring_full += 1;
             }

@@ -147,6 +147,11 @@ pub enum NetEvent {
         /// The datagram.
         bytes: Vec<u8>,
     },
+    /// A room voice's first packet on this socket came, was authentic and is on its way to the mix.
+    Flows {
+        /// On which socket.
+        leg: LegKey,
+    },
     /// The telephone's packets really come from here; ours go there from now on.
     Latched {
         /// Which pair.

@@ -356,6 +356,27 @@ fn who_is_muted_or_not_on_the_air_is_not_heard_by_neighbours() {
     assert_eq!(above, [true, false, true, true]);
 }
 
+#[test]
+fn moderation_silences_a_telephone_for_its_neighbours_with_the_next_tick() {
+    for (muted, present) in [(true, true), (false, false)] {
+        let mut world = World::new();
+        let mut a = world.add_phone(ROOM, 1, TelephoneCodec::Pcmu);
+        let _listener = world.add_phone(ROOM, 2, TelephoneCodec::Pcmu);
+        for _ in 0..50 {
+            world.turn(&mut [&mut a]);
+        }
+        assert!(loudness(&world.heard_by(2, Law::Mu), a.hz, 8000) > 0.5);
+        world.command(Command::SetMuted { caller: a.key, muted });
+        world.command(Command::SetPresent { caller: a.key, present });
+        world.tick();
+        let sent = world.sent_to(down_leg(2));
+        let mut pcm = [0; 160];
+        Law::Mu.decode(sent.last().unwrap().2, &mut pcm);
+        // The band filter rings for a moment.
+        assert!(pcm[80..].iter().all(|sample| sample.unsigned_abs() < 50), "{pcm:?}");
+    }
+}
+
 fn add_voice(world: &mut World, room: RoomKey, number: u32) {
     let setup = StreamSetup { key: StreamKey(number), codecs: vec![(111, RoomCodec::Opus)], always_decode: false };
     world.command(Command::AddStream { room, stream: Box::new(Stream::new(setup).unwrap()) });

@@ -238,6 +238,9 @@ impl Loop {
             let (Some(frame), Some(up)) = (frames.get(self.voice_of(member)), &self.people[member].up) else {
                 continue;
             };
+            if self.now.duration_since(up.offered_at) < self.config.first_packet_after {
+                continue;
+            }
             let key = up.peer;
             let Some(entry) = self.peers.get_mut(&key).filter(|entry| entry.peer.is_connected()) else { continue };
             entry.peer.send(self.now, &frame.packet);

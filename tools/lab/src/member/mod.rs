@@ -48,6 +48,8 @@ pub struct MemberConfig {
     pub speakers: usize,
     /// When the speech begins: so long after the first member's stream is connected. Silence is sent until then.
     pub speak_after: Duration,
+    /// Not even silence is sent until so long after the stream was offered, as by a browser whose ICE takes its time.
+    pub first_packet_after: Duration,
     /// How it is coded.
     pub encoder: EncoderConfig,
     /// Asks for the audio of everybody else, and records it.
@@ -71,6 +73,7 @@ impl MemberConfig {
             speech: Some(Speech::silence()),
             speakers: usize::MAX,
             speak_after: Duration::from_millis(500),
+            first_packet_after: Duration::ZERO,
             encoder: EncoderConfig::default(),
             listen: true,
             media_address: None,

@@ -1,6 +1,7 @@
 //! One member's side of Galene's protocol.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -35,6 +36,7 @@ pub(super) struct Person {
 pub(super) struct Up {
     pub(super) stream: String,
     pub(super) peer: Key,
+    pub(super) offered_at: Instant,
 }
 
 pub(super) struct Down {
@@ -200,7 +202,7 @@ impl Loop {
             None => {
                 let stream = random_id();
                 let Some(peer) = self.add_peer(member, &stream, true) else { return };
-                self.people[member].up = Some(Up { stream: stream.clone(), peer });
+                self.people[member].up = Some(Up { stream: stream.clone(), peer, offered_at: self.now });
                 (stream, peer)
             }
         };

@@ -175,11 +175,8 @@ impl Server {
         let Some(client) = self.clients.get_mut(&key) else { return Ok(()) };
         let inside = client.group.map(|group| self.groups[group].config.name.as_str());
         match message.kind.as_str() {
-            "leave" if inside == Some(message.group.as_str()) => {
-                self.leave_group(key);
-                Ok(())
-            }
-            "leave" => Err(Fatal::User("you are not joined".into())),
+            // Galene 1.1 dies of it if news of another member waits for this client, who has no group then.
+            "leave" => Err(Fatal::Protocol("'leave' may crash the server: close the connection instead".into())),
             "join" if inside.is_some() => Err(Fatal::Protocol("cannot join multiple groups".into())),
             "join" => {
                 if let Some(Value::Object(data)) = message.data.clone() {

@@ -122,7 +122,7 @@ impl Server {
         let answer = if described.values().any(|codec| codecs.contains(codec)) {
             entry.peer.accept_offer(&message.sdp, now)?
         } else {
-            REFUSING_ANSWER.to_owned()
+            lacks(&message.sdp).map_or_else(|| Ok(REFUSING_ANSWER.to_owned()), Err)?
         };
         self.describe(key, Message { sdp: answer, ..Message::about("answer", &message.id) });
         Ok(())
@@ -438,6 +438,15 @@ fn described_codecs(sdp: &str) -> HashMap<u8, AudioCodec> {
         }
     }
     codecs
+}
+
+/// What a description lacks that pion asks of every one, whatever its codecs are.
+fn lacks(sdp: &str) -> Option<String> {
+    if !sdp.starts_with("v=0") {
+        return Some("sdp: invalid syntax".into());
+    }
+    let missing = ["a=ice-ufrag:", "a=ice-pwd:", "a=fingerprint:"].into_iter().find(|line| !sdp.contains(line))?;
+    Some(format!("SetRemoteDescription called with no {}", missing.trim_start_matches("a=").trim_end_matches(':')))
 }
 
 /// pion's answer when there is no codec in common: the section is there, on port 0 (RFC 3264 §6), and that is all.
