@@ -12,8 +12,10 @@
 use crate::time::Instant;
 use crate::wire::rtp::sequence_distance;
 use lateness::Lateness;
+use stragglers::Stragglers;
 
 mod lateness;
+mod stragglers;
 
 /// The longest payload kept: what fits an Ethernet frame behind IPv4, UDP and RTP headers.
 pub const MAX_PAYLOAD_BYTES: usize = 1460;
@@ -175,7 +177,10 @@ pub struct JitterBuffer {
     next_sequence: Option<u16>,
     /// How long the last packet was: the best guess for a lost one.
     last_duration_ticks: u32,
+    /// The newest number so far.
+    newest: u16,
     lateness: Lateness,
+    stragglers: Stragglers,
     target_us: u64,
     last_skip: Instant,
     /// The share of lost packets in 1/65536.
@@ -205,7 +210,9 @@ impl JitterBuffer {
             state: State::Idle,
             next_sequence: None,
             last_duration_ticks: clock_rate_hz / 50,
+            newest: 0,
             lateness: Lateness::new(clock_rate_hz),
+            stragglers: Stragglers::new(),
             target_us: INITIAL_TARGET_US,
             last_skip: Instant::ZERO,
             loss: 0,
@@ -232,6 +239,7 @@ impl JitterBuffer {
             return Pushed::Unusable;
         }
         let ahead = self.next_sequence.map_or(0, |next| sequence_distance(next, packet.sequence_number));
+        self.note_order(packet);
         if ahead < 0 && !self.is_restart_from_behind(packet.sequence_number) {
             self.stats.late += 1;
             return Pushed::Late;
@@ -285,6 +293,10 @@ impl JitterBuffer {
                 // Where the first lost one is given up, the one behind it is next to play.
                 let given_up_us = i64::from(lost - 1) * self.duration_us(self.last_duration_ticks);
                 let is_next_due = delay_us + given_up_us >= self.target_us.cast_signed();
+                if self.may_still_come(delay_us, lost, first) {
+                    run.unmatched_ticks += self.last_duration_ticks;
+                    return self.conceal(run);
+                }
                 if run.unmatched_ticks < self.last_duration_ticks || !is_next_due {
                     return self.fill_hole(run, first, lost == 1);
                 }
@@ -302,6 +314,14 @@ impl JitterBuffer {
                 return self.play(first, run);
             }
         }
+    }
+
+    /// Whether the first of so many missing packets is worth waiting for, which delays all that follows: it would be in
+    /// time for the target, and the packet behind it cannot repair the hole.
+    fn may_still_come(&self, delay_us: i64, lost: u16, first: usize) -> bool {
+        let missing_delay_us = delay_us + i64::from(lost) * self.duration_us(self.last_duration_ticks);
+        let is_repairable = lost == 1 && self.slots[first].has_fec;
+        missing_delay_us < self.stragglers.wait_us().cast_signed() && !is_repairable
     }
 
     /// No packet is left.
@@ -390,6 +410,20 @@ impl JitterBuffer {
             || excess_us >= SKIP_LOUD_MARGIN_US && since_us >= SKIP_LOUD_INTERVAL_US
     }
 
+    /// Whether a packet came behind its successors: it was overtaken, or lost and asked for again.
+    fn note_order(&mut self, packet: &Arrival<'_>) {
+        let behind = sequence_distance(packet.sequence_number, self.newest);
+        let lateness_us = self.lateness.lateness_us(packet.at, packet.timestamp);
+        match lateness_us {
+            Some(lateness_us) if (1..SLOTS as i16).contains(&behind) => self.stragglers.observe_straggler(lateness_us),
+            Some(_) if behind == 0 => {}
+            Some(_) | None => {
+                self.newest = packet.sequence_number;
+                self.stragglers.observe_in_order(packet.at);
+            }
+        }
+    }
+
     /// Whether a packet from behind is one of several in a row.
     fn is_restart_from_behind(&mut self, sequence_number: u16) -> bool {
         let follows = sequence_number == self.last_late.wrapping_add(1);
@@ -432,6 +466,7 @@ impl JitterBuffer {
             target_us = target_us.max(self.lateness.quantile_us(LATE_PERCENT_FOR_FEC) + duration_us);
         }
         let least_us = if self.lateness.is_known() { MIN_TARGET_US } else { INITIAL_TARGET_US };
+        let least_us = least_us.max(self.stragglers.wait_us());
         self.target_us = target_us.clamp(least_us, MAX_TARGET_US);
     }
 

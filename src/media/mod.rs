@@ -11,6 +11,7 @@ pub mod jitter;
 pub(crate) mod latch;
 mod local_queue;
 pub mod mixer;
+pub mod nack;
 pub mod opus;
 pub mod plc;
 pub mod reorder;

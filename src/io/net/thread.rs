@@ -269,6 +269,9 @@ impl NetThread {
                 break;
             }
         }
+        // The sooner the better: an answer that misses the next look but one is not played.
+        let now = self.out.clock.now();
+        self.legs.iter_mut().for_each(|leg| leg.request_lost(now, buffer));
     }
 
     /// One datagram.

@@ -70,6 +70,14 @@ impl Lateness {
         (media_us, continues)
     }
 
+    /// How late a packet is that is not taken into account; `None` before the first one that is.
+    pub(super) fn lateness_us(&self, arrival: Instant, timestamp: u32) -> Option<u64> {
+        let (last, unwrapped) = self.unwrapped?;
+        let ticks = unwrapped + i64::from(timestamp.wrapping_sub(last).cast_signed());
+        let media_us = ticks.wrapping_mul(1_000_000) / i64::from(self.clock_rate_hz);
+        Some(self.delay_us(arrival, media_us).max(0).cast_unsigned())
+    }
+
     /// Whether enough was seen to believe in a small target.
     pub(super) const fn is_known(&self) -> bool {
         self.packets >= KNOWN_PACKETS
