@@ -12,8 +12,8 @@ use crate::time::Instant;
 const EPOCH: Duration = Duration::from_secs(15);
 /// A straggler that is so much later than any of late is still in time.
 const MARGIN_US: u64 = 5_000;
-/// Above about 1 % (in 1/65536, averaged over some 100 packets) they make it worth waiting: two in short order.
-const MANY: u32 = 655;
+/// In 1/65536, just after one of them: what one in 130 reaches in the long run, and the second of two within 70 packets.
+const MANY: u32 = 800;
 const SHARE_SHIFT: u32 = 7;
 
 /// See the module.
