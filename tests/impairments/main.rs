@@ -4,6 +4,7 @@
 //! last packet are 1.3 %). PESQ is judged where espeak-ng and
 //! `tools/quality` work, against the floors of the design.
 
+mod nack;
 mod path;
 
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ use lab::opus::EncoderConfig;
 use lab::pcm::Pcm;
 use lab::quality;
 use lab::speech::Reference;
+use nack::Lossy;
 use path::{Heard, Network, down, mu_law_alone, up};
 
 const SEEDS: [u64; 3] = [1, 2, 3];
@@ -99,6 +101,57 @@ fn it_sounds_as_good_as_the_design_demands() {
             Err(why) => println!("no PESQ: {why}"),
         }
     }
+}
+
+/// Round trip in ms, what is made up, of a hundred packets, and the longest delay in ms.
+const REQUESTED: [(Option<u64>, std::ops::Range<f64>, f64); 6] = [
+    (None, 4.0..7.0, 40.0),
+    (Some(1), 0.0..2.5, 60.0),
+    (Some(10), 0.0..2.5, 80.0),
+    (Some(20), 0.0..2.5, 80.0),
+    (Some(30), 0.0..2.5, 100.0),
+    // Not worth the delay.
+    (Some(60), 4.0..7.0, 40.0),
+];
+
+#[test]
+fn what_is_lost_on_the_way_from_galene_is_asked_for_and_waited_for_where_it_comes_in_time() {
+    let reference = Reference::built_in();
+    let (said_8k, said_48k) = (reference.at(8000), reference.at(48_000));
+    for (round_trip_ms, concealed_percent, longest_delay_ms) in REQUESTED {
+        let (heard, stats) = Lossy { loss_percent: 5, round_trip_ms, seed: 1 }.carry(&said_48k);
+        let delay_ms = quality::measure(&said_8k, &heard.samples).delay_ms;
+        println!("{round_trip_ms:?}: {:.1} % made up, {delay_ms:.0} ms, {stats:?}", heard.concealed_percent);
+        assert!(concealed_percent.contains(&heard.concealed_percent), "{:.1} %", heard.concealed_percent);
+        assert!(delay_ms <= longest_delay_ms, "{delay_ms:.0} ms");
+    }
+}
+
+#[test]
+fn five_percent_loss_from_galene_without_fec_hardly_shows_where_the_round_trip_is_short() {
+    let Some(reference) = Reference::by_espeak() else {
+        println!("espeak-ng is not installed: nothing to judge");
+        return;
+    };
+    let folder = std::env::temp_dir().join(format!("galene-sip-nack-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let said_file = write(&folder, "said", &reference.at(8000));
+    let said_48k = reference.at(48_000);
+    for (round_trip_ms, least_pesq) in [(20, 3.65), (5, 3.65)] {
+        let judged = SEEDS.map(|seed| {
+            let (heard, _) = Lossy { loss_percent: 5, round_trip_ms: Some(round_trip_ms), seed }.carry(&said_48k);
+            quality::perceived(&said_file, &write(&folder, "heard", &heard.samples)).map(|judged| judged.pesq_nb)
+        });
+        match judged.into_iter().collect::<Result<Vec<_>, _>>() {
+            Ok(judged) => {
+                let mean = judged.iter().sum::<f64>() / judged.len() as f64;
+                println!("round trip {round_trip_ms} ms: PESQ {mean:.2}, {judged:.2?}");
+                assert!(mean >= least_pesq, "round trip {round_trip_ms} ms: {mean:.2}");
+            }
+            Err(why) => println!("no PESQ: {why}"),
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 fn write(folder: &Path, name: &str, samples: &[i16]) -> PathBuf {

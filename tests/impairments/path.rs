@@ -13,17 +13,18 @@ use lab::member::{HeardPacket, Recording};
 use lab::opus::{Encoder, EncoderConfig};
 use lab::telephone::Codec;
 
-const ROOM: RoomKey = RoomKey(1);
+pub(crate) const ROOM: RoomKey = RoomKey(1);
 const CALLER: CallerKey = CallerKey(1);
-const STREAM: StreamKey = StreamKey(1);
+pub(crate) const STREAM: StreamKey = StreamKey(1);
 const TELEPHONE_LEG: LegKey = LegKey(1);
 const UP_LEG: LegKey = LegKey(2);
+pub(crate) const OPUS: u8 = 111;
 /// When the first packet is sent, and where the ticks lie between packets: away from either.
-const BEGIN_MS: u64 = 1000;
-const TICK_PHASE_MS: u64 = 7;
+pub(crate) const BEGIN_MS: u64 = 1000;
+pub(crate) const TICK_PHASE_MS: u64 = 7;
 /// When the net thread looks at the sockets of Galene: two before the tick.
-const LOOK_PHASE_MS: u64 = TICK_PHASE_MS - 2;
-const PACKET_MS: u64 = 20;
+pub(crate) const LOOK_PHASE_MS: u64 = TICK_PHASE_MS - 2;
+pub(crate) const PACKET_MS: u64 = 20;
 
 /// What lies between a sender and the gateway.
 #[derive(Clone, Copy, Debug)]
@@ -61,11 +62,11 @@ pub(crate) struct Heard {
 }
 
 #[derive(Default)]
-struct Ear {
-    now_us: u64,
+pub(crate) struct Ear {
+    pub(crate) now_us: u64,
     up: Vec<HeardPacket>,
-    down: Vec<(u64, RtpHeader, Vec<u8>)>,
-    concealed: u32,
+    down: Vec<(u64, Vec<u8>)>,
+    pub(crate) concealed: u32,
 }
 
 impl Sink for Ear {
@@ -81,7 +82,7 @@ impl Sink for Ear {
                 payload: Arc::from(payload),
             });
         } else {
-            self.down.push((self.now_us, header, payload.to_vec()));
+            self.down.push((self.now_us, payload.to_vec()));
         }
         true
     }
@@ -97,7 +98,17 @@ impl Sink for Ear {
     }
 }
 
-fn engine(ear: &mut Ear) -> Engine {
+impl Ear {
+    /// What the telephone heard, from when it was said.
+    pub(crate) fn heard_by_telephone(&self) -> Vec<i16> {
+        let bytes = self.down.iter().flat_map(|(_, payload)| payload);
+        // Continuous from the first tick on.
+        let first_us = self.down.first().map_or(0, |first| first.0);
+        bytes.map(|byte| Codec::Pcmu.decode(*byte)).skip((BEGIN_MS * 8 - first_us * 8 / 1000) as usize).collect()
+    }
+}
+
+pub(crate) fn engine(ear: &mut Ear) -> Engine {
     let mut engine = Engine::new();
     let telephone = Telephone {
         codec: TelephoneCodec::Pcmu,
@@ -140,7 +151,7 @@ fn run(
     engine.handle_command(Command::CloseRoom(ROOM), ear);
 }
 
-fn at(ms: u64) -> Instant {
+pub(crate) fn at(ms: u64) -> Instant {
     Instant::from_us(0) + Duration::from_millis(ms)
 }
 
@@ -162,7 +173,7 @@ pub(crate) fn up(said_8k: &[i16], network: Network) -> Heard {
     let setup = UpSetup {
         leg: UP_LEG,
         codec: RoomCodec::Opus,
-        payload_type: 111,
+        payload_type: OPUS,
         ssrc: 2,
         first_sequence: 65_000,
         first_timestamp: 5,
@@ -183,7 +194,7 @@ pub(crate) fn up(said_8k: &[i16], network: Network) -> Heard {
 pub(crate) fn down(said_48k: &[i16], network: Network, config: EncoderConfig) -> Heard {
     let mut ear = Ear::default();
     let mut engine = engine(&mut ear);
-    let setup = StreamSetup { key: STREAM, codecs: vec![(111, RoomCodec::Opus)], always_decode: false };
+    let setup = StreamSetup { key: STREAM, codecs: vec![(OPUS, RoomCodec::Opus)], always_decode: false };
     let stream = Stream::new(setup).expect("libopus has memory");
     engine.handle_command(Command::AddStream { room: ROOM, stream: Box::new(stream) }, &mut ear);
     let mut encoder = Encoder::new(config).expect("libopus has memory");
@@ -197,20 +208,11 @@ pub(crate) fn down(said_48k: &[i16], network: Network, config: EncoderConfig) ->
         drained.push(((arrival_ms - LOOK_PHASE_MS).next_multiple_of(PACKET_MS) + LOOK_PHASE_MS, *number));
     }
     run(&mut engine, &mut ear, &drained, |engine, _, _, number| {
-        let bytes = packet(111, number, 960, &packets[number]);
+        let bytes = packet(OPUS, number, 960, &packets[number]);
         engine.handle_stream_packet(at(arrived_ms[number]), STREAM, &bytes);
     });
-    let mut samples = Vec::new();
-    for (_, _, payload) in &ear.down {
-        samples.extend(payload.iter().map(|byte| Codec::Pcmu.decode(*byte)));
-    }
-    // Continuous from the first tick on.
-    let first_us = ear.down.first().map_or(0, |first| first.0);
-    let skipped = (BEGIN_MS * 8) - first_us * 8 / 1000;
-    Heard {
-        samples: samples.split_off(skipped as usize),
-        concealed_percent: f64::from(ear.concealed) * 100.0 / packets.len() as f64,
-    }
+    let concealed_percent = f64::from(ear.concealed) * 100.0 / packets.len() as f64;
+    Heard { samples: ear.heard_by_telephone(), concealed_percent }
 }
 
 /// A telephone's µ-law alone: the best that anything can be.

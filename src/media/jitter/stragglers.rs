@@ -10,47 +10,57 @@ use crate::time::Instant;
 
 /// Waiting for them is let go 15 to 30 s after the last one.
 const EPOCH: Duration = Duration::from_secs(15);
-/// A straggler that is so much later than any of late is still in time.
-const MARGIN_US: u64 = 5_000;
+/// The resolution of their lateness.
+const BIN_US: u64 = 5_000;
+const BINS: usize = (LONGEST_WAIT.as_micros() as u64 / BIN_US) as usize;
 /// In 1/65536, just after one of them: what one in 130 reaches in the long run, and the second of two within 70 packets.
+/// Fewer are not worth the delay; nor are the few that are later than all others, because their first answer was lost too.
 const MANY: u32 = 800;
 const SHARE_SHIFT: u32 = 7;
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Stragglers {
-    /// Their share in 1/65536.
-    share: u32,
+    /// By lateness, their share in 1/65536.
+    bins: [u32; BINS],
     epoch_began: Instant,
-    /// The latest of this epoch and of the one before, while there were many.
-    latest_us: [u64; 2],
+    /// The longest wait that was worth it in this epoch and in the one before.
+    longest_us: [u64; 2],
 }
 
 impl Stragglers {
     pub(super) const fn new() -> Self {
-        Self { share: 0, epoch_began: Instant::ZERO, latest_us: [0; 2] }
+        Self { bins: [0; BINS], epoch_began: Instant::ZERO, longest_us: [0; 2] }
     }
 
     /// A packet that came behind none of its successors.
     pub(super) fn observe_in_order(&mut self, arrival: Instant) {
-        self.share -= self.share >> SHARE_SHIFT;
+        for share in &mut self.bins {
+            *share -= *share >> SHARE_SHIFT;
+        }
         if arrival.saturating_since(self.epoch_began) >= EPOCH {
-            self.latest_us = [0, self.latest_us[0]];
+            self.longest_us = [0, self.longest_us[0]];
             self.epoch_began = arrival;
         }
     }
 
     /// A packet that came behind one of its successors, whether it could still be played or not.
     pub(super) fn observe_straggler(&mut self, lateness_us: u64) {
-        self.share += (1 << 16) >> SHARE_SHIFT;
-        if self.share > MANY && u128::from(lateness_us) <= LONGEST_WAIT.as_micros() {
-            self.latest_us[0] = self.latest_us[0].max(lateness_us + MARGIN_US);
+        let Some(share) = self.bins.get_mut((lateness_us / BIN_US) as usize) else { return };
+        *share += (1 << 16) >> SHARE_SHIFT;
+        let mut later = 0;
+        for (bin, share) in self.bins.iter().enumerate().rev() {
+            later += share;
+            if later > MANY {
+                self.longest_us[0] = self.longest_us[0].max((bin as u64 + 1) * BIN_US);
+                break;
+            }
         }
     }
 
-    /// The delay at which they come in time; 0 if they are few.
+    /// The delay at which all but a few of them come in time; 0 if they are few.
     pub(super) fn wait_us(&self) -> u64 {
-        self.latest_us[0].max(self.latest_us[1])
+        self.longest_us[0].max(self.longest_us[1])
     }
 }
 
@@ -78,7 +88,7 @@ mod tests {
     #[test]
     fn the_second_in_short_order_is_waited_for() {
         assert_eq!(observed(39, 20, 44_000).wait_us(), 0);
-        assert_eq!(observed(40, 20, 44_000).wait_us(), 49_000);
+        assert_eq!(observed(40, 20, 44_000).wait_us(), 45_000);
     }
 
     #[test]
@@ -88,10 +98,19 @@ mod tests {
     }
 
     #[test]
+    fn a_few_that_are_later_than_the_others_are_not_waited_for() {
+        let mut stragglers = observed(1000, 20, 44_000);
+        stragglers.observe_straggler(64_000);
+        assert_eq!(stragglers.wait_us(), 45_000);
+        stragglers.observe_straggler(64_000);
+        assert_eq!(stragglers.wait_us(), 65_000);
+    }
+
+    #[test]
     fn half_a_minute_without_any_ends_the_wait() {
         let mut stragglers = observed(1000, 20, 44_000);
         (1001..1700).for_each(|packet| stragglers.observe_in_order(at(packet)));
-        assert_eq!(stragglers.wait_us(), 49_000);
+        assert_eq!(stragglers.wait_us(), 45_000);
         (1700..2600).for_each(|packet| stragglers.observe_in_order(at(packet)));
         assert_eq!(stragglers.wait_us(), 0);
     }

@@ -358,3 +358,39 @@ proptest! {
         while !matches!(buffer.pull(now), Playout::Empty) {}
     }
 }
+
+/// Packets in step that come 7 ms before a tick, but for those that are lost and come so much later.
+fn lossy(count: u16, lost: &[u16], later_us: u64, has_fec: bool) -> World {
+    let mut world = World::new();
+    for number in 0..count {
+        let later_us = if lost.contains(&number) { later_us } else { 0 };
+        let timestamp = u32::from(number) * 960;
+        let sent = Sent { sequence_number: number, timestamp, duration_ticks: 960, is_quiet: false, has_fec, len: 50 };
+        world.send_packet(u64::from(number) * 20_000 + 13_000 + later_us, sent);
+    }
+    world
+}
+
+#[test]
+fn lost_packets_that_come_when_asked_for_again_are_waited_for_from_the_third_on() {
+    let lost = [100, 120, 140, 160, 180, 200];
+    let mut world = lossy(500, &lost, 45_000, false);
+    let heard = world.ticks(490);
+    let made_up = |heard: &[Heard]| heard.iter().filter(|heard| **heard == Conceal).count();
+    let played = |number| heard.contains(&Heard::Packet(number));
+    assert_eq!(lost.map(played), [false, false, true, true, true, true]);
+    // The first two, and what delays the sound by two ticks at the next two holes.
+    assert_eq!(made_up(&heard), 4);
+    let fourth = heard.iter().position(|heard| *heard == Heard::Packet(160)).unwrap();
+    assert_eq!(made_up(&heard[fourth..]), 0);
+    assert_eq!(world.buffer.target_us(), 50_000);
+}
+
+#[test]
+fn a_lost_packet_that_fec_repairs_is_not_waited_for() {
+    let lost: Vec<u16> = (1..24).map(|n| n * 20).collect();
+    let mut world = lossy(500, &lost, 45_000, true);
+    let heard = world.ticks(500);
+    assert!(!heard.contains(&Conceal), "{heard:?}");
+    assert_eq!(world.buffer.stats().repaired, lost.len() as u64);
+}
