@@ -428,7 +428,7 @@ mod tests {
                 for (at_us, packet) in here {
                     receive(&mut requester, Instant::from_us(at_us), number(packet));
                     // The numbers before the first that came are unknown.
-                    oracle.arrivals.entry(packet).or_insert(Instant::from_us(at_us));
+                    oracle.arrivals.entry(packet).or_insert_with(|| Instant::from_us(at_us));
                 }
                 let now = Instant::from_us(now_us);
                 let known_round_trip = requester.round_trip().unwrap_or(ASSUMED_ROUND_TRIP);

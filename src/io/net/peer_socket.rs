@@ -112,7 +112,7 @@ impl PeerSocket {
         let Some(secured) = &self.secured else { return self.stats };
         LegStats {
             reported_loss_percent: secured.rtcp.peer_loss_percent(),
-            round_trip: secured.rtcp.stats().round_trip.or(secured.lost.round_trip()),
+            round_trip: secured.rtcp.stats().round_trip.or_else(|| secured.lost.round_trip()),
             asked_again: secured.lost.stats().asked,
             recovered: secured.lost.stats().recovered,
             ..self.stats
