@@ -78,7 +78,7 @@ impl Caller {
                 concealer: Concealer::new(8000),
                 talking: Talking::new(),
                 local: LocalQueue::new(),
-                widen: Up8To16::new(),
+                widen: Up8To16::to_bus(),
                 up: None,
                 present: false,
                 muted: false,
