@@ -8,7 +8,8 @@ use galene_sip::random::Random;
 use galene_sip::wire::rtp::RtpHeader;
 use lab::opus::{Encoder, EncoderConfig};
 
-use crate::path::{BEGIN_MS, Ear, Heard, LOOK_PHASE_MS, OPUS, PACKET_MS, ROOM, STREAM, TICK_PHASE_MS, at, engine};
+use crate::network::BEGIN_MS;
+use crate::path::{Ear, Heard, LOOK_PHASE_MS, OPUS, ROOM, STREAM, TICK_MS, TICK_PHASE_MS, at, engine};
 
 /// A way down whose packets are lost, answers to requests like any other.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,7 @@ impl Lossy {
             .collect();
         let mut requester = Requester::new();
         for now_ms in 0..BEGIN_MS + packets.len() as u64 * PACKET_MS + 2000 {
-            if now_ms % PACKET_MS == LOOK_PHASE_MS {
+            if now_ms % TICK_MS == LOOK_PHASE_MS {
                 let later = flying.split_off(&(now_ms, 0));
                 for (arrival_ms, piece) in std::mem::replace(&mut flying, later) {
                     let header = header(piece);
@@ -58,7 +59,7 @@ impl Lossy {
                     flying.extend(pieces.filter(|_| !is_lost()).map(|piece| (now_ms + round_trip_ms, piece)));
                 }
             }
-            if now_ms % PACKET_MS == TICK_PHASE_MS {
+            if now_ms % TICK_MS == TICK_PHASE_MS {
                 ear.now_us = at(now_ms).as_us();
                 engine.tick(at(now_ms), 0, &mut ear);
             }
@@ -69,6 +70,7 @@ impl Lossy {
     }
 }
 
+const PACKET_MS: u64 = 20;
 const FIRST_NUMBER: u16 = 65_500;
 
 fn header(piece: usize) -> RtpHeader {

@@ -286,7 +286,7 @@ impl NetThread {
                 break;
             }
         }
-        // The sooner the better: an answer that misses the next look but one is not played.
+        // Now, since what the answer misses is a whole look: it would be heard a tick later.
         let now = self.out.clock.now();
         self.legs.iter_mut().for_each(|leg| leg.request_lost(now, buffer));
     }
