@@ -13,11 +13,11 @@ use lab::member::{Crowd, MemberCommand, MemberConfig, MemberEventKind, Speech};
 use lab::opus;
 use lab::pcm::{Pcm, level_dbfs};
 use lab::program::Folder;
-use lab::room::RoomEventKind;
+use lab::room::{GroupConfig, Impairment, RoomConfig, RoomEventKind};
 use lab::speech::Reference;
 use lab::telephone::{Codec, RATE_HZ, Report, Telephone, TelephoneSetup, What};
 use lab::trial::{self, Heard, TrialSetup};
-use real::{AUDIBLE_DBFS, PATIENCE, Place, World, alone, eventually, from};
+use real::{AUDIBLE_DBFS, GROUP, PATIENCE, Place, World, alone, eventually, from};
 
 /// The budgets of the clean path, with room for a busy machine of two cores.
 const UP_DELAY_MS: f64 = 30.0;
@@ -264,6 +264,35 @@ fn a_member_who_begins_to_speak_later_is_heard_by_a_waiting_telephone() {
     drop(member);
     let report = telephone.finish();
     assert_clean(&report);
+}
+
+#[test]
+fn what_the_room_loses_on_its_way_is_asked_for_again_and_comes() {
+    let _alone = alone();
+    let mut config = RoomConfig::new(vec![GroupConfig::open(GROUP)]);
+    config.down_impairment = Impairment { loss_per_mille: 100, jitter: Duration::ZERO, seed: 7 };
+    let mut world = World::in_room(config, &["-debug"]);
+    let config = MemberConfig {
+        insecure: true,
+        speech: Some(Speech::looped(Pcm::warble(opus::RATE_HZ, 5.0))),
+        ..MemberConfig::new(&world.room.group_url(GROUP), "Member")
+    };
+    let _member = Crowd::one(config).unwrap();
+    let telephone = world.call(&from("Ada"));
+    telephone.wait_heard(PATIENCE, AUDIBLE_DBFS).unwrap();
+    for _ in 0..10 {
+        world.room_says("Ada", |kind| matches!(kind, RoomEventKind::Nack { asked, resent, .. } if asked == resent));
+        world.room.events.forget();
+    }
+    drop(telephone);
+    let recovered = |line: &str| -> Option<u32> {
+        line.split_once("recovered: ")?.1.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    eventually("the socket's statistics tell of ten packets", || {
+        let lines = world.gateway.lines();
+        // Of ten answers one is lost too.
+        lines.iter().filter(|line| line.contains("closed: LegStats")).filter_map(|line| recovered(line)).any(|n| n >= 7)
+    });
 }
 
 #[test]

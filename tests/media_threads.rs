@@ -14,10 +14,14 @@ use galene_sip::io::threads;
 use galene_sip::media::control::*;
 use galene_sip::media::opus;
 use galene_sip::media::srtp;
+use galene_sip::wire::rtcp::{self, RtcpPacket};
 use galene_sip::wire::rtp::{DatagramKind, RtpHeader, RtpPacket, SrtpKeys, SrtpMaterial, SrtpProfile};
 use galene_sip::wire::stun;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The packet of a room voice that comes only when it is asked for again.
+const LOST: u16 = 5;
 
 fn socket() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -68,11 +72,28 @@ impl Galene {
         }
     }
 
-    fn send_rtp(&mut self, packet: &[u8]) {
+    /// Encrypted, to be sent at any time: the indexes of SRTP must rise as packets are sealed.
+    fn seal_rtp(&mut self, packet: &[u8]) -> Vec<u8> {
         let mut buffer = [0; 1500];
         buffer[..packet.len()].copy_from_slice(packet);
         let len = self.sender.protect_rtp(&mut buffer, packet.len()).unwrap();
-        self.socket.send_to(&buffer[..len], self.gateway).unwrap();
+        buffer[..len].to_vec()
+    }
+
+    fn send(&self, datagram: &[u8]) {
+        self.socket.send_to(datagram, self.gateway).unwrap();
+    }
+
+    /// The next request for lost packets: of which source, and which.
+    fn receive_request(&mut self) -> (u32, Vec<u16>) {
+        loop {
+            let compound = self.receive(DatagramKind::Rtcp);
+            for packet in rtcp::packets(&compound) {
+                if let RtcpPacket::GenericNack { media_ssrc, lost, .. } = packet.unwrap() {
+                    return (media_ssrc, lost.iter().collect());
+                }
+            }
+        }
     }
 }
 
@@ -243,12 +264,21 @@ fn one_call(world: &mut World) {
     }
     assert_eq!(world.net_event(), NetEvent::Latched { leg: telephone_leg, remote: phone_address });
     let mut encoder = opus::Encoder::new(48_000, 0, 32_000).unwrap();
-    let mut heard = false;
+    let (mut heard, mut held_back) = (false, Vec::new());
     for sequence in 0..500_u16 {
         let pcm: Vec<i16> = (0..960).map(|n| if (n / 50) % 2 == 0 { 8000 } else { -8000 }).collect();
         let mut payload = [0; 1275];
         let len = encoder.encode(&pcm, &mut payload).unwrap();
-        down_galene.send_rtp(&rtp(111, sequence, 960, 15, &payload[..len]));
+        let packet = down_galene.seal_rtp(&rtp(111, sequence, 960, 15, &payload[..len]));
+        if sequence == LOST {
+            held_back = packet;
+        } else {
+            down_galene.send(&packet);
+        }
+        if sequence == LOST + 1 {
+            assert_eq!(down_galene.receive_request(), (15, vec![LOST]));
+            down_galene.send(&held_back);
+        }
         let mut buffer = [0; 2000];
         let (len, from) = phone.recv_from(&mut buffer).unwrap();
         assert_eq!(from, gateway_rtp);
@@ -276,7 +306,8 @@ fn one_call(world: &mut World) {
     let stats = world.remove_legs(&[telephone_leg, up_leg, down_leg]);
     assert_eq!(stats[0].dropped.stranger, 3);
     assert_eq!((stats[1].dropped.foreign_stun, stats[1].dropped.stranger), (1, 1));
-    assert_eq!(stats[2].dropped.unauthentic, 0);
+    assert_eq!((stats[2].dropped.unauthentic, stats[2].recovered), (0, 1));
+    assert!(stats[2].asked_again >= 1 && stats[2].round_trip.is_some(), "{:?}", stats[2]);
     assert!(stats.iter().all(|stats| stats.dropped.ring_full == 0));
     // Galene hears a goodbye.
     let bye = up_galene.receive(DatagramKind::Rtcp);

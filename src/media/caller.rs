@@ -85,7 +85,7 @@ impl Caller {
                 agc: setup.agc.then(Agc::new),
                 gate: Gate::new(),
                 local: LocalQueue::new(),
-                widen: Up8To16::new(),
+                widen: Up8To16::to_bus(),
                 up: None,
                 present: false,
                 muted: false,
@@ -110,8 +110,15 @@ impl Caller {
     }
 
     /// What happened to its packets so far.
-    pub const fn stats(&self) -> CallerStats {
-        self.speech.stats
+    pub fn stats(&self) -> CallerStats {
+        let local = &self.speech.local;
+        let scaled = local.scaled();
+        CallerStats {
+            target_ms: local.target_us() as u32 / 1000,
+            shortened_ms: scaled.shortened as u32 / 8,
+            lengthened_ms: scaled.lengthened as u32 / 8,
+            ..self.speech.stats
+        }
     }
 
     /// 200 sent.
@@ -211,8 +218,8 @@ impl Caller {
     }
 
     /// Each 20 ms: the next frame for the local mix.
-    pub(super) fn play_locally(&mut self) -> OwnVoice {
-        self.own_voice = self.speech.play_locally(&mut self.own);
+    pub(super) fn play_locally(&mut self, now: Instant) -> OwnVoice {
+        self.own_voice = self.speech.play_locally(now, &mut self.own);
         self.own_voice
     }
 
@@ -282,6 +289,7 @@ impl Speech {
     }
 
     fn jump(&mut self, duration_ticks: u32) {
+        self.local.pause(duration_ticks);
         if let Some(up) = &mut self.up {
             up.pause(duration_ticks);
         }
@@ -298,7 +306,7 @@ impl Speech {
             agc.process(pcm, latest);
         }
         self.gate.process(pcm, self.talking.is_talking(), latest);
-        self.local.push(pcm);
+        self.local.push(now, pcm);
         if let Some(up) = &mut self.up {
             up.speak(now, pcm, sink);
         }
@@ -320,10 +328,10 @@ impl Speech {
         }
     }
 
-    fn play_locally(&mut self, own: &mut BusFrame) -> OwnVoice {
+    fn play_locally(&mut self, now: Instant, own: &mut BusFrame) -> OwnVoice {
         let mut narrow = [0; FRAME_SAMPLES];
         // Taken in any case, so that the queue is fresh when the caller comes on the air.
-        let playing = self.local.take(&mut narrow);
+        let playing = self.local.take(now, &mut narrow);
         // What was said just before the mute may still be in the queue.
         let may_be_heard = self.present && !self.muted;
         let heard = playing && may_be_heard && narrow.iter().any(|sample| sample.unsigned_abs() > NOTHING_PEAK);

@@ -42,7 +42,7 @@ impl Decoders {
     pub(super) fn new(setup: &StreamSetup) -> Result<Self, OpusError> {
         let mut decoders = Self::default();
         let narrow =
-            |law| Some(Box::new(Narrow { law, concealer: Concealer::new(BUS_RATE_HZ / 2), widen: Up8To16::new() }));
+            |law| Some(Box::new(Narrow { law, concealer: Concealer::new(BUS_RATE_HZ / 2), widen: Up8To16::to_bus() }));
         for (_, codec) in &setup.codecs {
             match codec {
                 RoomCodec::Opus => decoders.opus = Some(opus::Decoder::new(BUS_RATE_HZ)?),

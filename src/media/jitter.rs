@@ -1,19 +1,21 @@
 //! The jitter buffer of one room stream: packets in as they come, one decision out whenever the decoder needs sound.
 //!
 //! Owns: order, duplicates, the target delay from measured lateness, what to do about a hole, pauses (DTX), restarts.
-//! Does not own: decoding and the 20 ms framing (`stream`), the sums of loss for RTCP (`rtcp_session`).
+//! Does not own: decoding and the 20 ms framing (`stream`), delay beyond the target or short of it (`pace` cuts the sound
+//! itself; only what a break held up is thrown away here), the sums of loss for RTCP (`rtcp_session`).
 //! Flow: [`JitterBuffer::push`] from the network, [`JitterBuffer::pull`] from the tick, as often as the decoder runs dry.
 //! Invariants: nothing is allocated after `new`; what is heard never repeats; without packets the buffer falls silent after
-//! [`MAX_CONCEALED_MS`]; delay beyond the target is given back, in pauses where there are any.
+//! [`MAX_CONCEALED_MS`].
 //!
 //! The source identifier plays no part: a stream that two listeners receive for a moment, or whose listener changes, keeps
 //! its sequence numbers and goes on in the same buffer.
 
+use super::lateness::Lateness;
 use crate::time::Instant;
 use crate::wire::rtp::sequence_distance;
-use lateness::Lateness;
+use stragglers::Stragglers;
 
-mod lateness;
+mod stragglers;
 
 /// The longest payload kept: what fits an Ethernet frame behind IPv4, UDP and RTP headers.
 pub const MAX_PAYLOAD_BYTES: usize = 1460;
@@ -36,12 +38,6 @@ const LATE_PERCENT_FOR_FEC: u32 = 10;
 pub const MAX_CONCEALED_MS: u32 = 200;
 /// So much above the target is given back at once: it came in one burst after a break.
 const BURST_EXCESS_US: i64 = 100_000;
-/// Otherwise at most one packet is skipped in this time: in a pause, or (longer) in the midst of sound.
-const SKIP_QUIET_INTERVAL_US: u64 = 200_000;
-const SKIP_LOUD_INTERVAL_US: u64 = 1_000_000;
-/// Skipping needs so much more than the packet's length, lest the delay swing to and fro.
-const SKIP_QUIET_MARGIN_US: i64 = 5_000;
-const SKIP_LOUD_MARGIN_US: i64 = 40_000;
 /// An Opus packet of no more bytes holds no sound: the sender pauses after it (RFC 7587 §3.1.3).
 const PAUSE_BYTES: usize = 2;
 /// So many packets in a row from behind are a sender that has started anew, not stragglers.
@@ -63,8 +59,6 @@ pub struct Arrival<'a> {
     pub timestamp: u32,
     /// How long it plays, in RTP clock units; for Opus see [`super::opus::packet::duration_ticks`].
     pub duration_ticks: u32,
-    /// Whether nothing is lost by leaving it out (no voice flag set).
-    pub is_quiet: bool,
     /// Whether it can repair the packet before it.
     pub has_fec: bool,
     /// At most [`MAX_PAYLOAD_BYTES`].
@@ -125,7 +119,7 @@ pub struct JitterStats {
     pub repaired: u64,
     /// Times that sound was made up.
     pub concealed: u64,
-    /// Packets left out to catch up.
+    /// Packets left out to catch up after a break.
     pub skipped: u64,
     /// Starts of a new sequence.
     pub restarts: u64,
@@ -139,7 +133,6 @@ struct Slot {
     /// The timestamp on the line of [`Lateness`].
     media_us: i64,
     duration_ticks: u32,
-    is_quiet: bool,
     has_fec: bool,
     len: usize,
     payload: [u8; MAX_PAYLOAD_BYTES],
@@ -175,9 +168,11 @@ pub struct JitterBuffer {
     next_sequence: Option<u16>,
     /// How long the last packet was: the best guess for a lost one.
     last_duration_ticks: u32,
+    /// The newest number so far.
+    newest: u16,
     lateness: Lateness,
+    stragglers: Stragglers,
     target_us: u64,
-    last_skip: Instant,
     /// The share of lost packets in 1/65536.
     loss: u32,
     late_run: u8,
@@ -194,7 +189,6 @@ impl JitterBuffer {
             timestamp: 0,
             media_us: 0,
             duration_ticks: 0,
-            is_quiet: false,
             has_fec: false,
             len: 0,
             payload: [0; MAX_PAYLOAD_BYTES],
@@ -205,9 +199,10 @@ impl JitterBuffer {
             state: State::Idle,
             next_sequence: None,
             last_duration_ticks: clock_rate_hz / 50,
+            newest: 0,
             lateness: Lateness::new(clock_rate_hz),
+            stragglers: Stragglers::new(),
             target_us: INITIAL_TARGET_US,
-            last_skip: Instant::ZERO,
             loss: 0,
             late_run: 0,
             last_late: 0,
@@ -225,6 +220,17 @@ impl JitterBuffer {
         self.target_us
     }
 
+    /// How far behind the fastest possible play-out the next packet would be if it played `now`; `None` while none plays.
+    pub fn delay_us(&self, now: Instant) -> Option<i64> {
+        let State::Playing(run) = self.state else { return None };
+        Some(self.lateness.delay_us(now, self.lateness.place_us(run.next_timestamp)))
+    }
+
+    /// How long a packet is, in RTP clock units.
+    pub const fn packet_ticks(&self) -> u32 {
+        self.last_duration_ticks
+    }
+
     /// Takes a packet.
     pub fn push(&mut self, packet: &Arrival<'_>) -> Pushed {
         if packet.payload.len() > MAX_PAYLOAD_BYTES || packet.payload.is_empty() || packet.duration_ticks == 0 {
@@ -232,6 +238,7 @@ impl JitterBuffer {
             return Pushed::Unusable;
         }
         let ahead = self.next_sequence.map_or(0, |next| sequence_distance(next, packet.sequence_number));
+        self.note_order(packet);
         if ahead < 0 && !self.is_restart_from_behind(packet.sequence_number) {
             self.stats.late += 1;
             return Pushed::Late;
@@ -285,6 +292,10 @@ impl JitterBuffer {
                 // Where the first lost one is given up, the one behind it is next to play.
                 let given_up_us = i64::from(lost - 1) * self.duration_us(self.last_duration_ticks);
                 let is_next_due = delay_us + given_up_us >= self.target_us.cast_signed();
+                if self.may_still_come(delay_us, lost, first) {
+                    run.unmatched_ticks += self.last_duration_ticks;
+                    return self.conceal(run);
+                }
                 if run.unmatched_ticks < self.last_duration_ticks || !is_next_due {
                     return self.fill_hole(run, first, lost == 1);
                 }
@@ -294,14 +305,21 @@ impl JitterBuffer {
             } else if !is_due && slot.timestamp.wrapping_sub(run.next_timestamp).cast_signed() > 0 {
                 // The sender had paused: this is a new start.
                 self.state = State::Idle;
-            } else if self.should_skip(now, delay_us, first) {
+            } else if self.is_after_break(delay_us, first) {
                 self.stats.skipped += 1;
-                self.last_skip = now;
                 self.take_out(first, run);
             } else {
                 return self.play(first, run);
             }
         }
+    }
+
+    /// Whether the first of so many missing packets is worth waiting for, which delays all that follows: it would be in
+    /// time for the target, and the packet behind it cannot repair the hole.
+    fn may_still_come(&self, delay_us: i64, lost: u16, first: usize) -> bool {
+        let missing_delay_us = delay_us + i64::from(lost) * self.duration_us(self.last_duration_ticks);
+        let is_repairable = lost == 1 && self.slots[first].has_fec;
+        missing_delay_us < self.stragglers.wait_us().cast_signed() && !is_repairable
     }
 
     /// No packet is left.
@@ -379,15 +397,21 @@ impl JitterBuffer {
         self.state = State::Playing(run);
     }
 
-    /// Whether to leave a packet out because the delay is larger than it need be.
-    fn should_skip(&self, now: Instant, delay_us: i64, first: usize) -> bool {
-        let slot = &self.slots[first];
-        let duration_us = self.duration_us(slot.duration_ticks);
-        let excess_us = delay_us - self.target_us.cast_signed() - duration_us;
-        let since_us = now.as_us().saturating_sub(self.last_skip.as_us());
-        excess_us >= BURST_EXCESS_US
-            || slot.is_quiet && excess_us >= SKIP_QUIET_MARGIN_US && since_us >= SKIP_QUIET_INTERVAL_US
-            || excess_us >= SKIP_LOUD_MARGIN_US && since_us >= SKIP_LOUD_INTERVAL_US
+    /// Whether so much is left to play behind this packet that it came in one burst.
+    fn is_after_break(&self, delay_us: i64, first: usize) -> bool {
+        delay_us - self.target_us.cast_signed() - self.duration_us(self.slots[first].duration_ticks) >= BURST_EXCESS_US
+    }
+
+    /// Whether a packet came behind its successors: it was overtaken, or lost and asked for again.
+    fn note_order(&mut self, packet: &Arrival<'_>) {
+        let behind = sequence_distance(packet.sequence_number, self.newest);
+        if self.next_sequence.is_some() && (1..SLOTS as i16).contains(&behind) {
+            let lateness_us = self.lateness.delay_us(packet.at, self.lateness.place_us(packet.timestamp));
+            self.stragglers.observe_straggler(lateness_us.max(0).cast_unsigned());
+        } else if behind != 0 || self.next_sequence.is_none() {
+            self.newest = packet.sequence_number;
+            self.stragglers.observe_in_order(packet.at);
+        }
     }
 
     /// Whether a packet from behind is one of several in a row.
@@ -420,7 +444,7 @@ impl JitterBuffer {
         slot.is_full = true;
         (slot.sequence_number, slot.timestamp, slot.media_us) = (packet.sequence_number, packet.timestamp, media_us);
         slot.duration_ticks = packet.duration_ticks;
-        (slot.is_quiet, slot.has_fec, slot.len) = (packet.is_quiet, packet.has_fec, packet.payload.len());
+        (slot.has_fec, slot.len) = (packet.has_fec, packet.payload.len());
         slot.payload[..packet.payload.len()].copy_from_slice(packet.payload);
         self.stats.received += 1;
     }
@@ -432,6 +456,7 @@ impl JitterBuffer {
             target_us = target_us.max(self.lateness.quantile_us(LATE_PERCENT_FOR_FEC) + duration_us);
         }
         let least_us = if self.lateness.is_known() { MIN_TARGET_US } else { INITIAL_TARGET_US };
+        let least_us = least_us.max(self.stragglers.wait_us());
         self.target_us = target_us.clamp(least_us, MAX_TARGET_US);
     }
 

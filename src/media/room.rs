@@ -167,7 +167,7 @@ impl Room {
         }
         for caller in &mut self.callers {
             caller.tick_up(now, missed, sink);
-            if let OwnVoice::Contributes = caller.play_locally() {
+            if let OwnVoice::Contributes = caller.play_locally(now) {
                 self.bus.add(caller.own_frame());
             }
         }

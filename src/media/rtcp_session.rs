@@ -151,6 +151,20 @@ impl RtcpSession {
         writer.finish()
     }
 
+    /// Writes a request for `lost` packets of the received source into `out` ([`MAX_REPORT_BYTES`] are enough for those
+    /// within [`WINDOW_PACKETS`](super::nack::WINDOW_PACKETS) of each other).
+    ///
+    /// It is the smallest compound that feedback may come in (RFC 4585 §3.1); the RR has no block, since that would cut the
+    /// interval short which the next regular one tells of.
+    pub fn request_again(&mut self, lost: &[u16], out: &mut [u8]) -> Option<usize> {
+        let media_ssrc = self.reception.as_ref()?.ssrc;
+        let mut writer = Writer::new(out);
+        writer.receiver_report(self.config.ssrc, &[]);
+        writer.source_description(self.config.ssrc, self.config.cname.as_bytes());
+        writer.generic_nack(self.config.ssrc, media_ssrc, lost);
+        writer.finish()
+    }
+
     /// When the next report is due.
     pub const fn next_timeout(&self) -> Deadline {
         Deadline::new(self.next_report, "RTCP report")
@@ -317,6 +331,24 @@ mod tests {
         assert_eq!((info.rtp_timestamp, info.packets, info.octets), (4800, 1, 33));
         let len = session.handle_timeout(ms(3100), &mut out).unwrap();
         assert!(matches!(packets(&out[..len]).next(), Some(Ok(RtcpPacket::ReceiverReport { .. }))));
+    }
+
+    #[test]
+    fn a_request_names_the_received_source_and_leaves_the_reports_alone() {
+        let mut session = session(1, 0);
+        let mut out = [0; MAX_REPORT_BYTES];
+        assert_eq!(session.request_again(&[3], &mut out), None);
+        for number in [1, 2, 5] {
+            session.on_rtp_received(ms(u64::from(number) * 20), &header(9, number));
+        }
+        let len = session.request_again(&[3, 4], &mut out).unwrap();
+        let read: Vec<_> = packets(&out[..len]).map(Result::unwrap).collect();
+        assert!(matches!(read[0], RtcpPacket::ReceiverReport { ssrc: 1, reports } if reports.iter().count() == 0));
+        assert!(matches!(read[1], RtcpPacket::SourceDescription { ssrc: 1, cname: Some(b"cname-1") }));
+        assert!(matches!(read[2], RtcpPacket::GenericNack { sender_ssrc: 1, media_ssrc: 9, lost }
+            if lost.iter().eq([3, 4])));
+        session.handle_timeout(ms(1000), &mut out).unwrap();
+        assert_eq!(session.stats().own_report.map(|report| report.fraction_lost), Some((2 * 256 / 5) as u8));
     }
 
     #[test]

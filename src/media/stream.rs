@@ -12,6 +12,7 @@ use super::decoders::{Decoders, MAX_PACKET_SAMPLES};
 use super::jitter::{Arrival, JitterBuffer, Playout, Pushed};
 use super::mixer::{BUS_FRAME_SAMPLES, BUS_RATE_HZ, BusFrame};
 use super::opus::{self, OpusError};
+use super::pace::{Pace, Standing};
 use super::simd;
 use crate::time::Instant;
 use crate::wire::rtp::RtpPacket;
@@ -45,6 +46,7 @@ pub struct Stream {
     /// Decoded samples that no tick has taken yet.
     decoded: [i16; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
     decoded_samples: usize,
+    pace: Pace,
     /// Clock units since a packet had its voice flag set.
     voiceless_ticks: u32,
     /// What was last decoded lay below −50 dBFS.
@@ -67,6 +69,7 @@ impl Stream {
             decoders,
             decoded: [0; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
             decoded_samples: 0,
+            pace: Pace::new(BUS_RATE_HZ),
             voiceless_ticks: 0,
             last_was_quiet: false,
             since_probe: 0,
@@ -83,7 +86,11 @@ impl Stream {
     pub fn stats(&self) -> StreamStats {
         let jitter = self.jitter.stats();
         let discarded = jitter.late + jitter.duplicates + jitter.unusable;
+        let scaled = self.pace.scaled();
         StreamStats {
+            target_ms: self.jitter.target_us() as u32 / 1000,
+            shortened_ms: scaled.shortened as u32 / (BUS_RATE_HZ / 1000),
+            lengthened_ms: scaled.lengthened as u32 / (BUS_RATE_HZ / 1000),
             received: u32::try_from(jitter.received).unwrap_or(u32::MAX),
             discarded: self.stats.discarded.saturating_add(u32::try_from(discarded).unwrap_or(u32::MAX)),
             ..self.stats
@@ -103,13 +110,13 @@ impl Stream {
         };
         self.codec = Some(codec);
         let clock_factor = CLOCK_HZ / codec.clock_rate_hz();
-        let (duration_ticks, is_quiet, has_fec) = match codec {
+        let (duration_ticks, has_fec) = match codec {
             RoomCodec::Opus => match opus::packet::Info::parse(payload) {
-                Ok(info) => (info.duration_ticks(), info.voice == Some(false), info.has_fec),
+                Ok(info) => (info.duration_ticks(), info.has_fec),
                 // The jitter buffer counts it as unusable.
-                Err(_) => (0, false, false),
+                Err(_) => (0, false),
             },
-            RoomCodec::G722 | RoomCodec::Pcmu | RoomCodec::Pcma => (payload.len() as u32 * clock_factor, false, false),
+            RoomCodec::G722 | RoomCodec::Pcmu | RoomCodec::Pcma => (payload.len() as u32 * clock_factor, false),
         };
         let packet = Arrival {
             at: arrival,
@@ -120,7 +127,6 @@ impl Stream {
             } else {
                 duration_ticks
             },
-            is_quiet,
             has_fec,
             payload,
         };
@@ -131,11 +137,9 @@ impl Stream {
 
     /// The next frame; false (and no frame) if there is nothing to hear.
     pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> bool {
-        for _ in 0..PULLS_A_TICK {
-            if self.decoded_samples >= BUS_FRAME_SAMPLES || !self.decode_more(now) {
-                break;
-            }
-        }
+        self.decode_a_frame(now);
+        self.keep_pace(now);
+        self.decode_a_frame(now);
         let taken = self.decoded_samples.min(BUS_FRAME_SAMPLES);
         if taken == 0 {
             return false;
@@ -145,6 +149,30 @@ impl Stream {
         self.decoded.copy_within(taken..self.decoded_samples, 0);
         self.decoded_samples -= taken;
         (simd::kernels().energy)(frame) > 0
+    }
+
+    /// Decodes until a frame is there, or nothing more is to be had.
+    fn decode_a_frame(&mut self, now: Instant) {
+        for _ in 0..PULLS_A_TICK {
+            if self.decoded_samples >= BUS_FRAME_SAMPLES || !self.decode_more(now) {
+                break;
+            }
+        }
+    }
+
+    /// Brings the delay nearer to what the network needs.
+    fn keep_pace(&mut self, now: Instant) {
+        let Some(delay_us) = self.jitter.delay_us(now) else { return };
+        if self.decoded_samples < BUS_FRAME_SAMPLES {
+            return;
+        }
+        let us = |samples: i64, rate_hz: u32| samples * 1_000_000 / i64::from(rate_hz);
+        let standing = Standing {
+            delay_us: delay_us + us(self.decoded_samples as i64, BUS_RATE_HZ),
+            target_us: self.jitter.target_us().cast_signed(),
+            packet_us: us(i64::from(self.jitter.packet_ticks()), CLOCK_HZ),
+        };
+        self.decoded_samples = self.pace.adjust(&standing, &mut self.decoded, self.decoded_samples);
     }
 
     /// Asks the jitter buffer once; false if there is nothing more for this tick.

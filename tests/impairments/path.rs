@@ -6,50 +6,39 @@ use std::time::Duration;
 
 use galene_sip::media::control::*;
 use galene_sip::media::engine::{Engine, Sink};
-use galene_sip::random::Random;
 use galene_sip::time::Instant;
 use galene_sip::wire::rtp::{RtpHeader, RtpPacket};
 use lab::member::{HeardPacket, Recording};
 use lab::opus::{Encoder, EncoderConfig};
 use lab::telephone::Codec;
 
-const ROOM: RoomKey = RoomKey(1);
-const CALLER: CallerKey = CallerKey(1);
-const STREAM: StreamKey = StreamKey(1);
-const TELEPHONE_LEG: LegKey = LegKey(1);
-const UP_LEG: LegKey = LegKey(2);
-/// When the first packet is sent, and where the ticks lie between packets: away from either.
-const BEGIN_MS: u64 = 1000;
-const TICK_PHASE_MS: u64 = 7;
+use crate::network::{BEGIN_MS, Delivery, Network, Oddity};
+
+pub(crate) const ROOM: RoomKey = RoomKey(1);
+const SPEAKER: CallerKey = CallerKey(1);
+const LISTENER: CallerKey = CallerKey(2);
+pub(crate) const STREAM: StreamKey = StreamKey(1);
+const SPEAKER_LEG: LegKey = LegKey(1);
+const LISTENER_LEG: LegKey = LegKey(2);
+const UP_LEG: LegKey = LegKey(3);
+pub(crate) const OPUS: u8 = 111;
+/// Where the ticks lie between packets: away from either.
+pub(crate) const TICK_PHASE_MS: u64 = 7;
+pub(crate) const TICK_MS: u64 = 20;
 /// When the net thread looks at the sockets of Galene: two before the tick.
-const LOOK_PHASE_MS: u64 = TICK_PHASE_MS - 2;
-const PACKET_MS: u64 = 20;
+pub(crate) const LOOK_PHASE_MS: u64 = TICK_PHASE_MS - 2;
+/// A piece without a sample above this is a pause: the floor of noise has fewer.
+const PAUSE_PEAK: u16 = 120;
 
-/// What lies between a sender and the gateway.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Network {
-    /// Each packet for itself.
-    pub(crate) loss_percent: u32,
-    /// Each packet is delayed by anything up to this, whatever becomes of the order.
-    pub(crate) jitter_ms: u32,
-    pub(crate) seed: u64,
-}
-
-impl Network {
-    /// What arrives, and when, in ms: the packet's number with it.
-    fn carry(self, packets: usize) -> Vec<(u64, usize)> {
-        let mut random = Random::for_test(self.seed);
-        let mut arrivals = Vec::new();
-        for packet in 0..packets {
-            // Drawn in any case, so that a higher loss loses the same packets and more.
-            let (fate, delay_ms) = (random.below(100), random.below(self.jitter_ms + 1));
-            if fate >= self.loss_percent {
-                arrivals.push((BEGIN_MS + packet as u64 * PACKET_MS + u64::from(delay_ms), packet));
-            }
-        }
-        arrivals.sort_unstable();
-        arrivals
-    }
+/// The three ways through the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From a telephone to a member of the room.
+    Up,
+    /// From a member to a telephone.
+    Down,
+    /// From a telephone to another one.
+    Local,
 }
 
 /// What became of the speech.
@@ -60,12 +49,37 @@ pub(crate) struct Heard {
     pub(crate) concealed_percent: f64,
 }
 
+/// What was said, at the rates that the ways need.
+pub(crate) struct Said {
+    pub(crate) at_8k: Vec<i16>,
+    pub(crate) at_48k: Vec<i16>,
+}
+
+impl Way {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Local => "local",
+        }
+    }
+
+    /// Through that network, which lies before the gateway.
+    pub(crate) fn carry(self, said: &Said, network: Network) -> Heard {
+        match self {
+            Self::Up => up(&said.at_8k, network),
+            Self::Down => down(&said.at_48k, network, EncoderConfig::default()),
+            Self::Local => local(&said.at_8k, network),
+        }
+    }
+}
+
 #[derive(Default)]
-struct Ear {
-    now_us: u64,
+pub(crate) struct Ear {
+    pub(crate) now_us: u64,
     up: Vec<HeardPacket>,
-    down: Vec<(u64, RtpHeader, Vec<u8>)>,
-    concealed: u32,
+    down: Vec<(u64, Vec<u8>)>,
+    pub(crate) concealed: u32,
 }
 
 impl Sink for Ear {
@@ -80,8 +94,8 @@ impl Sink for Ear {
                 marker: header.marker,
                 payload: Arc::from(payload),
             });
-        } else {
-            self.down.push((self.now_us, header, payload.to_vec()));
+        } else if leg == LISTENER_LEG {
+            self.down.push((self.now_us, payload.to_vec()));
         }
         true
     }
@@ -90,14 +104,25 @@ impl Sink for Ear {
 
     fn retire(&mut self, retired: Retired) {
         match retired {
-            Retired::Caller(caller) => self.concealed = caller.stats().concealed,
+            Retired::Caller(caller) if caller.key() == SPEAKER => self.concealed = caller.stats().concealed,
             Retired::Stream(stream) => self.concealed = stream.stats().concealed,
-            Retired::Room(_) | Retired::Up(_) => {}
+            Retired::Caller(_) | Retired::Room(_) | Retired::Up(_) => {}
         }
     }
 }
 
-fn engine(ear: &mut Ear) -> Engine {
+impl Ear {
+    /// What the listening telephone heard, from when it was said.
+    pub(crate) fn heard_by_telephone(&self) -> Vec<i16> {
+        let bytes = self.down.iter().flat_map(|(_, payload)| payload);
+        // Continuous from the first tick on.
+        let first_us = self.down.first().map_or(0, |first| first.0);
+        bytes.map(|byte| Codec::Pcmu.decode(*byte)).skip((BEGIN_MS * 8 - first_us * 8 / 1000) as usize).collect()
+    }
+}
+
+/// A room with a telephone that speaks and one that listens.
+pub(crate) fn engine(ear: &mut Ear) -> Engine {
     let mut engine = Engine::new();
     let telephone = Telephone {
         codec: TelephoneCodec::Pcmu,
@@ -107,18 +132,12 @@ fn engine(ear: &mut Ear) -> Engine {
         sends: true,
         receives: true,
     };
-    let setup = CallerSetup {
-        key: CALLER,
-        leg: TELEPHONE_LEG,
-        telephone,
-        ssrc: 1,
-        first_sequence: 0,
-        first_timestamp: 0,
-        agc: true,
-    };
     engine.handle_command(Command::OpenRoom(Box::new(Room::new(ROOM))), ear);
-    engine.handle_command(Command::AddCaller { room: ROOM, caller: Box::new(Caller::new(&setup)) }, ear);
-    engine.handle_command(Command::StartTelephone(CALLER), ear);
+    for (key, leg) in [(SPEAKER, SPEAKER_LEG), (LISTENER, LISTENER_LEG)] {
+        let setup = CallerSetup { key, leg, telephone, ssrc: key.0, first_sequence: 0, first_timestamp: 0, agc: true };
+        engine.handle_command(Command::AddCaller { room: ROOM, caller: Box::new(Caller::new(&setup)) }, ear);
+        engine.handle_command(Command::StartTelephone(key), ear);
+    }
     engine
 }
 
@@ -126,98 +145,112 @@ fn engine(ear: &mut Ear) -> Engine {
 fn run(
     engine: &mut Engine,
     ear: &mut Ear,
-    arrivals: &[(u64, usize)],
-    mut deliver: impl FnMut(&mut Engine, &mut Ear, u64, usize),
+    deliveries: &[Delivery],
+    mut deliver: impl FnMut(&mut Engine, &mut Ear, &Delivery),
 ) {
-    let mut waiting = arrivals.iter().peekable();
-    let end_ms = arrivals.last().map_or(0, |last| last.0) + 2000;
+    let mut waiting = deliveries.iter().peekable();
+    let end_ms = deliveries.last().map_or(0, |last| last.at_ms) + 2000;
     for now_ms in 0..end_ms {
         let now = at(now_ms);
         ear.now_us = now.as_us();
-        while let Some((_, packet)) = waiting.next_if(|(arrival_ms, _)| *arrival_ms <= now_ms) {
-            deliver(engine, ear, now_ms, *packet);
+        while let Some(delivery) = waiting.next_if(|delivery| delivery.at_ms <= now_ms) {
+            deliver(engine, ear, delivery);
         }
         if engine.next_timeout().is_some_and(|deadline| deadline.at <= now) {
             engine.handle_timeout(now, ear);
         }
-        if now_ms % PACKET_MS == TICK_PHASE_MS {
+        if now_ms % TICK_MS == TICK_PHASE_MS {
             engine.tick(now, 0, ear);
         }
     }
     engine.handle_command(Command::CloseRoom(ROOM), ear);
 }
 
-fn at(ms: u64) -> Instant {
+pub(crate) fn at(ms: u64) -> Instant {
     Instant::from_us(0) + Duration::from_millis(ms)
 }
 
-fn packet(payload_type: u8, number: usize, ticks: u32, payload: &[u8]) -> Vec<u8> {
-    let header = RtpHeader {
-        marker: number == 0,
-        payload_type,
-        sequence_number: 65_500u16.wrapping_add(number as u16),
-        timestamp: (number as u32).wrapping_mul(ticks),
-        ssrc: 7,
-    };
-    [&header.to_bytes()[..], payload].concat()
+fn packet(header: RtpHeader, payload_type: u8, payload: &[u8]) -> Vec<u8> {
+    [&RtpHeader { payload_type, ..header }.to_bytes()[..], payload].concat()
 }
 
-/// From a telephone, with the network before the gateway, to a member who waits for every packet.
-pub(crate) fn up(said_8k: &[i16], network: Network) -> Heard {
+/// In which pieces somebody speaks.
+fn speaks(pieces: &[&[i16]]) -> Vec<bool> {
+    pieces.iter().map(|piece| piece.iter().any(|sample| sample.unsigned_abs() > PAUSE_PEAK)).collect()
+}
+
+/// A telephone speaks.
+fn telephone_speaks(engine: &mut Engine, ear: &mut Ear, said_8k: &[i16], network: Network) -> f64 {
+    let pieces: Vec<&[i16]> = said_8k.chunks_exact(8 * network.packet_ms() as usize).collect();
+    let deliveries = network.carry(&speaks(&pieces), 8);
+    run(engine, ear, &deliveries, |engine, ear, delivery| {
+        let bytes = packet(delivery.header, 0, &mu_law(pieces[delivery.piece]));
+        engine.handle_telephone_packet(at(delivery.at_ms), SPEAKER, &bytes, ear);
+    });
+    f64::from(ear.concealed) * 100.0 / pieces.len() as f64
+}
+
+/// To a member who waits for every packet.
+fn up(said_8k: &[i16], network: Network) -> Heard {
     let mut ear = Ear::default();
     let mut engine = engine(&mut ear);
     let setup = UpSetup {
         leg: UP_LEG,
         codec: RoomCodec::Opus,
-        payload_type: 111,
+        payload_type: OPUS,
         ssrc: 2,
         first_sequence: 65_000,
         first_timestamp: 5,
     };
     let up = Up::new(&setup).expect("libopus has memory");
-    engine.handle_command(Command::SetUp { caller: CALLER, up: Some(Box::new(up)) }, &mut ear);
-    let frames: Vec<&[i16]> = said_8k.chunks_exact(160).collect();
-    run(&mut engine, &mut ear, &network.carry(frames.len()), |engine, ear, now_ms, number| {
-        let bytes = packet(0, number, 160, &mu_law(frames[number]));
-        engine.handle_telephone_packet(at(now_ms), CALLER, &bytes, ear);
-    });
+    engine.handle_command(Command::SetUp { caller: SPEAKER, up: Some(Box::new(up)) }, &mut ear);
+    let concealed_percent = telephone_speaks(&mut engine, &mut ear, said_8k, network);
     let recording = Recording { packets: ear.up, ..Recording::default() };
-    let samples = recording.sound(BEGIN_MS * 1000).resampled(8000).samples;
-    Heard { samples, concealed_percent: f64::from(ear.concealed) * 100.0 / frames.len() as f64 }
+    Heard { samples: recording.sound(BEGIN_MS * 1000).resampled(8000).samples, concealed_percent }
 }
 
-/// From a member, with the network before the gateway, to a telephone.
+/// To another telephone in the room.
+fn local(said_8k: &[i16], network: Network) -> Heard {
+    let mut ear = Ear::default();
+    let mut engine = engine(&mut ear);
+    engine.handle_command(Command::SetPresent { caller: SPEAKER, present: true }, &mut ear);
+    let concealed_percent = telephone_speaks(&mut engine, &mut ear, said_8k, network);
+    Heard { samples: ear.heard_by_telephone(), concealed_percent }
+}
+
+/// From a member to a telephone.
 pub(crate) fn down(said_48k: &[i16], network: Network, config: EncoderConfig) -> Heard {
     let mut ear = Ear::default();
     let mut engine = engine(&mut ear);
-    let setup = StreamSetup { key: STREAM, codecs: vec![(111, RoomCodec::Opus)], always_decode: false };
+    let setup = StreamSetup { key: STREAM, codecs: vec![(OPUS, RoomCodec::Opus)], always_decode: false };
     let stream = Stream::new(setup).expect("libopus has memory");
     engine.handle_command(Command::AddStream { room: ROOM, stream: Box::new(stream) }, &mut ear);
     let mut encoder = Encoder::new(config).expect("libopus has memory");
-    let packets: Vec<Vec<u8>> = said_48k.chunks_exact(960).map(|frame| encoder.encode(frame)).collect();
+    let pieces: Vec<&[i16]> = said_48k.chunks_exact(48 * network.packet_ms() as usize).collect();
+    let mut packets: Vec<Vec<u8>> = pieces.iter().map(|piece| encoder.encode(piece)).collect();
+    let speaks = speaks(&pieces);
+    for (packet, speaks) in packets.iter_mut().zip(&speaks) {
+        if network.oddity == Oddity::Pauses && !speaks {
+            // An Opus packet without a frame says just that.
+            packet.truncate(1);
+        }
+    }
+    let deliveries = network.carry(&speaks, 48);
     // They wait in the socket until it is looked at; the kernel tells when they came.
-    let mut drained: Vec<(u64, usize)> = Vec::new();
-    let arrivals = network.carry(packets.len());
-    let mut arrived_ms = vec![0; packets.len()];
-    for (arrival_ms, number) in &arrivals {
-        arrived_ms[*number] = *arrival_ms;
-        drained.push(((arrival_ms - LOOK_PHASE_MS).next_multiple_of(PACKET_MS) + LOOK_PHASE_MS, *number));
-    }
-    run(&mut engine, &mut ear, &drained, |engine, _, _, number| {
-        let bytes = packet(111, number, 960, &packets[number]);
-        engine.handle_stream_packet(at(arrived_ms[number]), STREAM, &bytes);
+    let looked_at: Vec<Delivery> = deliveries
+        .iter()
+        .map(|delivery| Delivery {
+            at_ms: (delivery.at_ms - LOOK_PHASE_MS).next_multiple_of(TICK_MS) + LOOK_PHASE_MS,
+            ..*delivery
+        })
+        .collect();
+    let mut arrivals = deliveries.iter().map(|delivery| at(delivery.at_ms));
+    run(&mut engine, &mut ear, &looked_at, |engine, _, delivery| {
+        let bytes = packet(delivery.header, OPUS, &packets[delivery.piece]);
+        engine.handle_stream_packet(arrivals.next().expect("as many as deliveries"), STREAM, &bytes);
     });
-    let mut samples = Vec::new();
-    for (_, _, payload) in &ear.down {
-        samples.extend(payload.iter().map(|byte| Codec::Pcmu.decode(*byte)));
-    }
-    // Continuous from the first tick on.
-    let first_us = ear.down.first().map_or(0, |first| first.0);
-    let skipped = (BEGIN_MS * 8) - first_us * 8 / 1000;
-    Heard {
-        samples: samples.split_off(skipped as usize),
-        concealed_percent: f64::from(ear.concealed) * 100.0 / packets.len() as f64,
-    }
+    let concealed_percent = f64::from(ear.concealed) * 100.0 / packets.len() as f64;
+    Heard { samples: ear.heard_by_telephone(), concealed_percent }
 }
 
 /// A telephone's µ-law alone: the best that anything can be.

@@ -54,6 +54,14 @@ impl Leg {
         }
     }
 
+    /// Asks for what is lost and can still be played, if it is Galene that sends here.
+    pub(super) fn request_lost(&mut self, now: Instant, buffer: &mut [u8]) {
+        match &mut self.kind {
+            LegKind::Peer(peer) => peer.request_lost(now, buffer),
+            LegKind::Telephone(_) => {}
+        }
+    }
+
     /// RTCP BYE.
     pub(super) fn say_bye(&mut self, now: Instant, buffer: &mut [u8]) {
         match &mut self.kind {

@@ -1,6 +1,6 @@
 //! The socket of one peer connection with Galene: STUN, DTLS, SRTP and SRTCP on one port (RFC 7983, RFC 5761).
 //!
-//! Owns: what passes to whom, the SRTP contexts, the RTCP session. Does not own: ICE and DTLS (`rtc`, on the signalling
+//! Owns: what passes to whom, the SRTP contexts, the RTCP session, requests for lost packets. Does not own: ICE and DTLS (`rtc`, on the signalling
 //! thread), which say where to send and with which keys.
 
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate, STUN_A_SECOND};
 use super::socket::{Datagram, Socket};
 use crate::io::rings::Target;
 use crate::media::control::{LegKey, LegStats, MixIndex, NetEvent, PeerRole, PeerSetup};
+use crate::media::nack::{Requester, WINDOW_PACKETS};
 use crate::media::rtcp_session::RtcpSession;
 use crate::media::srtp;
 use crate::time::Instant;
@@ -33,12 +34,14 @@ pub(super) struct Secured {
     sender: srtp::Sender,
     receiver: srtp::Receiver,
     rtcp: RtcpSession,
+    lost: Requester,
 }
 
 impl Secured {
     /// Derives the session keys.
     pub(super) fn new(keys: &SrtpKeys, rtcp: RtcpSession) -> Result<Self, srtp::SrtpError> {
-        Ok(Self { sender: srtp::Sender::new(&keys.local)?, receiver: srtp::Receiver::new(&keys.remote)?, rtcp })
+        let (sender, receiver) = (srtp::Sender::new(&keys.local)?, srtp::Receiver::new(&keys.remote)?);
+        Ok(Self { sender, receiver, rtcp, lost: Requester::new() })
     }
 }
 
@@ -109,7 +112,9 @@ impl PeerSocket {
         let Some(secured) = &self.secured else { return self.stats };
         LegStats {
             reported_loss_percent: secured.rtcp.peer_loss_percent(),
-            round_trip: secured.rtcp.stats().round_trip,
+            round_trip: secured.rtcp.stats().round_trip.or_else(|| secured.lost.round_trip()),
+            asked_again: secured.lost.stats().asked,
+            recovered: secured.lost.stats().recovered,
             ..self.stats
         }
     }
@@ -182,6 +187,7 @@ impl PeerSocket {
             let packet = &bytes[..len];
             if let Ok((header, _)) = RtpHeader::parse(packet) {
                 secured.rtcp.on_rtp_received(datagram.arrival, &header);
+                secured.lost.on_received(datagram.arrival, &header);
             }
             if out.pass_to_mix(self.mix, Target::Stream(stream), datagram.arrival, packet) {
                 self.stats.received += 1;
@@ -271,6 +277,18 @@ impl PeerSocket {
     pub(super) fn report_if_due(&mut self, now: Instant, buffer: &mut [u8]) {
         let report = self.secured.as_mut().and_then(|secured| secured.rtcp.handle_timeout(now, buffer));
         self.send_rtcp(report, buffer);
+    }
+
+    /// Asks Galene for packets that did not come. To be called when the socket has been read: what was only overtaken is
+    /// here then.
+    pub(super) fn request_lost(&mut self, now: Instant, buffer: &mut [u8]) {
+        let Some(secured) = &mut self.secured else { return };
+        let mut lost = [0; WINDOW_PACKETS as usize];
+        let count = secured.lost.poll(now, &mut lost);
+        if count > 0 {
+            let request = secured.rtcp.request_again(&lost[..count], buffer);
+            self.send_rtcp(request, buffer);
+        }
     }
 
     pub(super) fn say_bye(&mut self, now: Instant, buffer: &mut [u8]) {

@@ -286,6 +286,9 @@ impl NetThread {
                 break;
             }
         }
+        // Now, since what the answer misses is a whole look: it would be heard a tick later.
+        let now = self.out.clock.now();
+        self.legs.iter_mut().for_each(|leg| leg.request_lost(now, buffer));
     }
 
     /// One datagram.

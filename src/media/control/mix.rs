@@ -180,6 +180,12 @@ pub struct CallerStats {
     pub sent_down: u32,
     /// Packets that found the ring to the net thread full.
     pub ring_full: u32,
+    /// The delay that its neighbours' jitter buffer aims at now.
+    pub target_ms: u32,
+    /// Sound left out to bring that delay down.
+    pub shortened_ms: u32,
+    /// Sound played twice to bring it up.
+    pub lengthened_ms: u32,
 }
 
 /// Counters of one room voice, since it was added.
@@ -197,4 +203,10 @@ pub struct StreamStats {
     pub recovered: u32,
     /// Frames made up.
     pub concealed: u32,
+    /// The delay that the jitter buffer aims at now.
+    pub target_ms: u32,
+    /// Sound left out to bring the delay down.
+    pub shortened_ms: u32,
+    /// Sound played twice to bring the delay up.
+    pub lengthened_ms: u32,
 }

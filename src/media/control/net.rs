@@ -186,8 +186,12 @@ pub struct LegStats {
     pub rtcp_received: u32,
     /// Packets of ours that the far end lost, of a hundred, in its latest reports.
     pub reported_loss_percent: u8,
-    /// Round trip to the far end by its last report.
+    /// Round trip to the far end: by its last report on our stream, or by its answers to our requests.
     pub round_trip: Option<Duration>,
+    /// RTP packets that were lost and asked for again, each try counted.
+    pub asked_again: u32,
+    /// Of these packets, the ones that came then; [`Self::received`] counts them too.
+    pub recovered: u32,
     /// What was dropped, and why.
     pub dropped: Drops,
 }

@@ -31,7 +31,6 @@ struct Sent {
     sequence_number: u16,
     timestamp: u32,
     duration_ticks: u32,
-    is_quiet: bool,
     has_fec: bool,
     len: usize,
 }
@@ -48,7 +47,7 @@ impl World {
     /// A speech packet of 20 ms, number and time in step.
     fn send(&mut self, arrival_us: u64, sequence_number: u16) {
         let timestamp = u32::from(sequence_number) * 960;
-        let sent = Sent { sequence_number, timestamp, duration_ticks: 960, is_quiet: false, has_fec: false, len: 50 };
+        let sent = Sent { sequence_number, timestamp, duration_ticks: 960, has_fec: false, len: 50 };
         self.send_packet(arrival_us, sent);
     }
 
@@ -66,7 +65,6 @@ impl World {
                     sequence_number: sent.sequence_number,
                     timestamp: sent.timestamp,
                     duration_ticks: sent.duration_ticks,
-                    is_quiet: sent.is_quiet,
                     has_fec: sent.has_fec,
                     payload: &payload,
                 });
@@ -111,28 +109,6 @@ fn on_a_clean_network_every_packet_plays_in_turn_with_little_delay() {
 }
 
 #[test]
-fn once_the_network_proves_clean_a_pause_is_used_to_cut_the_delay() {
-    let mut world = World::new();
-    for number in 0..200u16 {
-        let timestamp = u32::from(number) * 960;
-        let sent = Sent {
-            sequence_number: number,
-            timestamp,
-            duration_ticks: 960,
-            is_quiet: number >= 150,
-            has_fec: false,
-            len: 9,
-        };
-        world.send_packet(u64::from(number) * 20_000 + 1_000, sent);
-    }
-    let heard = world.ticks(195);
-    // It began with 39 ms; 19 ms are enough.
-    assert_eq!(heard.iter().filter(|&&heard| heard == Empty).count(), 1);
-    assert!(heard.contains(&Heard::Packet(149)) && !heard.contains(&Heard::Packet(150)));
-    assert_eq!(world.buffer.stats().skipped, 1);
-}
-
-#[test]
 fn reordered_and_doubled_packets_play_once_in_order() {
     let mut world = World::new();
     for number in (0..100u16).step_by(2) {
@@ -169,8 +145,7 @@ fn under_loss_the_buffer_waits_for_the_packet_that_repairs() {
             continue;
         }
         let timestamp = u32::from(number) * 960;
-        let sent =
-            Sent { sequence_number: number, timestamp, duration_ticks: 960, is_quiet: false, has_fec: true, len: 70 };
+        let sent = Sent { sequence_number: number, timestamp, duration_ticks: 960, has_fec: true, len: 70 };
         world.send_packet(u64::from(number) * 20_000 + 12_000, sent);
     }
     world.ticks(998);
@@ -184,8 +159,7 @@ fn of_two_lost_in_a_row_the_second_is_repaired() {
     let mut world = World::new();
     for number in (0..1000u16).filter(|number| !matches!(number % 20, 10 | 11)) {
         let timestamp = u32::from(number) * 960;
-        let sent =
-            Sent { sequence_number: number, timestamp, duration_ticks: 960, is_quiet: false, has_fec: true, len: 70 };
+        let sent = Sent { sequence_number: number, timestamp, duration_ticks: 960, has_fec: true, len: 70 };
         world.send_packet(u64::from(number) * 20_000 + 12_000, sent);
     }
     world.ticks(998);
@@ -234,14 +208,13 @@ fn packets_held_up_in_the_network_do_not_delay_what_follows_for_ever() {
         let sent_us = u64::from(number) * 20_000 + 7_000;
         let arrival_us = if (100..125).contains(&number) { 125 * 20_000 + 7_000 } else { sent_us };
         let timestamp = u32::from(number) * 960;
-        let is_quiet = number % 50 < 20;
-        let sent = Sent { sequence_number: number, timestamp, duration_ticks: 960, is_quiet, has_fec: false, len: 50 };
+        let sent = Sent { sequence_number: number, timestamp, duration_ticks: 960, has_fec: false, len: 50 };
         world.send_packet(arrival_us, sent);
     }
     let heard = world.ticks(995);
-    // 500 ms came at once: much of it is dropped, nothing plays twice, and the end is on time.
+    // 500 ms came at once: much of it is dropped, nothing plays twice, and what remains too much is left to `pace`.
     let Some(&Heard::Packet(last)) = heard.last() else { panic!("{heard:?}") };
-    assert!(last >= 992, "{last}");
+    assert!(last >= 988, "{last}");
     let played: Vec<_> =
         heard.iter().filter_map(|heard| if let Heard::Packet(n) = heard { Some(*n) } else { None }).collect();
     assert!(played.is_sorted_by(|a, b| a < b));
@@ -250,14 +223,8 @@ fn packets_held_up_in_the_network_do_not_delay_what_follows_for_ever() {
 #[test]
 fn a_pause_of_the_sender_is_silence_and_not_concealed() {
     let mut world = World::new();
-    let sent = |sequence_number, timestamp, len| Sent {
-        sequence_number,
-        timestamp,
-        duration_ticks: 960,
-        is_quiet: true,
-        has_fec: false,
-        len,
-    };
+    let sent =
+        |sequence_number, timestamp, len| Sent { sequence_number, timestamp, duration_ticks: 960, has_fec: false, len };
     for number in 0..10 {
         world.send(u64::from(number) * 20_000 + 7_000, number);
     }
@@ -277,8 +244,7 @@ fn packets_of_10_40_and_60_ms_play_in_turn() {
         let mut world = World::new();
         for number in 0..60u16 {
             let timestamp = u32::from(number) * duration_ticks;
-            let sent =
-                Sent { sequence_number: number, timestamp, duration_ticks, is_quiet: false, has_fec: false, len: 60 };
+            let sent = Sent { sequence_number: number, timestamp, duration_ticks, has_fec: false, len: 60 };
             // A packet can be sent only once its last sample was spoken.
             world.send_packet(u64::from(timestamp + duration_ticks) * 1000 / 48 + 1_000, sent);
         }
@@ -312,7 +278,6 @@ fn what_cannot_be_played_is_refused() {
         sequence_number: 1,
         timestamp: 0,
         duration_ticks,
-        is_quiet: false,
         has_fec: false,
         payload,
     };
@@ -329,17 +294,17 @@ proptest! {
     /// Any packets at any time: no panic, each packet plays at most once, sound is made up in bounded stretches.
     #[test]
     fn any_input_is_survived(
-        steps in proptest::collection::vec((any::<u16>(), any::<u32>(), 0u64..60_000, 0u32..3000, any::<[bool; 3]>()), 1..300)
+        steps in proptest::collection::vec((any::<u16>(), any::<u32>(), 0u64..60_000, 0u32..3000, any::<[bool; 2]>()), 1..300)
     ) {
         let mut buffer = JitterBuffer::new(48_000);
         let (mut now, mut kept, mut played, mut made_up_ticks) = (Instant::ZERO, 0, 0, 0u32);
         let (mut sequence_number, mut timestamp) = (0u16, 0u32);
-        for (jump, time_jump, wait_us, duration_ticks, [jumps, is_quiet, has_fec]) in steps {
+        for (jump, time_jump, wait_us, duration_ticks, [jumps, has_fec]) in steps {
             now += Duration::from_micros(wait_us);
             let step = if jumps { jump } else { jump % 4 };
             sequence_number = sequence_number.wrapping_add(step);
             timestamp = timestamp.wrapping_add(if jumps { time_jump } else { u32::from(step) * 960 });
-            let packet = Arrival { at: now, sequence_number, timestamp, duration_ticks, is_quiet, has_fec, payload: &[1, 2, 3] };
+            let packet = Arrival { at: now, sequence_number, timestamp, duration_ticks, has_fec, payload: &[1, 2, 3] };
             kept += u32::from(buffer.push(&packet) == Pushed::Kept);
             for _ in 0..2 {
                 match buffer.pull(now) {
@@ -357,4 +322,40 @@ proptest! {
         now += Duration::from_secs(10);
         while !matches!(buffer.pull(now), Playout::Empty) {}
     }
+}
+
+/// Packets in step that come 7 ms before a tick, but for those that are lost and come so much later.
+fn lossy(count: u16, lost: &[u16], later_us: u64, has_fec: bool) -> World {
+    let mut world = World::new();
+    for number in 0..count {
+        let later_us = if lost.contains(&number) { later_us } else { 0 };
+        let timestamp = u32::from(number) * 960;
+        let sent = Sent { sequence_number: number, timestamp, duration_ticks: 960, has_fec, len: 50 };
+        world.send_packet(u64::from(number) * 20_000 + 13_000 + later_us, sent);
+    }
+    world
+}
+
+#[test]
+fn lost_packets_that_come_when_asked_for_again_are_waited_for_from_the_third_on() {
+    let lost = [100, 120, 140, 160, 180, 200];
+    let mut world = lossy(500, &lost, 45_000, false);
+    let heard = world.ticks(490);
+    let made_up = |heard: &[Heard]| heard.iter().filter(|heard| **heard == Conceal).count();
+    let played = |number| heard.contains(&Heard::Packet(number));
+    assert_eq!(lost.map(played), [false, false, true, true, true, true]);
+    // The first two, and what delays the sound by a tick at the next hole.
+    assert_eq!(made_up(&heard), 3);
+    let fourth = heard.iter().position(|heard| *heard == Heard::Packet(160)).unwrap();
+    assert_eq!(made_up(&heard[fourth..]), 0);
+    assert_eq!(world.buffer.target_us(), 50_000);
+}
+
+#[test]
+fn a_lost_packet_that_fec_repairs_is_not_waited_for() {
+    let lost: Vec<u16> = (1..24).map(|n| n * 20).collect();
+    let mut world = lossy(500, &lost, 45_000, true);
+    let heard = world.ticks(500);
+    assert!(!heard.contains(&Conceal), "{heard:?}");
+    assert_eq!(world.buffer.stats().repaired, lost.len() as u64);
 }

@@ -1,4 +1,4 @@
-//! Opus, as a browser uses it: 20 ms frames of 48 kHz mono. A wrapper over libopus apart from the gateway's own.
+//! Opus, as a browser uses it: frames of 48 kHz mono, mostly 20 ms. A wrapper over libopus apart from the gateway's own.
 //!
 //! RFC: 6716 (the codec), 7587 (in RTP).
 
@@ -32,7 +32,7 @@ impl Default for EncoderConfig {
     }
 }
 
-/// Encodes 20 ms frames.
+/// Encodes frames.
 pub struct Encoder(NonNull<opusic_sys::OpusEncoder>);
 
 // SAFETY: the encoder is one block of memory without ties to the thread that made it.
@@ -67,16 +67,16 @@ impl Encoder {
     ///
     /// # Panics
     ///
-    /// If `frame` is not of [`FRAME_SAMPLES`].
+    /// If `frame` is none of 10, 20, 40 and 60 ms.
     pub fn encode(&mut self, frame: &[i16]) -> Vec<u8> {
-        assert_eq!(frame.len(), FRAME_SAMPLES, "a frame is 20 ms");
+        assert!(matches!(frame.len(), 480 | FRAME_SAMPLES | 1920 | 2880), "a frame is 10, 20, 40 or 60 ms");
         let mut packet = vec![0; LONGEST_BYTES];
         // SAFETY: the frame has the 960 samples and the packet the 1275 bytes that are announced.
         let length = unsafe {
             opusic_sys::opus_encode(
                 self.0.as_ptr(),
                 frame.as_ptr(),
-                FRAME_SAMPLES as c_int,
+                frame.len() as c_int,
                 packet.as_mut_ptr(),
                 LONGEST_BYTES as i32,
             )

@@ -110,22 +110,36 @@ pub struct Perceived {
 /// # Errors
 /// In words, when Python, its packages or speech in the files are missing.
 pub fn perceived(said: &Path, heard: &Path) -> Result<Perceived, String> {
+    let mut judged = perceived_each(said, &[heard])?;
+    judged.pop().ok_or_else(|| "tools/quality said nothing".to_owned())
+}
+
+/// The same of several recordings of what was said, in one go.
+///
+/// # Errors
+/// As for [`perceived`], whichever recording it is.
+pub fn perceived_each(said: &Path, heard: &[&Path]) -> Result<Vec<Perceived>, String> {
     let script = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../quality"));
     let output = Command::new("python3")
         .arg(script)
-        .args([said, heard])
+        .arg(said)
+        .args(heard)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("python3 cannot be run ({error})"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let value: Value = text.trim().parse().unwrap_or(Value::Null);
-    match value["pesq_nb"].as_f64() {
-        Some(pesq_nb) => Ok(Perceived { pesq_nb, stoi: value["stoi"].as_f64() }),
-        None => {
-            let errors = String::from_utf8_lossy(&output.stderr);
-            Err(errors.lines().last().unwrap_or("tools/quality said nothing").to_owned())
-        }
+    let judged: Vec<Perceived> = text.lines().filter_map(judged).collect();
+    if judged.len() == heard.len() {
+        return Ok(judged);
     }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Err(errors.lines().last().unwrap_or("tools/quality said too little").to_owned())
+}
+
+/// One line of `tools/quality`.
+fn judged(line: &str) -> Option<Perceived> {
+    let value: Value = line.parse().ok()?;
+    Some(Perceived { pesq_nb: value["pesq_nb"].as_f64()?, stoi: value["stoi"].as_f64() })
 }
 
 fn unit(samples: &[i16]) -> Vec<f64> {

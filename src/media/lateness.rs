@@ -1,7 +1,7 @@
-//! How late packets come, relative to the fastest of late: what the buffer's target delay rests on.
+//! How late packets come, relative to the fastest of late: what a target delay rests on.
 //!
 //! Owns: the fastest transit of the last seconds, a forgetting histogram of lateness above it. Does not own: what is done
-//! about it ([`super::JitterBuffer`]).
+//! about it (`jitter` for room voices, `local_queue` for telephones).
 
 use crate::time::Instant;
 
@@ -11,9 +11,12 @@ const BIN_US: u64 = 5_000;
 const BINS: usize = 51;
 /// A second of 20 ms packets.
 const KNOWN_PACKETS: u32 = 50;
-/// Each packet weighs 1/128 at first, and half as much after 90 further ones: some 2 s of 20 ms packets.
-const FORGET_SHIFT: u32 = 7;
-const ONE: u32 = 1 << 20;
+/// Each packet weighs 1/96 at first, and half as much after 66 further ones. Jitter of which nearly every packet was late
+/// is forgotten, down to the 2 % that the target allows, after 370 packets of 20 ms: 7.5 s.
+const WEIGHT_OF_ONE_IN: u32 = 96;
+/// What shares are multiplied by when a packet is counted has as many bits; with those of [`ONE`] they fit a word.
+const FACTOR_BITS: u32 = 12;
+const ONE: u32 = 1 << 19;
 /// The fastest transit is that of the last 5 to 10 s: a route that got longer is believed after that, and a clock that
 /// drifts by 100 ppm moves it by 1 ms at most.
 const EPOCH_US: u64 = 5_000_000;
@@ -88,19 +91,27 @@ impl Lateness {
         BIN_US
     }
 
+    /// The same line for a timestamp that is near the last one observed.
+    pub(super) fn place_us(&self, timestamp: u32) -> i64 {
+        let Some((last, unwrapped)) = self.unwrapped else { return 0 };
+        let place = unwrapped + i64::from(timestamp.wrapping_sub(last).cast_signed());
+        place.wrapping_mul(1_000_000) / i64::from(self.clock_rate_hz)
+    }
+
     /// How far behind the fastest possible play-out a packet is that plays `now`.
     pub(super) const fn delay_us(&self, now: Instant, media_us: i64) -> i64 {
         if self.packets == 0 { 0 } else { now.as_us().cast_signed() - media_us - self.fastest_us }
     }
 
     fn count(&mut self, bin: usize) {
-        self.packets = self.packets.saturating_add(1);
+        self.packets = (self.packets + 1).min(KNOWN_PACKETS.max(WEIGHT_OF_ONE_IN));
         // The first packets weigh more, so that the shares always add up to (almost) ONE.
-        let shift = FORGET_SHIFT.min(self.packets.ilog2());
+        let weight = (1 << FACTOR_BITS) / WEIGHT_OF_ONE_IN.min(self.packets + 1);
+        let keep = (1 << FACTOR_BITS) - weight;
         for share in &mut self.bins {
-            *share -= *share >> shift;
+            *share = (*share * keep) >> FACTOR_BITS;
         }
-        self.bins[bin.min(BINS - 1)] += ONE >> shift;
+        self.bins[bin.min(BINS - 1)] += (ONE >> FACTOR_BITS) * weight;
     }
 
     /// The timestamp in microseconds on a line that does not wrap.
