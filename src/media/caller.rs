@@ -289,7 +289,7 @@ impl Speech {
         }
         self.local.push(pcm);
         if let Some(up) = &mut self.up {
-            up.speak(now, pcm, sink);
+            up.speak(now, pcm, self.talking.is_talking(), sink);
         }
     }
 

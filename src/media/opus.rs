@@ -10,7 +10,9 @@ use std::ptr::NonNull;
 use opusic_sys as ffi;
 use thiserror::Error;
 
+pub mod glance;
 pub mod packet;
+mod range;
 
 /// The RTP clock of Opus, whatever rate it is coded at (RFC 7587 §4.1).
 pub const RTP_CLOCK_HZ: u32 = 48_000;

@@ -1,16 +1,16 @@
 //! One room voice: packets of a down stream in, a frame for the bus at each tick.
 //!
-//! Owns: the jitter buffer's questions answered with a decoder, the cut into 20 ms frames, and the choice not to decode what
-//! holds nothing to hear. Does not own: the delay (`jitter`), decryption (`io::net`).
-//!
-//! Work follows voices: while every voice flag of a stream's Opus packets has been clear for 200 ms *and* what was last
-//! decoded was below −50 dBFS, only one packet in ten is decoded, as a probe. The flag alone means "no speech", not
-//! "nothing to hear": it is clear for music and for loud noise too, which the level and the probes keep audible.
+//! Owns: the jitter buffer's questions answered with a decoder, the cut into 20 ms frames, and, for a voice that is silent,
+//! what its background was like. Does not own: the delay (`jitter`), which packets are worth decoding (`attention`), the
+//! noise made in place of those that are not (`comfort_noise`), decryption (`io::net`).
 
+use super::attention::{Attention, Worth};
+use super::comfort_noise::Background;
 use super::control::{RoomCodec, StreamKey, StreamSetup, StreamStats};
 use super::decoders::{Decoders, MAX_PACKET_SAMPLES};
 use super::jitter::{Arrival, JitterBuffer, Playout, Pushed};
 use super::mixer::{BUS_FRAME_SAMPLES, BUS_RATE_HZ, BusFrame};
+use super::opus::glance::Glance;
 use super::opus::{self, OpusError};
 use super::simd;
 use crate::time::Instant;
@@ -22,17 +22,25 @@ const CLOCK_HZ: u32 = opus::RTP_CLOCK_HZ;
 /// Clock units of one sample on the bus.
 const TICKS_A_SAMPLE: u32 = CLOCK_HZ / BUS_RATE_HZ;
 
-/// How long the voice flag must have been clear.
-const SKIP_AFTER_TICKS: u32 = CLOCK_HZ / 5;
+/// An Opus packet of no more bytes holds no sound: its sender pauses after it (RFC 7587 §3.1.3).
+const PAUSE_BYTES: usize = 2;
 
-/// Mean square of −50 dBFS: (32768 · 10^(−50/20))².
-const SKIP_BELOW_ENERGY: u64 = 10_737;
-
-/// One packet in so many is decoded all the same.
-const PROBE_EVERY: u8 = 10;
+/// A pause's background is heard for so long without a packet: senders refresh it at least every 400 ms, most of them.
+const MAX_PAUSE_TICKS: u32 = 50;
 
 /// Answers of the jitter buffer for one frame: eight of the shortest packets, and as many decisions between them.
 const PULLS_A_TICK: usize = 16;
+
+/// What a voice brings to a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Played {
+    /// A frame.
+    Sound,
+    /// Nothing but its [`Stream::background`], which is not in the frame.
+    Background,
+    /// Nothing.
+    Nothing,
+}
 
 /// One room voice. Built by signalling once its offer is answered.
 #[derive(Debug)]
@@ -45,11 +53,12 @@ pub struct Stream {
     /// Decoded samples that no tick has taken yet.
     decoded: [i16; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
     decoded_samples: usize,
-    /// Clock units since a packet had its voice flag set.
-    voiceless_ticks: u32,
-    /// What was last decoded lay below −50 dBFS.
-    last_was_quiet: bool,
-    since_probe: u8,
+    attention: Attention,
+    background: Background,
+    /// What was last decoded was the background of a voice that is silent.
+    rests: bool,
+    /// Ticks of a pause that the sender has announced; `None` outside.
+    pause_ticks: Option<u32>,
     stats: StreamStats,
 }
 
@@ -67,9 +76,10 @@ impl Stream {
             decoders,
             decoded: [0; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
             decoded_samples: 0,
-            voiceless_ticks: 0,
-            last_was_quiet: false,
-            since_probe: 0,
+            attention: Attention::default(),
+            background: Background::default(),
+            rests: false,
+            pause_ticks: None,
             stats: StreamStats::default(),
         })
     }
@@ -129,8 +139,13 @@ impl Stream {
         }
     }
 
-    /// The next frame; false (and no frame) if there is nothing to hear.
-    pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> bool {
+    /// What it is like while the voice rests.
+    pub(super) const fn background(&self) -> &Background {
+        &self.background
+    }
+
+    /// The next frame, if there is one.
+    pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> Played {
         for _ in 0..PULLS_A_TICK {
             if self.decoded_samples >= BUS_FRAME_SAMPLES || !self.decode_more(now) {
                 break;
@@ -138,13 +153,30 @@ impl Stream {
         }
         let taken = self.decoded_samples.min(BUS_FRAME_SAMPLES);
         if taken == 0 {
-            return false;
+            return self.pause();
         }
         frame[..taken].copy_from_slice(&self.decoded[..taken]);
         frame[taken..].fill(0);
         self.decoded.copy_within(taken..self.decoded_samples, 0);
         self.decoded_samples -= taken;
-        (simd::kernels().energy)(frame) > 0
+        if (simd::kernels().energy)(frame) > 0 {
+            Played::Sound
+        } else if self.rests {
+            Played::Background
+        } else {
+            Played::Nothing
+        }
+    }
+
+    /// A tick without a packet.
+    fn pause(&mut self) -> Played {
+        match &mut self.pause_ticks {
+            Some(ticks) if self.rests && *ticks < MAX_PAUSE_TICKS => {
+                *ticks += 1;
+                Played::Background
+            }
+            Some(_) | None => Played::Nothing,
+        }
     }
 
     /// Asks the jitter buffer once; false if there is nothing more for this tick.
@@ -156,20 +188,25 @@ impl Stream {
             Playout::Packet { payload, duration_ticks } => {
                 let samples = (duration_ticks / TICKS_A_SAMPLE) as usize;
                 let space = &mut space[..samples.min(MAX_PACKET_SAMPLES)];
-                let voiceless = opus_is_voiceless(codec, payload);
-                self.voiceless_ticks = if voiceless { self.voiceless_ticks.saturating_add(duration_ticks) } else { 0 };
-                let may_skip =
-                    !self.setup.always_decode && self.last_was_quiet && self.voiceless_ticks >= SKIP_AFTER_TICKS;
-                self.since_probe = if may_skip { (self.since_probe + 1) % PROBE_EVERY } else { 0 };
-                if may_skip && self.since_probe != 0 {
-                    self.stats.skipped += 1;
-                    space.fill(0);
-                } else {
-                    self.stats.decoded += 1;
-                    self.decoders.decode(codec, payload, space);
-                    self.last_was_quiet = (simd::kernels().energy)(space) < SKIP_BELOW_ENERGY * space.len() as u64;
-                    if may_skip && self.last_was_quiet {
-                        // A probe that found nothing: a blip of background would be worse than none.
+                let worth = match codec {
+                    RoomCodec::Opus if !self.setup.always_decode => {
+                        self.attention.judge(Glance::at(payload), duration_ticks)
+                    }
+                    RoomCodec::Opus | RoomCodec::G722 | RoomCodec::Pcmu | RoomCodec::Pcma => Worth::Decode,
+                };
+                self.pause_ticks = (codec == RoomCodec::Opus && payload.len() <= PAUSE_BYTES).then_some(0);
+                match worth {
+                    Worth::Decode => {
+                        self.stats.decoded += 1;
+                        self.decoders.decode(codec, payload, space);
+                        let energy = (simd::kernels().energy)(space);
+                        self.rests = self.attention.heard(energy, space.len());
+                        if self.rests {
+                            self.background.follow(space);
+                        }
+                    }
+                    Worth::Skip => {
+                        self.stats.skipped += 1;
                         space.fill(0);
                     }
                 }
@@ -193,11 +230,6 @@ impl Stream {
         self.decoded_samples += samples;
         samples > 0
     }
-}
-
-/// Only Opus packets have a voice flag, and not all of them.
-fn opus_is_voiceless(codec: RoomCodec, payload: &[u8]) -> bool {
-    codec == RoomCodec::Opus && opus::packet::voice_flag(payload) == Some(false)
 }
 
 #[cfg(test)]
@@ -227,7 +259,7 @@ mod tests {
             };
             let now = Instant::from_us(1_000_000) + Duration::from_millis(20) * tick as u32;
             stream.handle_packet(now, &[&header.to_bytes()[..], &payload[..len]].concat());
-            let heard = stream.play(now + Duration::from_millis(2), &mut frame);
+            let heard = stream.play(now + Duration::from_millis(2), &mut frame) == Played::Sound;
             peaks.push(if heard { frame.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0) } else { 0 });
         }
         (stream, peaks)
@@ -307,7 +339,7 @@ mod tests {
                 let header = RtpHeader { marker: false, payload_type: 9, sequence_number: tick, timestamp, ssrc: 1 };
                 let now = Instant::from_us(1_000_000) + Duration::from_millis(20) * u32::from(tick);
                 stream.handle_packet(now, &[&header.to_bytes()[..], &payload].concat());
-                if stream.play(now + Duration::from_millis(2), &mut frame) {
+                if stream.play(now + Duration::from_millis(2), &mut frame) == Played::Sound {
                     peak = frame.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
                 }
             }

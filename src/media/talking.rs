@@ -44,6 +44,11 @@ impl Talking {
         (self.talking != before).then_some(self.talking)
     }
 
+    /// Does the caller speak, or has it just ceased to?
+    pub(super) const fn is_talking(&self) -> bool {
+        self.talking
+    }
+
     fn judge_frame(&mut self) {
         if self.vad.process(&self.gathered).is_voice {
             self.silent_frames = 0;
