@@ -167,7 +167,7 @@ impl Room {
         for stream in &mut self.streams {
             match stream.play(now, &mut self.frame) {
                 Played::Sound => self.bus.add(&self.frame),
-                Played::Background => self.comfort_noise.add(stream.background()),
+                Played::Background(background) => self.comfort_noise.add(background),
                 Played::Nothing => {}
             }
         }

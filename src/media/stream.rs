@@ -4,13 +4,12 @@
 //! what its background was like. Does not own: the delay (`jitter`), which packets are worth decoding (`attention`), the
 //! noise made in place of those that are not (`comfort_noise`), decryption (`io::net`).
 
-use super::attention::{Attention, Worth};
+use super::attention::{Attention, Outcome};
 use super::comfort_noise::Background;
 use super::control::{RoomCodec, StreamKey, StreamSetup, StreamStats};
 use super::decoders::{Decoders, MAX_PACKET_SAMPLES};
 use super::jitter::{Arrival, JitterBuffer, Playout, Pushed};
 use super::mixer::{BUS_FRAME_SAMPLES, BUS_RATE_HZ, BusFrame};
-use super::opus::glance::Glance;
 use super::opus::{self, OpusError};
 use super::simd;
 use crate::time::Instant;
@@ -22,9 +21,6 @@ const CLOCK_HZ: u32 = opus::RTP_CLOCK_HZ;
 /// Clock units of one sample on the bus.
 const TICKS_A_SAMPLE: u32 = CLOCK_HZ / BUS_RATE_HZ;
 
-/// An Opus packet of no more bytes holds no sound: its sender pauses after it (RFC 7587 §3.1.3).
-const PAUSE_BYTES: usize = 2;
-
 /// A pause's background is heard for so long without a packet: senders refresh it at least every 400 ms, most of them.
 const MAX_PAUSE_TICKS: u32 = 50;
 
@@ -32,12 +28,12 @@ const MAX_PAUSE_TICKS: u32 = 50;
 const PULLS_A_TICK: usize = 16;
 
 /// What a voice brings to a tick.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Played {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Played<'a> {
     /// A frame.
     Sound,
-    /// Nothing but its [`Stream::background`], which is not in the frame.
-    Background,
+    /// Nothing but its background, which is not in the frame.
+    Background(&'a Background),
     /// Nothing.
     Nothing,
 }
@@ -54,11 +50,8 @@ pub struct Stream {
     decoded: [i16; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
     decoded_samples: usize,
     attention: Attention,
-    background: Background,
-    /// What was last decoded was the background of a voice that is silent.
-    rests: bool,
-    /// Ticks of a pause that the sender has announced; `None` outside.
-    pause_ticks: Option<u32>,
+    /// Ticks without a packet since the last one.
+    idle_ticks: u32,
     stats: StreamStats,
 }
 
@@ -69,6 +62,7 @@ impl Stream {
     /// libopus has no memory.
     pub fn new(setup: StreamSetup) -> Result<Self, OpusError> {
         let decoders = Decoders::new(&setup)?;
+        let is_undivided = setup.always_decode;
         Ok(Self {
             setup,
             jitter: JitterBuffer::new(CLOCK_HZ),
@@ -76,10 +70,8 @@ impl Stream {
             decoders,
             decoded: [0; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
             decoded_samples: 0,
-            attention: Attention::default(),
-            background: Background::default(),
-            rests: false,
-            pause_ticks: None,
+            attention: Attention::new(is_undivided),
+            idle_ticks: 0,
             stats: StreamStats::default(),
         })
     }
@@ -139,44 +131,24 @@ impl Stream {
         }
     }
 
-    /// What it is like while the voice rests.
-    pub(super) const fn background(&self) -> &Background {
-        &self.background
-    }
-
     /// The next frame, if there is one.
-    pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> Played {
+    pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> Played<'_> {
         for _ in 0..PULLS_A_TICK {
             if self.decoded_samples >= BUS_FRAME_SAMPLES || !self.decode_more(now) {
                 break;
             }
         }
         let taken = self.decoded_samples.min(BUS_FRAME_SAMPLES);
-        if taken == 0 {
-            return self.pause();
-        }
         frame[..taken].copy_from_slice(&self.decoded[..taken]);
         frame[taken..].fill(0);
         self.decoded.copy_within(taken..self.decoded_samples, 0);
         self.decoded_samples -= taken;
-        if (simd::kernels().energy)(frame) > 0 {
-            Played::Sound
-        } else if self.rests {
-            Played::Background
-        } else {
-            Played::Nothing
+        self.idle_ticks = if taken > 0 { 0 } else { self.idle_ticks.saturating_add(1) };
+        if taken > 0 && (simd::kernels().energy)(frame) > 0 {
+            return Played::Sound;
         }
-    }
-
-    /// A tick without a packet.
-    fn pause(&mut self) -> Played {
-        match &mut self.pause_ticks {
-            Some(ticks) if self.rests && *ticks < MAX_PAUSE_TICKS => {
-                *ticks += 1;
-                Played::Background
-            }
-            Some(_) | None => Played::Nothing,
-        }
+        let goes_on = taken > 0 || self.attention.is_paused() && self.idle_ticks < MAX_PAUSE_TICKS;
+        self.attention.background().filter(|_| goes_on).map_or(Played::Nothing, Played::Background)
     }
 
     /// Asks the jitter buffer once; false if there is nothing more for this tick.
@@ -188,27 +160,9 @@ impl Stream {
             Playout::Packet { payload, duration_ticks } => {
                 let samples = (duration_ticks / TICKS_A_SAMPLE) as usize;
                 let space = &mut space[..samples.min(MAX_PACKET_SAMPLES)];
-                let worth = match codec {
-                    RoomCodec::Opus if !self.setup.always_decode => {
-                        self.attention.judge(Glance::at(payload), duration_ticks)
-                    }
-                    RoomCodec::Opus | RoomCodec::G722 | RoomCodec::Pcmu | RoomCodec::Pcma => Worth::Decode,
-                };
-                self.pause_ticks = (codec == RoomCodec::Opus && payload.len() <= PAUSE_BYTES).then_some(0);
-                match worth {
-                    Worth::Decode => {
-                        self.stats.decoded += 1;
-                        self.decoders.decode(codec, payload, space);
-                        let energy = (simd::kernels().energy)(space);
-                        self.rests = self.attention.heard(energy, space.len());
-                        if self.rests {
-                            self.background.follow(space);
-                        }
-                    }
-                    Worth::Skip => {
-                        self.stats.skipped += 1;
-                        space.fill(0);
-                    }
+                match self.attention.decode(&mut self.decoders, codec, payload, space) {
+                    Outcome::Decoded => self.stats.decoded += 1,
+                    Outcome::Skipped => self.stats.skipped += 1,
                 }
                 space.len()
             }

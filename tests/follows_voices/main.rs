@@ -73,3 +73,24 @@ fn explore() {
         println!("{name:28} decoded {:4} skipped {:4} worst {:.1} dB onset {} background {:.1}", difference.decoded, difference.skipped, difference.worst_db, difference.latest_onset, difference.background_db);
     }
 }
+#[test]
+fn dbg() {
+    for (index, name) in [(1, "alarm clock -25"), (4, "alarm -30"), (4, "alarm clock -25")] {
+        let config = encoders()[index].1;
+        let sound = sounds::all().into_iter().find(|s| s.name == name).unwrap();
+        let packets = world::encode(&sound.samples, config);
+        let (full, heard) = (Room::hear(&packets, true), Room::hear(&packets, false));
+        println!("== {name}");
+        let mut shown = 0;
+        for at in 0..packets.len() {
+            let f = level_dbfs(&full.samples[at * 160..][..160]);
+            let h = level_dbfs(&heard.samples[at * 160..][..160]);
+            let near = (at.saturating_sub(6)..(at + 6).min(packets.len())).any(|k| { let f = level_dbfs(&full.samples[k * 160..][..160]);
+            let h = level_dbfs(&heard.samples[k * 160..][..160]); f > -50.0 && (f-h).abs() > 1.5 });
+            if near && shown < 60 { shown += 1;
+                let p = packets[at].as_deref();
+                println!("{at} {:?} len {:?} {:?} full {f:.1} heard {h:.1}", p.and_then(lab::opus::mode), p.map(<[u8]>::len), p.map(galene_sip::media::opus::glance::Glance::at));
+            }
+        }
+    }
+}

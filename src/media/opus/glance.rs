@@ -36,6 +36,8 @@ pub enum Glance {
         /// Of all 5 ms of the packet.
         gain: u8,
     },
+    /// No frame of it holds anything: the sender pauses (DTX, RFC 7587 §3.1.3).
+    Pause,
     /// CELT says that there is not a single bit of sound in it.
     Silence,
     /// Only the decoder can tell: speech, CELT with sound, SILK frames above 20 ms (whose later gains lie behind sound).
@@ -46,12 +48,15 @@ impl Glance {
     /// Looks at a packet; a malformed one is [`Self::Unknown`].
     pub fn at(packet: &[u8]) -> Self {
         let Ok(frames) = Frames::parse(packet) else { return Self::Unknown };
+        // libopus takes a frame of one byte for a lost one too.
+        if frames.iter().all(|frame| frame.len() <= 1) {
+            return Self::Pause;
+        }
         match frames.mode {
             Mode::Celt if frames.iter().all(celt_is_silent) => Self::Silence,
             Mode::Silk | Mode::Hybrid if frames.frame_ticks <= 960 => {
                 let subframes = frames.frame_ticks / 480 * SUBFRAMES_A_10_MS;
                 let gains = frames.iter().map(|frame| voiceless_gain(frame, subframes, frames.stereo));
-                // A frame of no bytes is a pause (DTX): it is no louder than what came before.
                 let loudest = gains.fold(Some(0), |loudest, gain| Some(gain?.max(loudest?)));
                 loudest.map_or(Self::Unknown, |gain| Self::Voiceless { gain })
             }
@@ -60,15 +65,15 @@ impl Glance {
     }
 }
 
-/// The silence flag is the first symbol; a frame without a byte has none, it stands for a loss.
+/// The silence flag is the first symbol.
 fn celt_is_silent(frame: &[u8]) -> bool {
-    !frame.is_empty() && RangeDecoder::new(frame).bit(15)
+    frame.len() > 1 && RangeDecoder::new(frame).bit(15)
 }
 
-/// The largest gain of one frame of 10 or 20 ms; `None` where a voice flag or a copy of the last frame (LBRR) is.
+/// The largest gain of one frame of 10 or 20 ms; `None` where a voice flag or a copy of the last frame (LBRR) is, or nothing.
 fn voiceless_gain(frame: &[u8], subframes: u32, stereo: bool) -> Option<u8> {
-    if frame.is_empty() {
-        return Some(0);
+    if frame.len() <= 1 {
+        return None;
     }
     let mut bits = RangeDecoder::new(frame);
     let channels = if stereo { 2 } else { 1 };

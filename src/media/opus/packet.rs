@@ -105,6 +105,11 @@ pub fn voice_flag(packet: &[u8]) -> Option<bool> {
     Info::parse(packet).ok().and_then(|info| info.voice)
 }
 
+/// Whether the packet is CELT's alone; false for an empty one.
+pub fn is_celt(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|toc| toc >> 3 >= 16)
+}
+
 /// Whether the packet carries a copy of the frame before it.
 pub fn has_fec(packet: &[u8]) -> bool {
     Info::parse(packet).is_ok_and(|info| info.has_fec)
