@@ -5,12 +5,16 @@
 //! Where nobody talks and the line's noise is low and steady, one frame in 400 ms is encoded and sent, and after it a packet
 //! without content says that a pause begins: from these the listeners' decoders make noise of the same level and colour until
 //! the next one. This is libopus's own DTX, with the difference that frames which are not sent are not encoded either.
+//! Decoders learn from frames without a voice flag only, and an encoder that gets one frame in twenty would need ten seconds to
+//! see that noise is no voice: hence it starts anew with the noise.
 //! Whatever stands out, speech or not, is encoded at once: nothing waits for a verdict.
 
 use super::simd::kernels;
 
-/// The line's noise must have been steady for so long: listeners have learned it then. libopus's own figure.
-const STEADY_SAMPLES: u32 = 8 * 200;
+/// Noise so steady for so long is what a pause would be filled with.
+const SETTLED_SAMPLES: u32 = 8 * 100;
+/// Then listeners must hear so much of it to learn it. libopus's own figure.
+const LEARNED_SAMPLES: u32 = SETTLED_SAMPLES + 8 * 200;
 /// A pause's noise is sent anew after so long. libopus's own figure.
 const REFRESH_SAMPLES: u32 = 8 * 400;
 /// Louder noise is always sent: mean square of −45 dBFS.
@@ -23,6 +27,8 @@ const IDLE_MEAN_SQUARE: u64 = 269;
 pub(super) enum Turn {
     /// Encode and send it.
     Send,
+    /// The same, with an encoder that knows nothing yet but this noise.
+    Settle,
     /// The same; it is the first after a pause.
     Resume,
     /// Send a packet without content.
@@ -61,14 +67,15 @@ impl Dtx {
         let is_steady = !stands_out && mean_square <= (2 * self.noise).max(IDLE_MEAN_SQUARE);
         match &mut self.state {
             State::Sending { steady_samples } if is_steady => {
+                let before = *steady_samples;
                 *steady_samples += samples;
-                if *steady_samples > STEADY_SAMPLES {
+                if *steady_samples > LEARNED_SAMPLES {
                     self.state = State::Pausing { samples };
                     return Turn::Pause;
                 }
                 // A fading word is no noise yet: the level is followed.
                 self.noise = (3 * self.noise + mean_square) / 4;
-                Turn::Send
+                if (before..*steady_samples).contains(&SETTLED_SAMPLES) { Turn::Settle } else { Turn::Send }
             }
             State::Sending { steady_samples } => {
                 *steady_samples = 0;
@@ -77,7 +84,7 @@ impl Dtx {
             }
             State::Pausing { samples: since } if is_steady => {
                 *since += samples;
-                if *since > REFRESH_SAMPLES {
+                if *since >= REFRESH_SAMPLES {
                     *since = 0;
                     self.noise = mean_square;
                     Turn::Send

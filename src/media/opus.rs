@@ -124,6 +124,12 @@ impl Encoder {
         self.control(ffi::OPUS_SET_PACKET_LOSS_PERC_REQUEST, c_int::from(loss_percent.min(100)))
     }
 
+    /// Forgets the past, as if just built, but for the settings.
+    pub fn reset(&mut self) {
+        // SAFETY: OPUS_RESET_STATE takes no further argument; it cannot fail.
+        let _ = unsafe { ffi::opus_encoder_ctl(self.state.as_ptr(), ffi::OPUS_RESET_STATE) };
+    }
+
     /// Changes the target rate (clamped to 6 to 510 kbit/s).
     ///
     /// # Errors

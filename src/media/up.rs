@@ -56,6 +56,14 @@ impl Encoder {
         })
     }
 
+    /// Forgets what an Opus encoder learns of the sound; the others learn nothing.
+    fn reset(&mut self) {
+        match self {
+            Self::Opus(encoder) => encoder.reset(),
+            Self::G722 { .. } | Self::G711(_) => {}
+        }
+    }
+
     fn encode(&mut self, frame: &[i16], out: &mut [u8]) -> usize {
         match self {
             // It fails only for frame lengths that are not made here, and for buffers that are too small.
@@ -218,6 +226,10 @@ impl Up {
         let payload = &mut packet[HEADER_BYTES..];
         let len = match turn {
             Turn::Send | Turn::Resume => self.encoder.encode(frame, payload),
+            Turn::Settle => {
+                self.encoder.reset();
+                self.encoder.encode(frame, payload)
+            }
             Turn::Pause => {
                 payload[0] = self.table_of_contents;
                 1

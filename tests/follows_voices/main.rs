@@ -2,10 +2,14 @@
 //! with everything decoded, in virtual time.
 
 mod sounds;
+mod upwards;
 mod world;
 
+use std::hint::black_box;
 use std::thread;
 
+use galene_sip::media::opus;
+use galene_sip::media::opus::glance::Glance;
 use lab::opus::EncoderConfig;
 use sounds::Sound;
 use world::{Room, level_dbfs};
@@ -60,37 +64,65 @@ fn compare(sound: &Sound, config: EncoderConfig) -> Difference {
 }
 
 #[test]
-fn explore() {
+fn nothing_that_can_be_heard_is_missing_or_late_and_the_background_stays() {
     let sounds = sounds::all();
     let rows = thread::scope(|scope| {
-        let handles = encoders().map(|(name, config)| {
+        let rows = encoders().map(|(encoder, config)| {
             let sounds = &sounds;
-            scope.spawn(move || sounds.iter().map(|sound| (format!("{}, {name}", sound.name), compare(sound, config))).collect::<Vec<_>>())
+            scope.spawn(move || sounds.iter().map(|sound| (sound, encoder, compare(sound, config))).collect::<Vec<_>>())
         });
-        handles.map(|handle| handle.join().unwrap())
+        rows.map(|row| row.join().unwrap())
     });
-    for (name, difference) in rows.into_iter().flatten() {
-        println!("{name:28} decoded {:4} skipped {:4} worst {:.1} dB onset {} background {:.1}", difference.decoded, difference.skipped, difference.worst_db, difference.latest_onset, difference.background_db);
+    let mut skipped = 0;
+    for (Sound { name, .. }, encoder, difference) in rows.into_iter().flatten() {
+        println!("{name} dBFS, {encoder}: {difference:?}");
+        let Difference { worst_db, latest_onset, background_db, .. } = difference;
+        assert!(worst_db <= 1.0 && latest_onset <= 1, "{name} dBFS, {encoder}: {difference:?}");
+        assert!(background_db.abs() <= 2.0, "{name} dBFS, {encoder}: {difference:?}");
+        skipped += difference.skipped;
     }
+    assert!(skipped > 10_000, "{skipped}");
 }
+
+/// The least time that decoding all of them takes, in ns a packet.
+fn decoding_ns(packets: &[Vec<u8>], rate_hz: u32) -> f64 {
+    least_ns(packets.len(), || {
+        let mut decoder = opus::Decoder::new(rate_hz).unwrap();
+        let mut out = [0; 5760];
+        packets.iter().for_each(|packet| assert!(decoder.decode(Some(packet), false, &mut out).is_ok()));
+    })
+}
+
+fn least_ns(packets: usize, mut work: impl FnMut()) -> f64 {
+    let passes = (0..7).map(|_| {
+        let start = std::time::Instant::now();
+        work();
+        start.elapsed().as_secs_f64() * 1e9 / packets as f64
+    });
+    passes.fold(f64::MAX, f64::min)
+}
+
 #[test]
-fn dbg() {
-    for (index, name) in [(1, "alarm clock -25"), (4, "alarm -30"), (4, "alarm clock -25")] {
-        let config = encoders()[index].1;
-        let sound = sounds::all().into_iter().find(|s| s.name == name).unwrap();
-        let packets = world::encode(&sound.samples, config);
-        let (full, heard) = (Room::hear(&packets, true), Room::hear(&packets, false));
-        println!("== {name}");
-        let mut shown = 0;
-        for at in 0..packets.len() {
-            let f = level_dbfs(&full.samples[at * 160..][..160]);
-            let h = level_dbfs(&heard.samples[at * 160..][..160]);
-            let near = (at.saturating_sub(6)..(at + 6).min(packets.len())).any(|k| { let f = level_dbfs(&full.samples[k * 160..][..160]);
-            let h = level_dbfs(&heard.samples[k * 160..][..160]); f > -50.0 && (f-h).abs() > 1.5 });
-            if near && shown < 60 { shown += 1;
-                let p = packets[at].as_deref();
-                println!("{at} {:?} len {:?} {:?} full {f:.1} heard {h:.1}", p.and_then(lab::opus::mode), p.map(<[u8]>::len), p.map(galene_sip::media::opus::glance::Glance::at));
-            }
-        }
+fn a_glance_costs_next_to_nothing_beside_decoding() {
+    let sounds = sounds::all();
+    let speech = &sounds[0].samples;
+    let browser = EncoderConfig { fec: false, loss_percent: 0, ..EncoderConfig::default() };
+    let kinds = [
+        ("SILK 32 kbit/s", EncoderConfig { wideband_only: true, ..browser }),
+        ("hybrid 32 kbit/s", browser),
+        ("CELT 128 kbit/s", EncoderConfig { bitrate_bps: 128_000, ..browser }),
+    ];
+    for (name, config) in kinds {
+        let packets: Vec<Vec<u8>> = world::encode(speech, config).into_iter().flatten().collect();
+        let celt = packets.iter().filter(|packet| opus::packet::is_celt(packet)).count() * 100 / packets.len();
+        let bytes = packets.iter().map(Vec::len).sum::<usize>() / packets.len();
+        let [at_16, at_48] = [16_000, 48_000].map(|rate_hz| decoding_ns(&packets, rate_hz));
+        let glance = least_ns(packets.len(), || packets.iter().for_each(|packet| _ = black_box(Glance::at(packet))));
+        println!(
+            "{name}: {bytes} bytes, {celt} % CELT, decoded in {:.1} \u{b5}s at 16 kHz, {:.1} at 48 kHz; a glance {glance:.0} ns",
+            at_16 / 1e3,
+            at_48 / 1e3,
+        );
+        assert!(glance < at_16 / 10.0, "{name}: {glance} {at_16}");
     }
 }
