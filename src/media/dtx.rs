@@ -5,16 +5,19 @@
 //! Where nobody talks and the line's noise is low and steady, one frame in 400 ms is encoded and sent, and after it a packet
 //! without content says that a pause begins: from these the listeners' decoders make noise of the same level and colour until
 //! the next one. This is libopus's own DTX, with the difference that frames which are not sent are not encoded either.
-//! Decoders learn from frames without a voice flag only, and an encoder that gets one frame in twenty would need ten seconds to
-//! see that noise is no voice: hence it starts anew with the noise.
 //! Whatever stands out, speech or not, is encoded at once: nothing waits for a verdict.
+//!
+//! Decoders learn from frames without a voice flag only, and an encoder that gets one frame in twenty would need ten seconds
+//! to see that noise is no voice: hence it starts anew once there is nothing but noise, and a pause begins when its packets
+//! say so.
 
+use super::opus::glance::Glance;
 use super::simd::kernels;
 
 /// Noise so steady for so long is what a pause would be filled with.
 const SETTLED_SAMPLES: u32 = 8 * 100;
-/// Then listeners must hear so much of it to learn it. libopus's own figure.
-const LEARNED_SAMPLES: u32 = SETTLED_SAMPLES + 8 * 200;
+/// Then listeners must hear so much of it without a voice flag to learn it. libopus's own figure.
+const LEARNED_SAMPLES: u32 = 8 * 200;
 /// A pause's noise is sent anew after so long. libopus's own figure.
 const REFRESH_SAMPLES: u32 = 8 * 400;
 /// Louder noise is always sent: mean square of −45 dBFS.
@@ -29,7 +32,7 @@ pub(super) enum Turn {
     Send,
     /// The same, with an encoder that knows nothing yet but this noise.
     Settle,
-    /// The same; it is the first after a pause.
+    /// Encode and send it; it is the first after a pause.
     Resume,
     /// Send a packet without content.
     Pause,
@@ -39,11 +42,14 @@ pub(super) enum Turn {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Everything is sent; the noise has been steady for so long.
-    Sending { steady_samples: u32 },
-    /// Since this frame was sent.
+    /// Everything is sent; the noise has been steady for so long, and without a voice flag for so long.
+    Sending { steady_samples: u32, learned_samples: u32 },
+    /// Since the last frame that was sent.
     Pausing { samples: u32 },
 }
+
+/// What stands out begins here.
+const ANEW: State = State::Sending { steady_samples: 0, learned_samples: 0 };
 
 /// See the module.
 #[derive(Debug)]
@@ -55,7 +61,7 @@ pub(super) struct Dtx {
 
 impl Dtx {
     pub(super) const fn new() -> Self {
-        Self { state: State::Sending { steady_samples: 0 }, noise: 0 }
+        Self { state: ANEW, noise: 0 }
     }
 
     /// Judges the next frame, at 8 kHz.
@@ -63,30 +69,34 @@ impl Dtx {
         let samples = frame.len() as u32;
         let mean_square = (kernels().energy)(frame) / u64::from(samples.max(1));
         let stands_out = is_talking || mean_square > LOUDEST_MEAN_SQUARE;
-        // 3 dB above what is known: noise does not vary by so much from frame to frame.
-        let is_steady = !stands_out && mean_square <= (2 * self.noise).max(IDLE_MEAN_SQUARE);
+        // 3 dB to either side: noise does not vary by more from frame to frame, what dies away does.
+        let is_steady = !stands_out
+            && (mean_square <= IDLE_MEAN_SQUARE || (self.noise / 2..=2 * self.noise).contains(&mean_square));
+        if !is_steady {
+            let was_pausing = matches!(self.state, State::Pausing { .. });
+            (self.state, self.noise) = (ANEW, if stands_out { 0 } else { mean_square });
+            return if was_pausing { Turn::Resume } else { Turn::Send };
+        }
         match &mut self.state {
-            State::Sending { steady_samples } if is_steady => {
+            State::Sending { learned_samples, .. } if *learned_samples >= LEARNED_SAMPLES => {
+                self.state = State::Pausing { samples };
+                Turn::Pause
+            }
+            State::Sending { steady_samples, learned_samples } => {
                 let before = *steady_samples;
-                *steady_samples += samples;
-                if *steady_samples > LEARNED_SAMPLES {
-                    self.state = State::Pausing { samples };
-                    return Turn::Pause;
-                }
-                // A fading word is no noise yet: the level is followed.
+                *steady_samples = before.saturating_add(samples);
                 self.noise = (3 * self.noise + mean_square) / 4;
-                if (before..*steady_samples).contains(&SETTLED_SAMPLES) { Turn::Settle } else { Turn::Send }
+                if (before..*steady_samples).contains(&SETTLED_SAMPLES) {
+                    *learned_samples = 0;
+                    Turn::Settle
+                } else {
+                    Turn::Send
+                }
             }
-            State::Sending { steady_samples } => {
-                *steady_samples = 0;
-                self.noise = if stands_out { 0 } else { mean_square };
-                Turn::Send
-            }
-            State::Pausing { samples: since } if is_steady => {
+            State::Pausing { samples: since } => {
                 *since += samples;
                 if *since >= REFRESH_SAMPLES {
-                    *since = 0;
-                    self.noise = mean_square;
+                    (*since, self.noise) = (0, mean_square);
                     Turn::Send
                 } else if *since == samples {
                     Turn::Pause
@@ -94,11 +104,21 @@ impl Dtx {
                     Turn::Leave
                 }
             }
-            State::Pausing { .. } => {
-                self.state = State::Sending { steady_samples: 0 };
-                self.noise = if stands_out { 0 } else { mean_square };
-                Turn::Resume
-            }
+        }
+    }
+
+    /// A frame of `samples` was sent as this packet.
+    pub(super) fn sent(&mut self, packet: &[u8], samples: usize) {
+        let State::Sending { steady_samples, learned_samples } = &mut self.state else { return };
+        let is_voiceless = matches!(Glance::at(packet), Glance::Voiceless { .. });
+        if *steady_samples > SETTLED_SAMPLES {
+            let samples = samples as u32; // at most 60 ms
+            *learned_samples = if is_voiceless {
+                learned_samples.saturating_add(samples)
+            } else {
+                // A single frame mistaken for voice undoes no more than one other.
+                learned_samples.saturating_sub(samples)
+            };
         }
     }
 }

@@ -236,8 +236,9 @@ impl Up {
             }
             Turn::Leave => 0,
         };
-        // One frame a packet: the two bits below say so already.
-        if turn != Turn::Leave {
+        if matches!(self.encoder, Encoder::Opus(_)) && len > 1 {
+            self.dtx.sent(&payload[..len], frame.len());
+            // One frame a packet: its lowest bits say so already.
             self.table_of_contents = payload[0];
         }
         self.marker |= turn == Turn::Resume;

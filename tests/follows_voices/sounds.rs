@@ -26,7 +26,8 @@ pub(crate) fn all() -> Vec<Sound> {
     let mut add = |name: &str, levels: &[f64], make: &dyn Fn() -> Vec<f64>| {
         for &level_dbfs in levels {
             let samples = levelled(make(), level_dbfs);
-            sounds.push(Sound { name: format!("{name} {level_dbfs:.0}"), samples: in_a_room(&samples, BACKGROUND_DBFS) });
+            sounds
+                .push(Sound { name: format!("{name} {level_dbfs:.0}"), samples: in_a_room(&samples, BACKGROUND_DBFS) });
         }
     };
     add("speech", &[-26.0, -40.0, -46.0], &speech);
@@ -42,12 +43,18 @@ pub(crate) fn all() -> Vec<Sound> {
 }
 
 fn speech() -> Vec<f64> {
-    Reference::new().at(RATE_HZ as u32).iter().take(SPEECH_S * RATE_HZ).map(|&sample| f64::from(sample) / 32_768.0).collect()
+    Reference::new()
+        .at(RATE_HZ as u32)
+        .iter()
+        .take(SPEECH_S * RATE_HZ)
+        .map(|&sample| f64::from(sample) / 32_768.0)
+        .collect()
 }
 
 /// Three tones and their harmonics, struck anew every 1.6 s and dying away.
 fn chords() -> Vec<f64> {
-    const CHORDS: [[f64; 3]; 4] = [[261.6, 329.6, 392.0], [220.0, 261.6, 329.6], [174.6, 220.0, 261.6], [196.0, 246.9, 293.7]];
+    const CHORDS: [[f64; 3]; 4] =
+        [[261.6, 329.6, 392.0], [220.0, 261.6, 329.6], [174.6, 220.0, 261.6], [196.0, 246.9, 293.7]];
     struck(6.4, 1.6, 0.3, |index| CHORDS[index % 4].to_vec())
 }
 
@@ -63,7 +70,9 @@ fn struck(seconds: f64, every_s: f64, decay_s: f64, tones: impl Fn(usize) -> Vec
         let since = second - index as f64 * every_s;
         let sum: f64 = tones(index)
             .iter()
-            .flat_map(|&tone| (1..6).map(move |harmonic| (second * TAU * tone * f64::from(harmonic)).sin() / f64::from(harmonic)))
+            .flat_map(|&tone| {
+                (1..6).map(move |harmonic| (second * TAU * tone * f64::from(harmonic)).sin() / f64::from(harmonic))
+            })
             .sum();
         sum * (-since / decay_s).exp() * (since / 0.005).min(1.0)
     })

@@ -11,6 +11,7 @@ use galene_sip::wire::rtp::{RtpHeader, RtpPacket};
 use lab::member::{HeardPacket, Recording};
 use lab::telephone::Codec;
 
+use super::sounds::Sound;
 use super::world::level_dbfs;
 use super::{least_ns, sounds};
 
@@ -94,8 +95,7 @@ fn telephone_packets(said: &[f64]) -> Vec<Vec<u8>> {
         said.iter().step_by(6).map(|sample| Codec::Pcmu.encode((sample * 32_768.0).round() as i16)).collect();
     let packets = said.chunks_exact(FRAME_SAMPLES).enumerate().map(|(number, payload)| {
         let timestamp = (number * FRAME_SAMPLES) as u32;
-        let header =
-            RtpHeader { marker: false, payload_type: 0, sequence_number: number as u16, timestamp, ssrc: 7 };
+        let header = RtpHeader { marker: false, payload_type: 0, sequence_number: number as u16, timestamp, ssrc: 7 };
         [&header.to_bytes()[..], payload].concat()
     });
     packets.collect()
@@ -124,40 +124,55 @@ fn encoded_throughout(packets: &[Vec<u8>]) -> Listener {
         let mut packet = [0; opus::MAX_FRAME_BYTES];
         let len = encoder.encode(&pcm, &mut packet).expect("a frame of 20 ms");
         let timestamp = number as u32 * FRAME_TICKS;
-        let header =
-            RtpHeader { marker: false, payload_type: 111, sequence_number: number as u16, timestamp, ssrc: 2 };
+        let header = RtpHeader { marker: false, payload_type: 111, sequence_number: number as u16, timestamp, ssrc: 2 };
         listener.hear(&[&header.to_bytes()[..], &packet[..len]].concat());
     }
     listener
 }
 
+/// Levels of frames: encoded throughout, and with pauses.
+fn levels(packets: &[Vec<u8>]) -> (usize, Vec<(f64, f64)>) {
+    let listener = through_the_gateway(packets);
+    let sent = listener.packets.len();
+    let (heard, full) = (listener.sound(), encoded_throughout(packets).sound());
+    let frames = full.chunks_exact(HEARD_SAMPLES).zip(heard.chunks_exact(HEARD_SAMPLES));
+    (sent, frames.map(|(full, heard)| (level_dbfs(full), level_dbfs(heard))).collect())
+}
+
 #[test]
-fn browsers_hear_each_word_and_the_lines_noise_as_if_all_of_it_were_sent() {
-    for background_dbfs in [-100.0, -60.0, -50.0] {
-        for sound in sounds::all().into_iter().filter(|sound| !sound.name.starts_with("swelling")) {
-            let name = format!("{} over {background_dbfs}", sound.name);
-            let packets = telephone_packets(&sounds::in_a_room(&sound.samples, background_dbfs));
-            let listener = through_the_gateway(&packets);
-            let sent = listener.packets.len();
-            let (heard, full) = (listener.sound(), encoded_throughout(&packets).sound());
-            let frames: Vec<(f64, f64)> = full
-                .chunks_exact(HEARD_SAMPLES)
-                .zip(heard.chunks_exact(HEARD_SAMPLES))
-                .map(|(full, heard)| (level_dbfs(full), level_dbfs(heard)))
+fn browsers_hear_each_onset_and_the_lines_noise_as_if_all_of_it_were_sent() {
+    for (background_dbfs, floor_dbfs) in [(-100.0, -65.0), (-60.0, -60.0), (-50.0, -50.0)] {
+        for Sound { name, samples } in sounds::all() {
+            let packets = telephone_packets(&sounds::in_a_room(&samples, background_dbfs));
+            let (sent, frames) = levels(&packets);
+            let is_onset = |at: &usize| frames[at - 1].0 < floor_dbfs + 5.0 && frames[*at].0 > floor_dbfs + 10.0;
+            let onsets: Vec<f64> = (1..frames.len()).filter(is_onset).map(|at| frames[at].1 - frames[at].0).collect();
+            let worst_db = onsets.iter().map(|db| db.abs()).fold(0.0, f64::max);
+            let quiet: Vec<f64> = frames
+                .iter()
+                .skip(25)
+                .filter(|frame| frame.0 < floor_dbfs + 5.0)
+                .map(|(full, heard)| heard - full)
                 .collect();
-            let floor = background_dbfs.max(-65.0);
-            let onsets: Vec<f64> = (1..frames.len())
-                .filter(|&at| frames[at - 1].0 < floor + 5.0 && frames[at].0 > floor + 10.0)
-                .map(|at| frames[at].1 - frames[at].0)
-                .collect();
-            let worst = onsets.iter().copied().fold(0.0, |worst: f64, db| if db.abs() > worst.abs() { db } else { worst });
-            let loud: Vec<f64> = frames.iter().filter(|frame| frame.0 > floor + 10.0).map(|(full, heard)| heard - full).collect();
-            let worst_loud = loud.iter().copied().fold(0.0, |worst: f64, db| if db.abs() > worst.abs() { db } else { worst });
-            let quiet: Vec<_> = frames.iter().skip(25).filter(|frame| frame.0 < floor + 5.0).collect();
-            let background = quiet.iter().map(|(full, heard)| heard - full).sum::<f64>() / quiet.len().max(1) as f64;
-            let lowest = quiet.iter().map(|(full, heard)| heard - full).fold(0.0, f64::min);
-            println!("{name}: sent {sent} of {} onsets {} worst {worst:.1} loud worst {worst_loud:.1} background {background:.1} lowest {lowest:.1} full {:.1}", packets.len(), onsets.len(), quiet.iter().map(|q| q.0).sum::<f64>() / quiet.len().max(1) as f64);
+            let background_db = quiet.iter().sum::<f64>() / quiet.len().max(1) as f64;
+            println!(
+                "{name} over {background_dbfs} dBFS: {sent} packets of {}, {} onsets within {worst_db:.1} dB, \
+                 background {background_db:.1} dB",
+                packets.len(),
+                onsets.len()
+            );
+            assert!(background_db.abs() <= 1.0 && sent < packets.len(), "{name} over {background_dbfs}");
+            assert!(worst_db <= allowed_db(&name), "{name} over {background_dbfs}: {worst_db:.1} dB");
         }
+    }
+}
+
+/// libopus broadens all resonances in the first frame after made-up noise: a pure tone, the sharpest of them, loses most.
+fn allowed_db(name: &str) -> f64 {
+    match name.split(' ').next() {
+        Some("speech" | "noise" | "applause") => 1.5,
+        Some("chords" | "melody" | "swelling") => 3.0,
+        Some(_) | None => 7.5,
     }
 }
 
@@ -174,25 +189,19 @@ fn a_silent_line_costs_a_small_part_of_a_speaking_one() {
 #[test]
 fn pauses_are_told_by_numbers_timestamps_and_markers() {
     let (silence, beep) = (vec![0.0; sounds::RATE_HZ], |n: usize| (n as f64 * 0.1).sin() * 0.1);
-    let said: Vec<f64> = silence.iter().copied().chain((0..sounds::RATE_HZ).map(beep)).chain(silence.iter().copied()).collect();
+    let said: Vec<f64> =
+        silence.iter().copied().chain((0..sounds::RATE_HZ).map(beep)).chain(silence.iter().copied()).collect();
     let sent = through_the_gateway(&telephone_packets(&said)).packets;
     assert!(sent.windows(2).all(|pair| pair[1].sequence == pair[0].sequence.wrapping_add(1)));
-    assert!(sent.iter().all(|packet| u64::from(packet.timestamp / FRAME_TICKS) == (packet.at_us - BEGIN_US) / FRAME_US));
+    assert!(
+        sent.iter().all(|packet| u64::from(packet.timestamp / FRAME_TICKS) == (packet.at_us - BEGIN_US) / FRAME_US)
+    );
     let markers: Vec<u32> = sent.iter().filter(|packet| packet.marker).map(|packet| packet.timestamp / 48).collect();
     assert_eq!(markers, [0, 1000]);
+    // 300 ms as they are, then a pause that is refreshed once or twice in the rest of the second.
     let before = sent.iter().filter(|packet| packet.timestamp < 48_000).count();
-    // 200 ms as they are, then a pause that is refreshed twice in the rest of the second.
-    assert_eq!(before, 10 + 1 + 2 * 2 - 1);
+    assert!((17..=22).contains(&before), "{before}");
+    let longest = sent.windows(2).map(|pair| pair[1].at_us - pair[0].at_us).max();
+    assert_eq!(longest, Some(380_000));
     assert!(sent.iter().all(|sent| packet::duration_ticks(&sent.payload) == Some(FRAME_TICKS)));
-}
-#[test]
-fn dbg_up() {
-    let noise = telephone_packets(&sounds::in_a_room(&vec![0.0; 1 * sounds::RATE_HZ], -60.0));
-    let listener = through_the_gateway(&noise);
-    for p in &listener.packets { print!("{}:{} {:?}; ", p.timestamp / 960, p.payload.len(), opus::glance::Glance::at(&p.payload)); }
-    println!();
-    let s = listener.sound();
-    println!("{:?}", s.chunks(960).map(|f| level_dbfs(f).round()).collect::<Vec<_>>());
-    let s = encoded_throughout(&noise).sound();
-    println!("{:?}", s.chunks(960).map(|f| level_dbfs(f).round()).collect::<Vec<_>>());
 }

@@ -14,8 +14,7 @@ use super::range::RangeDecoder;
 const SUBFRAMES_A_10_MS: u32 = 2;
 
 /// The odds of the symbols before the gains, in 1/256 (§4.2.7.1 to §4.2.7.4).
-const STEREO_WEIGHTS: [u8; 25] =
-    [7, 2, 1, 1, 1, 10, 24, 8, 1, 1, 3, 23, 92, 23, 3, 1, 1, 8, 24, 10, 1, 1, 1, 2, 7];
+const STEREO_WEIGHTS: [u8; 25] = [7, 2, 1, 1, 1, 10, 24, 8, 1, 1, 3, 23, 92, 23, 3, 1, 1, 8, 24, 10, 1, 1, 1, 2, 7];
 const STEREO_COARSE: [u8; 3] = [85, 86, 85];
 const STEREO_FINE: [u8; 5] = [51, 51, 52, 51, 51];
 const MID_ONLY: [u8; 2] = [192, 64];

@@ -51,8 +51,11 @@ impl Encoder {
             opusic_sys::opus_encoder_create(RATE_HZ as i32, 1, opusic_sys::OPUS_APPLICATION_VOIP, &raw mut error)
         };
         let encoder = Self(NonNull::new(encoder).ok_or(error)?);
-        let max_bandwidth =
-            if config.wideband_only { opusic_sys::OPUS_BANDWIDTH_WIDEBAND } else { opusic_sys::OPUS_BANDWIDTH_FULLBAND };
+        let max_bandwidth = if config.wideband_only {
+            opusic_sys::OPUS_BANDWIDTH_WIDEBAND
+        } else {
+            opusic_sys::OPUS_BANDWIDTH_FULLBAND
+        };
         let settings = [
             (opusic_sys::OPUS_SET_BITRATE_REQUEST, config.bitrate_bps),
             (opusic_sys::OPUS_SET_INBAND_FEC_REQUEST, c_int::from(config.fec)),
