@@ -122,3 +122,83 @@ impl Dtx {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 20 ms whose samples are all plus or minus `amplitude`.
+    fn frame(amplitude: i16) -> [i16; 160] {
+        std::array::from_fn(|at| if at * 7919 % 13 < 6 { amplitude } else { -amplitude })
+    }
+
+    /// A packet without a voice flag, and one with.
+    const VOICELESS: [u8; 3] = [1 << 3, 0, 0];
+    const VOICED: [u8; 3] = [1 << 3, 0x80, 0];
+
+    /// Judges frames of this amplitude; what is sent looks like `packet`.
+    fn judge(dtx: &mut Dtx, frames: usize, amplitude: i16, is_talking: bool, packet: &[u8]) -> Vec<Turn> {
+        let turns = (0..frames).map(|_| {
+            let turn = dtx.judge(&frame(amplitude), is_talking);
+            match turn {
+                Turn::Send | Turn::Settle | Turn::Resume => dtx.sent(packet, 160),
+                Turn::Pause | Turn::Leave => {}
+            }
+            turn
+        });
+        turns.collect()
+    }
+
+    #[test]
+    fn a_steady_line_pauses_after_300_ms_and_is_refreshed_every_400() {
+        let mut dtx = Dtx::new();
+        let turns = judge(&mut dtx, 60, 40, false, &VOICELESS);
+        let at = |wanted| turns.iter().positions(wanted);
+        assert_eq!(at(Turn::Settle), [6]);
+        assert_eq!(at(Turn::Pause), [16, 36, 56]);
+        assert_eq!(turns[17..35], [Turn::Leave; 18]);
+        assert_eq!((turns[35], turns[55]), (Turn::Send, Turn::Send));
+    }
+
+    trait Positions {
+        fn positions(self, wanted: Turn) -> Vec<usize>;
+    }
+
+    impl<'a, I: Iterator<Item = &'a Turn>> Positions for I {
+        fn positions(self, wanted: Turn) -> Vec<usize> {
+            self.enumerate().filter(|(_, turn)| **turn == wanted).map(|(at, _)| at).collect()
+        }
+    }
+
+    #[test]
+    fn speech_loud_noise_and_noise_that_packets_call_voice_are_always_sent() {
+        for (amplitude, is_talking, packet) in [(40, true, &VOICELESS), (300, false, &VOICELESS), (40, false, &VOICED)]
+        {
+            let turns = judge(&mut Dtx::new(), 200, amplitude, is_talking, packet);
+            assert!(turns.iter().all(|turn| matches!(turn, Turn::Send | Turn::Settle)), "{amplitude} {is_talking}");
+        }
+    }
+
+    #[test]
+    fn whatever_gets_louder_or_softer_ends_a_pause_at_once() {
+        for (amplitude, is_talking) in [(60, false), (5000, false), (25, false), (40, true)] {
+            let mut dtx = Dtx::new();
+            judge(&mut dtx, 40, 40, false, &VOICELESS);
+            assert_eq!(
+                judge(&mut dtx, 2, amplitude, is_talking, &VOICELESS),
+                [Turn::Resume, Turn::Send],
+                "{amplitude}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_idle_line_pauses_although_its_last_bit_flickers() {
+        let mut dtx = Dtx::new();
+        judge(&mut dtx, 20, 8, false, &VOICELESS);
+        for amplitude in [0, 8, 1, 12, 0] {
+            let turns = judge(&mut dtx, 1, amplitude, false, &VOICELESS);
+            assert!(matches!(turns[0], Turn::Leave | Turn::Pause | Turn::Send), "{turns:?}");
+        }
+    }
+}

@@ -84,6 +84,19 @@ fn nothing_that_can_be_heard_is_missing_or_late_and_the_background_stays() {
     assert!(skipped > 10_000, "{skipped}");
 }
 
+#[test]
+fn a_muted_microphone_of_high_quality_is_not_decoded_and_no_bit_changes() {
+    let config = EncoderConfig { bitrate_bps: 128_000, fec: false, loss_percent: 0, ..EncoderConfig::default() };
+    // The web client's mute sends zeros.
+    let mut samples = sounds::all().remove(5).samples;
+    samples[2 * sounds::RATE_HZ..5 * sounds::RATE_HZ].fill(0.0);
+    let packets = world::encode(&samples, config);
+    assert!(packets.iter().flatten().all(|packet| opus::packet::is_celt(packet)));
+    let (full, heard) = (Room::hear(&packets, true), Room::hear(&packets, false));
+    assert!((140..150).contains(&heard.skipped), "{}", heard.skipped);
+    assert!(full.samples == heard.samples);
+}
+
 /// The least time that decoding all of them takes, in ns a packet.
 fn decoding_ns(packets: &[Vec<u8>], rate_hz: u32) -> f64 {
     least_ns(packets.len(), || {

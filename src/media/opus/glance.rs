@@ -100,3 +100,111 @@ fn voiceless_gain(frame: &[u8], subframes: u32, stereo: bool) -> Option<u8> {
     }
     Some(largest as u8) // 0 to 63
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Encoder, MAX_FRAME_BYTES};
+    use super::*;
+    use opusic_sys as ffi;
+    use proptest::prelude::*;
+
+    /// White noise of this level in 48 kHz frames of 20 ms, the last 50 of two seconds' glances.
+    fn glances(level_dbfs: f32, mut encode: impl FnMut(&[i16]) -> Vec<u8>) -> Vec<Glance> {
+        let (mut random, amplitude) = (7_u32, 32_768.0 * 10_f32.powf(level_dbfs / 20.0) * 3_f32.sqrt());
+        let mut noise = || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((random >> 8) as f32 / (1 << 23) as f32 - 1.0) * amplitude
+        };
+        let all = (0..100).map(|_| {
+            let frame: Vec<i16> = (0..960).map(|_| noise() as i16).collect();
+            Glance::at(&encode(&frame))
+        });
+        all.skip(50).collect()
+    }
+
+    fn mean_gain(glances: &[Glance]) -> f32 {
+        let gains: Vec<f32> = glances
+            .iter()
+            .filter_map(|glance| match glance {
+                Glance::Voiceless { gain } => Some(f32::from(*gain)),
+                Glance::Pause | Glance::Silence | Glance::Unknown => None,
+            })
+            .collect();
+        assert!(gains.len() > 25, "{glances:?}");
+        gains.iter().sum::<f32>() / gains.len() as f32
+    }
+
+    fn mono(bitrate_bps: u32) -> impl FnMut(&[i16]) -> Vec<u8> {
+        let mut encoder = Encoder::new(48_000, 5, bitrate_bps).unwrap();
+        move |frame| {
+            let mut packet = vec![0; MAX_FRAME_BYTES];
+            let bytes = encoder.encode(frame, &mut packet).unwrap();
+            packet.truncate(bytes);
+            packet
+        }
+    }
+
+    /// The same sound in both channels.
+    fn stereo() -> impl FnMut(&[i16]) -> Vec<u8> {
+        let mut error = 0;
+        // SAFETY: plain numbers and a pointer to a live integer.
+        let encoder = unsafe { ffi::opus_encoder_create(48_000, 2, ffi::OPUS_APPLICATION_VOIP, &raw mut error) };
+        assert_eq!(error, ffi::OPUS_OK);
+        // SAFETY: the encoder is alive and the request takes one integer.
+        assert_eq!(unsafe { ffi::opus_encoder_ctl(encoder, ffi::OPUS_SET_BITRATE_REQUEST, 40_000) }, ffi::OPUS_OK);
+        move |frame| {
+            let both: Vec<i16> = frame.iter().flat_map(|&sample| [sample; 2]).collect();
+            let mut packet = vec![0; MAX_FRAME_BYTES];
+            // SAFETY: the encoder is never destroyed; 960 frames of two samples, and as many bytes as told.
+            let bytes = unsafe { ffi::opus_encode(encoder, both.as_ptr(), 960, packet.as_mut_ptr(), 1275) };
+            packet.truncate(bytes as usize);
+            if bytes > 0 {
+                assert_eq!(packet[0] & 4, 4, "stereo");
+            }
+            packet
+        }
+    }
+
+    #[test]
+    fn the_gain_of_noise_follows_its_level_at_1_37_db_a_step() {
+        let gains: Vec<f32> =
+            [-65.0, -55.0, -45.0, -35.0].map(|level| mean_gain(&glances(level, mono(32_000)))).to_vec();
+        for pair in gains.windows(2) {
+            let db = (pair[1] - pair[0]) * 1.37;
+            assert!((8.0..12.0).contains(&db), "{gains:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_stereo_packet_the_mid_channel_is_looked_at() {
+        let gains: Vec<f32> = [-65.0, -45.0].map(|level| mean_gain(&glances(level, stereo()))).to_vec();
+        assert!((16.0..24.0).contains(&((gains[1] - gains[0]) * 1.37)), "{gains:?}");
+    }
+
+    #[test]
+    fn digital_silence_in_celt_is_told_from_the_softest_noise() {
+        let mut encode = mono(128_000);
+        let silence: Vec<Glance> = (0..20).map(|_| Glance::at(&encode(&[0; 960]))).collect();
+        assert!(silence[3..].iter().all(|&glance| glance == Glance::Silence), "{silence:?}");
+        assert!(glances(-84.0, mono(128_000)).iter().all(|&glance| glance == Glance::Unknown));
+    }
+
+    #[test]
+    fn pauses_and_what_a_glance_cannot_tell() {
+        assert_eq!(Glance::at(&[1 << 3]), Glance::Pause);
+        assert_eq!(Glance::at(&[31 << 3, 0]), Glance::Pause);
+        assert_eq!(Glance::at(&[]), Glance::Unknown);
+        assert_eq!(Glance::at(&[1 << 3, 0x80, 0]), Glance::Unknown, "voice");
+        assert_eq!(Glance::at(&[1 << 3, 0x40, 0]), Glance::Unknown, "a copy");
+        assert_eq!(Glance::at(&[3 << 3, 0, 0]), Glance::Unknown, "60 ms");
+    }
+
+    proptest! {
+        #[test]
+        fn no_packet_harms(packet in proptest::collection::vec(any::<u8>(), 0..100)) {
+            if let Glance::Voiceless { gain } = Glance::at(&packet) {
+                prop_assert!(i32::from(gain) <= MAX_GAIN);
+            }
+        }
+    }
+}
