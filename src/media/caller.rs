@@ -308,7 +308,7 @@ impl Speech {
         self.gate.process(pcm, self.talking.is_talking(), latest);
         self.local.push(now, pcm);
         if let Some(up) = &mut self.up {
-            up.speak(now, pcm, sink);
+            up.speak(now, pcm, self.talking.is_talking(), sink);
         }
     }
 

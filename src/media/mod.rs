@@ -1,10 +1,13 @@
 //! What the mixing thread runs, and the stages it is made of.
 
 mod agc;
+mod attention;
 mod caller;
+mod comfort_noise;
 pub mod control;
 mod decoders;
 mod down;
+mod dtx;
 pub mod engine;
 pub mod g711;
 pub mod g722;

@@ -10,7 +10,9 @@ use std::ptr::NonNull;
 use opusic_sys as ffi;
 use thiserror::Error;
 
+pub mod glance;
 pub mod packet;
+mod range;
 
 /// The RTP clock of Opus, whatever rate it is coded at (RFC 7587 §4.1).
 pub const RTP_CLOCK_HZ: u32 = 48_000;
@@ -120,6 +122,12 @@ impl Encoder {
     pub fn set_fec(&mut self, on: bool, loss_percent: u8) -> Result<(), OpusError> {
         self.control(ffi::OPUS_SET_INBAND_FEC_REQUEST, c_int::from(on))?;
         self.control(ffi::OPUS_SET_PACKET_LOSS_PERC_REQUEST, c_int::from(loss_percent.min(100)))
+    }
+
+    /// Forgets the past, as if just built, but for the settings.
+    pub fn reset(&mut self) {
+        // SAFETY: OPUS_RESET_STATE takes no further argument; it cannot fail.
+        let _ = unsafe { ffi::opus_encoder_ctl(self.state.as_ptr(), ffi::OPUS_RESET_STATE) };
     }
 
     /// Changes the target rate (clamped to 6 to 510 kbit/s).

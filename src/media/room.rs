@@ -6,11 +6,12 @@
 //! A room is all that its members can hear: two rooms share nothing.
 
 use super::caller::{Caller, OwnVoice};
+use super::comfort_noise::ComfortNoise;
 use super::control::{CallerKey, MAX_CALLERS, MAX_STREAMS, RoomKey, StreamKey, TelephoneCodec};
 use super::down::{EncodedTick, G711_TICK_BYTES, Renderer, encode};
 use super::engine::Sink;
 use super::mixer::{Bus, BusFrame, SILENCE};
-use super::stream::Stream;
+use super::stream::{Played, Stream};
 use crate::time::{Deadline, Instant};
 
 /// One group's callers and voices.
@@ -22,6 +23,7 @@ pub struct Room {
     callers: Vec<Box<Caller>>,
     bus: Bus,
     frame: BusFrame,
+    comfort_noise: ComfortNoise,
     shared: Shared,
 }
 
@@ -77,6 +79,7 @@ impl Room {
             callers: Vec::with_capacity(MAX_CALLERS),
             bus: Bus::new(),
             frame: SILENCE,
+            comfort_noise: ComfortNoise::new(),
             shared: Shared::new(),
         }
     }
@@ -160,10 +163,16 @@ impl Room {
     /// Sums every voice once, then gives each telephone the sum without its own.
     pub(super) fn tick(&mut self, now: Instant, missed: u32, sink: &mut impl Sink) {
         self.bus.clear();
+        self.comfort_noise.clear();
         for stream in &mut self.streams {
-            if stream.play(now, &mut self.frame) {
-                self.bus.add(&self.frame);
+            match stream.play(now, &mut self.frame) {
+                Played::Sound => self.bus.add(&self.frame),
+                Played::Background(background) => self.comfort_noise.add(background),
+                Played::Nothing => {}
             }
+        }
+        if self.comfort_noise.fill(&mut self.frame) {
+            self.bus.add(&self.frame);
         }
         for caller in &mut self.callers {
             caller.tick_up(now, missed, sink);

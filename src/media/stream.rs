@@ -1,12 +1,11 @@
 //! One room voice: packets of a down stream in, a frame for the bus at each tick.
 //!
-//! Owns: the jitter buffer's questions answered with a decoder, the cut into 20 ms frames, and the choice not to decode what
-//! holds nothing to hear. Does not own: the delay (`jitter`), decryption (`io::net`).
-//!
-//! Work follows voices: while every voice flag of a stream's Opus packets has been clear for 200 ms *and* what was last
-//! decoded was below −50 dBFS, only one packet in ten is decoded, as a probe. The flag alone means "no speech", not
-//! "nothing to hear": it is clear for music and for loud noise too, which the level and the probes keep audible.
+//! Owns: the jitter buffer's questions answered with a decoder, the cut into 20 ms frames, and, for a voice that is silent,
+//! what its background was like. Does not own: the delay (`jitter`), which packets are worth decoding (`attention`), the
+//! noise made in place of those that are not (`comfort_noise`), decryption (`io::net`).
 
+use super::attention::{Attention, Outcome};
+use super::comfort_noise::Background;
 use super::control::{RoomCodec, StreamKey, StreamSetup, StreamStats};
 use super::decoders::{Decoders, MAX_PACKET_SAMPLES};
 use super::jitter::{Arrival, JitterBuffer, Playout, Pushed};
@@ -23,17 +22,22 @@ const CLOCK_HZ: u32 = opus::RTP_CLOCK_HZ;
 /// Clock units of one sample on the bus.
 const TICKS_A_SAMPLE: u32 = CLOCK_HZ / BUS_RATE_HZ;
 
-/// How long the voice flag must have been clear.
-const SKIP_AFTER_TICKS: u32 = CLOCK_HZ / 5;
-
-/// Mean square of −50 dBFS: (32768 · 10^(−50/20))².
-const SKIP_BELOW_ENERGY: u64 = 10_737;
-
-/// One packet in so many is decoded all the same.
-const PROBE_EVERY: u8 = 10;
+/// A pause's background is heard for so long without a packet: senders refresh it at least every 400 ms, most of them.
+const MAX_PAUSE_TICKS: u32 = 50;
 
 /// Answers of the jitter buffer for one frame: eight of the shortest packets, and as many decisions between them.
 const PULLS_A_TICK: usize = 16;
+
+/// What a voice brings to a tick.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Played<'a> {
+    /// A frame.
+    Sound,
+    /// Nothing but its background, which is not in the frame.
+    Background(&'a Background),
+    /// Nothing.
+    Nothing,
+}
 
 /// One room voice. Built by signalling once its offer is answered.
 #[derive(Debug)]
@@ -47,11 +51,9 @@ pub struct Stream {
     decoded: [i16; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
     decoded_samples: usize,
     pace: Pace,
-    /// Clock units since a packet had its voice flag set.
-    voiceless_ticks: u32,
-    /// What was last decoded lay below −50 dBFS.
-    last_was_quiet: bool,
-    since_probe: u8,
+    attention: Attention,
+    /// Ticks without a packet since the last one.
+    idle_ticks: u32,
     stats: StreamStats,
 }
 
@@ -62,6 +64,7 @@ impl Stream {
     /// libopus has no memory.
     pub fn new(setup: StreamSetup) -> Result<Self, OpusError> {
         let decoders = Decoders::new(&setup)?;
+        let is_undivided = setup.always_decode;
         Ok(Self {
             setup,
             jitter: JitterBuffer::new(CLOCK_HZ),
@@ -70,9 +73,8 @@ impl Stream {
             decoded: [0; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
             decoded_samples: 0,
             pace: Pace::new(BUS_RATE_HZ),
-            voiceless_ticks: 0,
-            last_was_quiet: false,
-            since_probe: 0,
+            attention: Attention::new(is_undivided),
+            idle_ticks: 0,
             stats: StreamStats::default(),
         })
     }
@@ -135,20 +137,22 @@ impl Stream {
         }
     }
 
-    /// The next frame; false (and no frame) if there is nothing to hear.
-    pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> bool {
+    /// The next frame, if there is one.
+    pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> Played<'_> {
         self.decode_a_frame(now);
         self.keep_pace(now);
         self.decode_a_frame(now);
         let taken = self.decoded_samples.min(BUS_FRAME_SAMPLES);
-        if taken == 0 {
-            return false;
-        }
         frame[..taken].copy_from_slice(&self.decoded[..taken]);
         frame[taken..].fill(0);
         self.decoded.copy_within(taken..self.decoded_samples, 0);
         self.decoded_samples -= taken;
-        (simd::kernels().energy)(frame) > 0
+        self.idle_ticks = if taken > 0 { 0 } else { self.idle_ticks.saturating_add(1) };
+        if taken > 0 && (simd::kernels().energy)(frame) > 0 {
+            return Played::Sound;
+        }
+        let goes_on = taken > 0 || self.attention.is_paused() && self.idle_ticks < MAX_PAUSE_TICKS;
+        self.attention.background().filter(|_| goes_on).map_or(Played::Nothing, Played::Background)
     }
 
     /// Decodes until a frame is there, or nothing more is to be had.
@@ -184,22 +188,9 @@ impl Stream {
             Playout::Packet { payload, duration_ticks } => {
                 let samples = (duration_ticks / TICKS_A_SAMPLE) as usize;
                 let space = &mut space[..samples.min(MAX_PACKET_SAMPLES)];
-                let voiceless = opus_is_voiceless(codec, payload);
-                self.voiceless_ticks = if voiceless { self.voiceless_ticks.saturating_add(duration_ticks) } else { 0 };
-                let may_skip =
-                    !self.setup.always_decode && self.last_was_quiet && self.voiceless_ticks >= SKIP_AFTER_TICKS;
-                self.since_probe = if may_skip { (self.since_probe + 1) % PROBE_EVERY } else { 0 };
-                if may_skip && self.since_probe != 0 {
-                    self.stats.skipped += 1;
-                    space.fill(0);
-                } else {
-                    self.stats.decoded += 1;
-                    self.decoders.decode(codec, payload, space);
-                    self.last_was_quiet = (simd::kernels().energy)(space) < SKIP_BELOW_ENERGY * space.len() as u64;
-                    if may_skip && self.last_was_quiet {
-                        // A probe that found nothing: a blip of background would be worse than none.
-                        space.fill(0);
-                    }
+                match self.attention.decode(&mut self.decoders, codec, payload, space) {
+                    Outcome::Decoded => self.stats.decoded += 1,
+                    Outcome::Skipped => self.stats.skipped += 1,
                 }
                 space.len()
             }
@@ -221,11 +212,6 @@ impl Stream {
         self.decoded_samples += samples;
         samples > 0
     }
-}
-
-/// Only Opus packets have a voice flag, and not all of them.
-fn opus_is_voiceless(codec: RoomCodec, payload: &[u8]) -> bool {
-    codec == RoomCodec::Opus && opus::packet::voice_flag(payload) == Some(false)
 }
 
 #[cfg(test)]
@@ -255,7 +241,7 @@ mod tests {
             };
             let now = Instant::from_us(1_000_000) + Duration::from_millis(20) * tick as u32;
             stream.handle_packet(now, &[&header.to_bytes()[..], &payload[..len]].concat());
-            let heard = stream.play(now + Duration::from_millis(2), &mut frame);
+            let heard = stream.play(now + Duration::from_millis(2), &mut frame) == Played::Sound;
             peaks.push(if heard { frame.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0) } else { 0 });
         }
         (stream, peaks)
@@ -386,7 +372,7 @@ mod tests {
                 let header = RtpHeader { marker: false, payload_type: 9, sequence_number: tick, timestamp, ssrc: 1 };
                 let now = Instant::from_us(1_000_000) + Duration::from_millis(20) * u32::from(tick);
                 stream.handle_packet(now, &[&header.to_bytes()[..], &payload].concat());
-                if stream.play(now + Duration::from_millis(2), &mut frame) {
+                if stream.play(now + Duration::from_millis(2), &mut frame) == Played::Sound {
                     peak = frame.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
                 }
             }

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use super::control::{LegKey, RoomCodec, TICK, UpSetup};
+use super::dtx::{Dtx, Turn};
 use super::engine::Sink;
 use super::g711::Law;
 use super::g722;
@@ -55,6 +56,14 @@ impl Encoder {
         })
     }
 
+    /// Forgets what an Opus encoder learns of the sound; the others learn nothing.
+    fn reset(&mut self) {
+        match self {
+            Self::Opus(encoder) => encoder.reset(),
+            Self::G722 { .. } | Self::G711(_) => {}
+        }
+    }
+
     fn encode(&mut self, frame: &[i16], out: &mut [u8]) -> usize {
         match self {
             // It fails only for frame lengths that are not made here, and for buffers that are too small.
@@ -77,6 +86,9 @@ pub struct Up {
     payload_type: u8,
     ssrc: u32,
     encoder: Encoder,
+    dtx: Dtx,
+    /// The first byte of the last Opus packet: how it was coded.
+    table_of_contents: u8,
     /// RTP clock units a sample of the input.
     ticks_a_sample: u32,
     sequence: u16,
@@ -114,6 +126,8 @@ impl Up {
             payload_type: setup.payload_type,
             ssrc: setup.ssrc,
             encoder: Encoder::new(setup.codec)?,
+            dtx: Dtx::new(),
+            table_of_contents: 0,
             ticks_a_sample: setup.codec.clock_rate_hz() / INPUT_RATE_HZ,
             sequence: setup.first_sequence,
             timestamp: setup.first_timestamp,
@@ -139,10 +153,10 @@ impl Up {
     }
 
     /// Speech of the telephone, in order and without holes since the last call.
-    pub(super) fn speak(&mut self, now: Instant, pcm: &[i16], sink: &mut impl Sink) {
+    pub(super) fn speak(&mut self, now: Instant, pcm: &[i16], is_talking: bool, sink: &mut impl Sink) {
         self.last_speech = Some(now);
         if self.gathered_samples == 0 && matches!(pcm.len(), 160 | 320 | 480) {
-            self.send_frame(pcm, sink);
+            self.send_frame(pcm, is_talking, sink);
             return;
         }
         let mut rest = pcm;
@@ -154,7 +168,7 @@ impl Up {
             if self.gathered_samples == FRAME_SAMPLES {
                 self.gathered_samples = 0;
                 let frame = self.gathered;
-                self.send_frame(&frame[..FRAME_SAMPLES], sink);
+                self.send_frame(&frame[..FRAME_SAMPLES], is_talking, sink);
             }
         }
     }
@@ -180,7 +194,7 @@ impl Up {
             None => {}
         }
         self.counters.silence += 1;
-        self.send_frame(&[0; FRAME_SAMPLES], sink);
+        self.send_frame(&[0; FRAME_SAMPLES], false, sink);
         true
     }
 
@@ -203,9 +217,39 @@ impl Up {
         self.marker = true;
     }
 
-    fn send_frame(&mut self, frame: &[i16], sink: &mut impl Sink) {
+    fn send_frame(&mut self, frame: &[i16], is_talking: bool, sink: &mut impl Sink) {
+        let turn = match self.encoder {
+            Encoder::Opus(_) => self.dtx.judge(frame, is_talking),
+            Encoder::G722 { .. } | Encoder::G711(_) => Turn::Send,
+        };
         let mut packet = [0; HEADER_BYTES + opus::MAX_FRAME_BYTES];
-        let len = self.encoder.encode(frame, &mut packet[HEADER_BYTES..]);
+        let payload = &mut packet[HEADER_BYTES..];
+        let len = match turn {
+            Turn::Send | Turn::Resume => self.encoder.encode(frame, payload),
+            Turn::Settle => {
+                self.encoder.reset();
+                self.encoder.encode(frame, payload)
+            }
+            Turn::Pause => {
+                payload[0] = self.table_of_contents;
+                1
+            }
+            Turn::Leave => 0,
+        };
+        if matches!(self.encoder, Encoder::Opus(_)) && len > 1 {
+            self.dtx.sent(&payload[..len], frame.len());
+            // One frame a packet: its lowest bits say so already.
+            self.table_of_contents = payload[0];
+        }
+        self.marker |= turn == Turn::Resume;
+        self.send_packet(&mut packet, len, sink);
+        self.timestamp = self.timestamp.wrapping_add((frame.len() as u32).wrapping_mul(self.ticks_a_sample));
+    }
+
+    fn send_packet(&mut self, packet: &mut [u8], payload_bytes: usize, sink: &mut impl Sink) {
+        if payload_bytes == 0 {
+            return;
+        }
         let header = RtpHeader {
             marker: std::mem::take(&mut self.marker),
             payload_type: self.payload_type,
@@ -213,13 +257,9 @@ impl Up {
             timestamp: self.timestamp,
             ssrc: self.ssrc,
         };
-        self.timestamp = self.timestamp.wrapping_add((frame.len() as u32).wrapping_mul(self.ticks_a_sample));
-        if len == 0 {
-            return;
-        }
         packet[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
         self.sequence = self.sequence.wrapping_add(1);
-        if sink.packet(self.leg, &packet[..HEADER_BYTES + len]) {
+        if sink.packet(self.leg, &packet[..HEADER_BYTES + payload_bytes]) {
             self.counters.sent += 1;
         } else {
             self.counters.dropped += 1;
@@ -261,7 +301,7 @@ mod tests {
         for codec in [RoomCodec::G722, RoomCodec::Pcmu, RoomCodec::Pcma] {
             let (mut up, mut sink) = (up(codec), Packets::default());
             for packet in 0..3 {
-                up.speak(Instant::from_us(packet * 20_000), &[1000; FRAME_SAMPLES], &mut sink);
+                up.speak(Instant::from_us(packet * 20_000), &[1000; FRAME_SAMPLES], true, &mut sink);
             }
             let steps: Vec<_> =
                 sink.0.iter().map(|(header, len)| (header.timestamp, *len, header.payload_type)).collect();
@@ -278,7 +318,7 @@ mod tests {
             sink.0.clear();
             for packet in 0..100_u64 {
                 let pcm: Vec<i16> = (0..160).map(|n| ((n + packet * 37) * 211 % 6000) as i16 - 3000).collect();
-                up.speak(Instant::from_us(packet * 20_000), &pcm, &mut sink);
+                up.speak(Instant::from_us(packet * 20_000), &pcm, true, &mut sink);
             }
             *bytes = sink.0.iter().map(|sent| sent.1).sum();
         }

@@ -246,10 +246,11 @@ fn silence_goes_up_whenever_the_telephone_sends_nothing_and_the_timeline_keeps_i
     }
     for pair in sent.windows(2) {
         assert_eq!(pair[1].1.sequence_number, pair[0].1.sequence_number.wrapping_add(1));
-        assert!(pair[1].0.saturating_since(pair[0].0) <= Duration::from_millis(220));
+        // A pause is refreshed every 400 ms; 200 ms pass before silence is taken for silence.
+        assert!(pair[1].0.saturating_since(pair[0].0) <= Duration::from_millis(600));
     }
-    // Nothing but the 200 ms before silence is taken for silence is missing.
-    assert!((385..=400).contains(&sent.len()), "{}", sent.len());
+    // All of the speech, but of the silence only its beginning and what refreshes it.
+    assert!((235..=280).contains(&sent.len()), "{}", sent.len());
 }
 
 #[test]

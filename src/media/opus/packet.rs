@@ -35,12 +35,18 @@ pub struct Info {
     pub has_fec: bool,
 }
 
-impl Info {
-    /// Reads everything but the coded audio.
-    ///
-    /// # Errors
-    /// [`OpusError::InvalidPacket`] where RFC 6716 §3.4 says so.
-    pub fn parse(packet: &[u8]) -> Result<Self, OpusError> {
+/// A packet cut into its frames.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frames<'a> {
+    pub(super) mode: Mode,
+    pub(super) stereo: bool,
+    pub(super) frame_ticks: u32,
+    frames: [&'a [u8]; MAX_FRAMES],
+    count: usize,
+}
+
+impl<'a> Frames<'a> {
+    pub(super) fn parse(packet: &'a [u8]) -> Result<Self, OpusError> {
         let (&toc, rest) = packet.split_first().ok_or(OpusError::InvalidPacket)?;
         let config = toc >> 3;
         let (mode, frame_ticks) = match config {
@@ -48,21 +54,39 @@ impl Info {
             12..=15 => (Mode::Hybrid, [480, 960][usize::from(config & 1)]),
             16.. => (Mode::Celt, [120, 240, 480, 960][usize::from(config & 3)]),
         };
-        let stereo = toc & 0x04 != 0;
-        let mut first_bytes = [None; MAX_FRAMES];
-        let frames = split(toc & 3, rest, &mut first_bytes)?;
-        if frame_ticks * frames as u32 > 5760 {
+        let mut frames: [&[u8]; MAX_FRAMES] = [&[]; MAX_FRAMES];
+        let count = split(toc & 3, rest, &mut frames)?;
+        if frame_ticks * count as u32 > 5760 {
             return Err(OpusError::InvalidPacket); // R5: at most 120 ms
         }
+        Ok(Self { mode, stereo: toc & 0x04 != 0, frame_ticks, frames, count })
+    }
+
+    /// Each frame's bytes; none where the sender left it out.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.frames[..self.count].iter().copied()
+    }
+}
+
+impl Info {
+    /// Reads everything but the coded audio.
+    ///
+    /// # Errors
+    /// [`OpusError::InvalidPacket`] where RFC 6716 §3.4 says so.
+    pub fn parse(packet: &[u8]) -> Result<Self, OpusError> {
+        let frames = Frames::parse(packet)?;
+        let Frames { mode, stereo, frame_ticks, count, .. } = frames;
         let (voice, has_fec) = match mode {
             Mode::Celt => (None, false),
             Mode::Silk | Mode::Hybrid => {
                 let silk_frames = (frame_ticks / 960).max(1);
-                let voice = first_bytes[..frames].iter().flatten().any(|&byte| voice_flags(byte, silk_frames, stereo));
-                (Some(voice), first_bytes[0].is_some_and(|byte| lbrr_flags(byte, silk_frames, stereo)))
+                let mut first_bytes = frames.iter().filter_map(|frame| frame.first().copied());
+                let voice = first_bytes.any(|byte| voice_flags(byte, silk_frames, stereo));
+                let has_fec = frames.frames[0].first().is_some_and(|&byte| lbrr_flags(byte, silk_frames, stereo));
+                (Some(voice), has_fec)
             }
         };
-        Ok(Self { mode, stereo, frame_ticks, frames: frames as u8, voice, has_fec })
+        Ok(Self { mode, stereo, frame_ticks, frames: count as u8, voice, has_fec })
     }
 
     /// The packet's length at 48 kHz: 120 to 5760.
@@ -79,6 +103,11 @@ pub fn duration_ticks(packet: &[u8]) -> Option<u32> {
 /// Whether SILK takes any of the packet for speech; `None` for CELT and for what is malformed.
 pub fn voice_flag(packet: &[u8]) -> Option<bool> {
     Info::parse(packet).ok().and_then(|info| info.voice)
+}
+
+/// Whether the packet is CELT's alone; false for an empty one.
+pub fn is_celt(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|toc| toc >> 3 >= 16)
 }
 
 /// Whether the packet carries a copy of the frame before it.
@@ -99,13 +128,13 @@ fn lbrr_flags(byte: u8, silk_frames: u32, stereo: bool) -> bool {
     byte & (mid | side) != 0
 }
 
-/// Finds each frame's first byte (`None` for an empty frame) and returns the number of frames (RFC 6716 §3.2).
-fn split(code: u8, mut rest: &[u8], first_bytes: &mut [Option<u8>; MAX_FRAMES]) -> Result<usize, OpusError> {
+/// Finds the frames and returns their number (RFC 6716 §3.2).
+fn split<'a>(code: u8, mut rest: &'a [u8], frames: &mut [&'a [u8]; MAX_FRAMES]) -> Result<usize, OpusError> {
     const BAD: OpusError = OpusError::InvalidPacket;
     match code {
         0 => {
             check_frame(rest.len())?;
-            first_bytes[0] = rest.first().copied();
+            frames[0] = rest;
             Ok(1)
         }
         1 => {
@@ -114,27 +143,27 @@ fn split(code: u8, mut rest: &[u8], first_bytes: &mut [Option<u8>; MAX_FRAMES]) 
             }
             let (first, second) = rest.split_at(rest.len() / 2);
             check_frame(first.len())?;
-            (first_bytes[0], first_bytes[1]) = (first.first().copied(), second.first().copied());
+            (frames[0], frames[1]) = (first, second);
             Ok(2)
         }
         2 => {
             let first_len = take_length(&mut rest)?;
             let (first, second) = rest.split_at_checked(first_len).ok_or(BAD)?;
             check_frame(second.len())?;
-            (first_bytes[0], first_bytes[1]) = (first.first().copied(), second.first().copied());
+            (frames[0], frames[1]) = (first, second);
             Ok(2)
         }
-        _ => split_code_3(rest, first_bytes),
+        _ => split_code_3(rest, frames),
     }
 }
 
 /// Code 3: a count, optional padding, frames of equal or told lengths (RFC 6716 §3.2.5).
-fn split_code_3(mut rest: &[u8], first_bytes: &mut [Option<u8>; MAX_FRAMES]) -> Result<usize, OpusError> {
+fn split_code_3<'a>(mut rest: &'a [u8], frames: &mut [&'a [u8]; MAX_FRAMES]) -> Result<usize, OpusError> {
     const BAD: OpusError = OpusError::InvalidPacket;
     let (&count_byte, after) = rest.split_first().ok_or(BAD)?;
     rest = after;
-    let frames = usize::from(count_byte & 0x3f);
-    if frames == 0 || frames > MAX_FRAMES {
+    let count = usize::from(count_byte & 0x3f);
+    if count == 0 || count > MAX_FRAMES {
         return Err(BAD);
     }
     if count_byte & 0x40 != 0 {
@@ -150,29 +179,27 @@ fn split_code_3(mut rest: &[u8], first_bytes: &mut [Option<u8>; MAX_FRAMES]) -> 
         rest = rest.get(..rest.len().checked_sub(padding_bytes).ok_or(BAD)?).ok_or(BAD)?;
     }
     if count_byte & 0x80 == 0 {
-        if !rest.len().is_multiple_of(frames) {
+        if !rest.len().is_multiple_of(count) {
             return Err(BAD);
         }
-        let frame_bytes = rest.len() / frames;
+        let frame_bytes = rest.len() / count;
         check_frame(frame_bytes)?;
-        for (index, first) in first_bytes[..frames].iter_mut().enumerate() {
-            *first = if frame_bytes == 0 { None } else { rest.get(index * frame_bytes).copied() };
+        for frame in &mut frames[..count] {
+            (*frame, rest) = rest.split_at_checked(frame_bytes).ok_or(BAD)?;
         }
-        return Ok(frames);
+        return Ok(count);
     }
     let mut lengths = [0; MAX_FRAMES];
-    for length in &mut lengths[..frames - 1] {
+    for length in &mut lengths[..count - 1] {
         *length = take_length(&mut rest)?;
     }
-    let told: usize = lengths[..frames - 1].iter().sum();
-    lengths[frames - 1] = rest.len().checked_sub(told).ok_or(BAD)?;
-    check_frame(lengths[frames - 1])?;
-    for (first, &length) in first_bytes.iter_mut().zip(&lengths[..frames]) {
-        let (frame, after) = rest.split_at_checked(length).ok_or(BAD)?;
-        *first = frame.first().copied();
-        rest = after;
+    let told: usize = lengths[..count - 1].iter().sum();
+    lengths[count - 1] = rest.len().checked_sub(told).ok_or(BAD)?;
+    check_frame(lengths[count - 1])?;
+    for (frame, &length) in frames.iter_mut().zip(&lengths[..count]) {
+        (*frame, rest) = rest.split_at_checked(length).ok_or(BAD)?;
     }
-    Ok(frames)
+    Ok(count)
 }
 
 /// R2: no frame is longer than 1275 bytes.

@@ -23,12 +23,16 @@ pub struct EncoderConfig {
     pub fec: bool,
     /// The loss that the encoder expects; with none it never spends bits on FEC.
     pub loss_percent: i32,
+    /// Nothing up to 8 kHz is left out, nothing above coded: SILK alone.
+    pub wideband_only: bool,
+    /// Whether the encoder pauses in silence (discontinuous transmission).
+    pub dtx: bool,
 }
 
 impl Default for EncoderConfig {
     /// 32 kbit/s with FEC that is really there.
     fn default() -> Self {
-        Self { bitrate_bps: 32_000, fec: true, loss_percent: 10 }
+        Self { bitrate_bps: 32_000, fec: true, loss_percent: 10, wideband_only: false, dtx: false }
     }
 }
 
@@ -47,10 +51,17 @@ impl Encoder {
             opusic_sys::opus_encoder_create(RATE_HZ as i32, 1, opusic_sys::OPUS_APPLICATION_VOIP, &raw mut error)
         };
         let encoder = Self(NonNull::new(encoder).ok_or(error)?);
+        let max_bandwidth = if config.wideband_only {
+            opusic_sys::OPUS_BANDWIDTH_WIDEBAND
+        } else {
+            opusic_sys::OPUS_BANDWIDTH_FULLBAND
+        };
         let settings = [
             (opusic_sys::OPUS_SET_BITRATE_REQUEST, config.bitrate_bps),
             (opusic_sys::OPUS_SET_INBAND_FEC_REQUEST, c_int::from(config.fec)),
             (opusic_sys::OPUS_SET_PACKET_LOSS_PERC_REQUEST, config.loss_percent),
+            (opusic_sys::OPUS_SET_MAX_BANDWIDTH_REQUEST, max_bandwidth),
+            (opusic_sys::OPUS_SET_DTX_REQUEST, c_int::from(config.dtx)),
             (opusic_sys::OPUS_SET_COMPLEXITY_REQUEST, 9),
         ];
         for (request, value) in settings {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::{Crowd, MemberConfig, MemberEventKind, Speech};
+use super::{Census, Crowd, MemberConfig, MemberEventKind, Speech};
 use crate::clock;
 use crate::options::Options;
 use crate::opus::RATE_HZ;
@@ -66,11 +66,14 @@ pub fn run(arguments: &[String]) -> Result<i32, String> {
         crowd.events.forget_seen();
     }
     for recording in crowd.recordings(0) {
-        let figures = recording.statistics();
+        let (figures, census) = (recording.statistics(), Census::of(&recording));
         let mut line = serde_json::json!({
             "event": "heard", "stream": recording.stream, "username": recording.username,
             "packets": figures.packets, "lost": figures.lost,
             "longest_gap_us": figures.longest_gap_us, "jitter_us": figures.jitter_us,
+            "silk": census.silk, "hybrid": census.hybrid, "celt": census.celt, "stereo": census.stereo,
+            "voiced": census.voiced, "pauses": census.pauses, "gaps": census.gaps,
+            "shortest": census.bytes.0, "longest": census.bytes.1, "bits_per_second": census.bits_per_second.round(),
         });
         if let Some(folder) = &record {
             line["file"] = serde_json::json!(recording.write(folder, from_us)?);

@@ -5,8 +5,9 @@
 //! afterwards: sample 0 of a sound is *spoken* when its packet leaves and *heard* when its packet arrives.
 //!
 //! - `crowd`: the loop and its sockets; `person`: one member's side of the protocol; `voice`: what is said;
-//! - `recording`: what was heard; [`cli`]: by hand.
+//! - `recording`: what was heard; `census`: in what kinds of packets; [`cli`]: by hand.
 
+mod census;
 pub mod cli;
 mod crowd;
 mod event;
@@ -27,6 +28,7 @@ use crate::event_log::EventLog;
 use crate::opus::EncoderConfig;
 use crate::pcm::Pcm;
 use crate::poll::Waker;
+pub use census::Census;
 use crowd::{Control, Loop};
 pub use event::{MemberEvent, MemberEventKind};
 pub use recording::{HeardPacket, Recording, Statistics};

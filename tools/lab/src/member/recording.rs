@@ -13,6 +13,9 @@ const NEW_BEGINNING_US: i64 = 400_000;
 /// A hole longer than this stays silent.
 const LONGEST_HOLE_SAMPLES: i64 = RATE_HZ as i64;
 
+/// An Opus packet of no more bytes announces a pause (RFC 7587 §3.1.3).
+const PAUSE_BYTES: usize = 2;
+
 /// One stream as one member heard it.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
@@ -94,9 +97,17 @@ impl Recording {
             samples[start..end].copy_from_slice(sound);
         };
         let mut previous: Option<(i64, i64)> = None;
+        let mut pauses = false;
         for placed in self.placed() {
             if let Some((sequence, end)) = previous {
                 let hole = placed.timestamp - end;
+                if pauses && placed.sequence == sequence + 1 && (1..=LONGEST_HOLE_SAMPLES).contains(&hole) {
+                    // As in a browser, the decoder makes the noise of a pause.
+                    for frame in (1..=hole / FRAME_SAMPLES as i64).rev() {
+                        let before_us = frame * FRAME_SAMPLES as i64 * 1_000_000 / i64::from(RATE_HZ);
+                        put(placed.heard_us - before_us, &decoder.conceal());
+                    }
+                }
                 if placed.sequence > sequence + 1 && (1..=LONGEST_HOLE_SAMPLES).contains(&hole) {
                     let frames = hole / FRAME_SAMPLES as i64;
                     for frame in (1..=frames).rev() {
@@ -109,6 +120,7 @@ impl Recording {
             }
             let sound = decoder.decode(&placed.packet.payload);
             put(placed.heard_us, &sound);
+            pauses = placed.packet.payload.len() <= PAUSE_BYTES;
             previous = Some((placed.sequence, placed.timestamp + sound.len() as i64));
         }
         Pcm { rate_hz: RATE_HZ, samples }

@@ -1,0 +1,141 @@
+//! Work follows voices, ears do not notice: what a telephone hears when packets are left undecoded, against the same room
+//! with everything decoded, in virtual time.
+
+mod sounds;
+mod upwards;
+mod world;
+
+use std::hint::black_box;
+use std::thread;
+
+use galene_sip::media::opus;
+use galene_sip::media::opus::glance::Glance;
+use lab::opus::EncoderConfig;
+use sounds::Sound;
+use world::{Room, level_dbfs};
+
+/// Windows louder than this must be alike.
+const AUDIBLE_DBFS: f64 = -50.0;
+/// 20 ms at 8 kHz, and 100.
+const FRAME_SAMPLES: usize = 160;
+const WINDOW_SAMPLES: usize = 800;
+
+/// What browsers may send: 24 to 64 kbit/s are hybrid for speech, and at 64 kbit/s CELT for music.
+fn encoders() -> [(&'static str, EncoderConfig); 5] {
+    let browser = EncoderConfig { fec: false, loss_percent: 0, ..EncoderConfig::default() };
+    [
+        ("24 kbit/s", EncoderConfig { bitrate_bps: 24_000, ..browser }),
+        ("32 kbit/s", browser),
+        ("64 kbit/s", EncoderConfig { bitrate_bps: 64_000, ..browser }),
+        ("SILK", EncoderConfig { wideband_only: true, ..browser }),
+        ("DTX", EncoderConfig { dtx: true, ..browser }),
+    ]
+}
+
+/// How one sound differs from what it is when everything is decoded.
+#[derive(Debug)]
+struct Difference {
+    skipped: u32,
+    /// Of audible windows, in dB.
+    worst_db: f64,
+    /// Frames by which the latest onset is late.
+    latest_onset: usize,
+    /// The mean over the windows that are not audible, in dB.
+    background_db: f64,
+}
+
+fn compare(sound: &Sound, config: EncoderConfig) -> Difference {
+    let packets = world::encode(&sound.samples, config);
+    let (full, heard) = (Room::hear(&packets, true), Room::hear(&packets, false));
+    let levels = |samples: usize| {
+        let windows = full.samples.chunks_exact(samples).zip(heard.samples.chunks_exact(samples));
+        windows.map(|(full, heard)| (level_dbfs(full), level_dbfs(heard))).collect::<Vec<_>>()
+    };
+    let windows = levels(WINDOW_SAMPLES);
+    let (audible, background): (Vec<_>, Vec<_>) = windows.iter().skip(1).partition(|(full, _)| *full > AUDIBLE_DBFS);
+    let worst_db = audible.iter().map(|(full, heard)| (heard - full).abs()).fold(0.0, f64::max);
+    let background_db =
+        background.iter().map(|(full, heard)| heard - full).sum::<f64>() / background.len().max(1) as f64;
+    let frames = levels(FRAME_SAMPLES);
+    let onsets = (1..frames.len()).filter(|&at| frames[at - 1].0 < AUDIBLE_DBFS && frames[at].0 > AUDIBLE_DBFS + 5.0);
+    let late = |onset: usize| frames[onset..].iter().take_while(|(full, heard)| full - heard > 1.0).count();
+    let latest_onset = onsets.map(late).max().unwrap_or(0);
+    Difference { skipped: heard.skipped, worst_db, latest_onset, background_db }
+}
+
+#[test]
+fn nothing_that_can_be_heard_is_missing_or_late_and_the_background_stays() {
+    let sounds = sounds::all();
+    let rows = thread::scope(|scope| {
+        let rows = encoders().map(|(encoder, config)| {
+            let sounds = &sounds;
+            scope.spawn(move || sounds.iter().map(|sound| (sound, encoder, compare(sound, config))).collect::<Vec<_>>())
+        });
+        rows.map(|row| row.join().unwrap())
+    });
+    let mut skipped = 0;
+    for (Sound { name, .. }, encoder, difference) in rows.into_iter().flatten() {
+        println!("{name} dBFS, {encoder}: {difference:?}");
+        let Difference { worst_db, latest_onset, background_db, .. } = difference;
+        assert!(worst_db <= 1.0 && latest_onset <= 1, "{name} dBFS, {encoder}: {difference:?}");
+        assert!(background_db.abs() <= 2.0, "{name} dBFS, {encoder}: {difference:?}");
+        skipped += difference.skipped;
+    }
+    assert!(skipped > 10_000, "{skipped}");
+}
+
+#[test]
+fn a_muted_microphone_of_high_quality_is_not_decoded_and_no_bit_changes() {
+    let config = EncoderConfig { bitrate_bps: 128_000, fec: false, loss_percent: 0, ..EncoderConfig::default() };
+    // The web client's mute sends zeros.
+    let mut samples = sounds::all().remove(5).samples;
+    samples[2 * sounds::RATE_HZ..5 * sounds::RATE_HZ].fill(0.0);
+    let packets = world::encode(&samples, config);
+    assert!(packets.iter().flatten().all(|packet| opus::packet::is_celt(packet)));
+    let (full, heard) = (Room::hear(&packets, true), Room::hear(&packets, false));
+    assert!((140..150).contains(&heard.skipped), "{}", heard.skipped);
+    assert!(full.samples == heard.samples);
+}
+
+/// The least time that decoding all of them takes, in ns a packet.
+fn decoding_ns(packets: &[Vec<u8>], rate_hz: u32) -> f64 {
+    least_ns(packets.len(), || {
+        let mut decoder = opus::Decoder::new(rate_hz).unwrap();
+        let mut out = [0; 5760];
+        packets.iter().for_each(|packet| assert!(decoder.decode(Some(packet), false, &mut out).is_ok()));
+    })
+}
+
+fn least_ns(packets: usize, mut work: impl FnMut()) -> f64 {
+    let passes = (0..7).map(|_| {
+        let start = std::time::Instant::now();
+        work();
+        start.elapsed().as_secs_f64() * 1e9 / packets as f64
+    });
+    passes.fold(f64::MAX, f64::min)
+}
+
+#[test]
+fn a_glance_costs_next_to_nothing_beside_decoding() {
+    let sounds = sounds::all();
+    let speech = &sounds[0].samples;
+    let browser = EncoderConfig { fec: false, loss_percent: 0, ..EncoderConfig::default() };
+    let kinds = [
+        ("SILK 32 kbit/s", EncoderConfig { wideband_only: true, ..browser }),
+        ("hybrid 32 kbit/s", browser),
+        ("CELT 128 kbit/s", EncoderConfig { bitrate_bps: 128_000, ..browser }),
+    ];
+    for (name, config) in kinds {
+        let packets: Vec<Vec<u8>> = world::encode(speech, config).into_iter().flatten().collect();
+        let celt = packets.iter().filter(|packet| opus::packet::is_celt(packet)).count() * 100 / packets.len();
+        let bytes = packets.iter().map(Vec::len).sum::<usize>() / packets.len();
+        let [at_16, at_48] = [16_000, 48_000].map(|rate_hz| decoding_ns(&packets, rate_hz));
+        let glance = least_ns(packets.len(), || packets.iter().for_each(|packet| _ = black_box(Glance::at(packet))));
+        println!(
+            "{name}: {bytes} bytes, {celt} % CELT, decoded in {:.1} \u{b5}s at 16 kHz, {:.1} at 48 kHz; a glance {glance:.0} ns",
+            at_16 / 1e3,
+            at_48 / 1e3,
+        );
+        assert!(glance < at_16 / 10.0, "{name}: {glance} {at_16}");
+    }
+}
