@@ -99,11 +99,5 @@ fn bench(criterion: &mut Criterion) {
 }
 
 fn main() {
-    // `cargo test --benches` runs each bench once to see that it works: no time for measurements.
-    if std::env::args().any(|argument| argument == "--bench") {
-        print_ratios();
-    }
-    let mut criterion = Criterion::default().configure_from_args();
-    bench(&mut criterion);
-    criterion.final_summary();
+    common::run(print_ratios, bench);
 }
