@@ -203,9 +203,9 @@ impl Caller {
         self.speech.tick_up(now, missed, self.key, sink);
     }
 
-    /// Each 20 ms: the next frame for the local mix.
-    pub(super) fn play_locally(&mut self) -> OwnVoice {
-        self.own_voice = self.speech.play_locally(&mut self.own);
+    /// Each 20 ms: the next frame for the local mix, if other telephones hear it.
+    pub(super) fn play_locally(&mut self, has_neighbours: bool) -> OwnVoice {
+        self.own_voice = self.speech.play_locally(has_neighbours, &mut self.own);
         self.own_voice
     }
 
@@ -302,11 +302,14 @@ impl Speech {
         }
     }
 
-    fn play_locally(&mut self, own: &mut BusFrame) -> OwnVoice {
+    fn play_locally(&mut self, has_neighbours: bool, own: &mut BusFrame) -> OwnVoice {
         let mut narrow = [0; FRAME_SAMPLES];
         // Taken in any case, so that the queue is fresh when the caller comes on the air.
         let playing = self.local.take(&mut narrow);
-        let heard = playing && self.present && narrow.iter().any(|sample| sample.unsigned_abs() > NOTHING_PEAK);
+        let heard = playing
+            && self.present
+            && has_neighbours
+            && narrow.iter().any(|sample| sample.unsigned_abs() > NOTHING_PEAK);
         if !heard {
             return OwnVoice::Silent;
         }

@@ -5,12 +5,13 @@
 //! impossible is skipped, never played in a burst.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ringbuf::traits::{Consumer, Observer};
 use ringbuf::{HeapCons, HeapProd};
 
+use super::health::MixHealth;
 use crate::io::clock::Clock;
 use crate::io::rings::{Target, ToMix, ToNet, push_or_drop};
 use crate::io::wake::Wake;
@@ -23,16 +24,6 @@ const PACKETS_A_TURN: usize = 64;
 
 /// Commands carried out between two ticks' looks at the clock.
 const COMMANDS_A_TURN: usize = 32;
-
-/// How a mix thread does, for whoever wants to know.
-#[derive(Debug, Default)]
-pub(super) struct MixHealth {
-    pub(super) ticks: AtomicU32,
-    pub(super) late_ticks: AtomicU32,
-    /// The longest tick so far, in µs.
-    pub(super) longest_tick_us: AtomicU32,
-    pub(super) orphans: AtomicU32,
-}
 
 /// The ends of the rings, and who is to be woken.
 pub(super) struct Wiring {
@@ -164,15 +155,13 @@ impl MixWork {
 
     fn tick(&mut self, now: Instant) {
         let tick_us = TICK.as_micros() as u64;
-        let missed = now.saturating_since(self.next_tick).as_micros() as u64 / tick_us;
-        let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+        let begin_us = now.saturating_since(self.next_tick).as_micros() as u64;
+        let missed = clamped(begin_us / tick_us);
         self.engine.tick(now, missed, &mut self.wiring.outbox);
-        let took_us = self.wiring.clock.now().saturating_since(now).as_micros();
+        let took = self.wiring.clock.now().saturating_since(now);
         let health = &self.wiring.health;
-        health.ticks.fetch_add(1, Ordering::Relaxed);
-        health.late_ticks.fetch_add(missed, Ordering::Relaxed);
-        health.longest_tick_us.fetch_max(u32::try_from(took_us).unwrap_or(u32::MAX), Ordering::Relaxed);
-        health.orphans.store(self.engine.orphans() as u32, Ordering::Relaxed);
+        health.tick(clamped(begin_us), clamped(took.as_micros() as u64), missed);
+        health.set_orphans(clamped(self.engine.orphans()));
         self.next_tick += Duration::from_micros(tick_us * (u64::from(missed) + 1));
     }
 
@@ -187,6 +176,10 @@ impl MixWork {
             std::thread::park_timeout(wait);
         }
     }
+}
+
+fn clamped(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// The first multiple of 20 ms after `now`: the net thread reads the room voices just before it.
