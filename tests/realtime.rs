@@ -139,8 +139,8 @@ impl Agenda {
                 commands.extend(caller(eldest + CALLERS));
                 commands.push(voice(eldest + VOICES));
             }
-            if tick % 70 == 0 {
-                commands.push(Command::SetMuted { caller: CallerKey(eldest), muted: tick % 140 == 0 });
+            if tick.is_multiple_of(70) {
+                commands.push(Command::SetMuted { caller: CallerKey(eldest), muted: tick.is_multiple_of(140) });
             }
             commands
         };
