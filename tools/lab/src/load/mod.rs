@@ -56,7 +56,8 @@ pub fn run(arguments: &[String]) -> Result<i32, String> {
     if let Some(unknown) = options.rest()?.first() {
         return Err(format!("'{unknown}' is not known\n{USAGE}"));
     }
-    let (reference, floor) = (Reference::new(), Floor::measure()?);
+    let reference = Reference::new();
+    let floor = Floor::measure(&reference)?;
     let Some(file) = sweep else {
         let figures = conference.run(&reference)?;
         print(&conference, &figures, floor.percent(conference.telephones_speaking, conference.members_speaking));

@@ -21,6 +21,8 @@ const GROUP: &str = "load";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// From the last answer until it is measured: the streams are there, the jitter buffers have settled.
 const SETTLING: Duration = Duration::from_secs(3);
+/// From the sampled member's entrance until it is judged: it connects a stream of everybody there.
+const SAMPLE_SETTLING: Duration = Duration::from_secs(6);
 /// Between two calls: what a registrar would let through, too.
 const BETWEEN_CALLS: Duration = Duration::from_millis(50);
 /// Between two speakers, so that they do not say the same at the same time.
@@ -199,7 +201,7 @@ fn sample(group_url: &str, gateway_uri: &str, reference: &Reference) -> Result<O
         insecure: false,
         folder: folder.path().to_owned(),
     };
-    trial::run(&setup, reference, |_| ())
+    trial::run_settled(&setup, reference, SAMPLE_SETTLING, |_| ())
 }
 
 #[cfg(test)]
