@@ -9,6 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use galene_sip::media::mixer::{BUS_FRAME_SAMPLES, Bus, BusFrame, Limiter, SILENCE};
 use galene_sip::media::opus;
 use galene_sip::media::simd::{Kernels, SCALAR, available, kernels};
+use wide::{i16x8, i32x8};
 
 const PARTICIPANTS: [usize; 4] = [1, 8, 32, 128];
 
@@ -52,30 +53,54 @@ fn print_ratios() {
     for count in PARTICIPANTS {
         let ns = mix_ns(kernels(), count);
         println!(
-            "  {count:>3} participants: {ns:>6.1} ns each = {:.2} % of one Opus encode; scalar {:.2} times as much",
+            "  {count:>3} participants: {ns:>6.1} ns each = {:.2} % of one Opus encode; scalar: ratio {:.2} x",
             100.0 * ns / encode_ns,
             mix_ns(&SCALAR, count) / ns
         );
     }
     println!("SIMD against scalar kernels, {BUS_FRAME_SAMPLES} samples:");
     let (voice, mut total, mut out) = (voices(1)[0], [0i32; BUS_FRAME_SAMPLES], SILENCE);
+    // A telephone's frame through one phase of its filter.
+    let (line, taps, mut filtered) = ([0.5f32; 186], [0.5f32; 26], [0.0f32; 160]);
     let mut costs = |kernels: &Kernels| {
         [
             nanoseconds(|| (kernels.add)(black_box(&mut total), black_box(&voice))),
             nanoseconds(|| (kernels.subtract)(black_box(&mut total), black_box(&voice))),
             nanoseconds(|| (kernels.mix_minus)(black_box(&total), black_box(&voice), black_box(&mut out))),
             nanoseconds(|| (kernels.energy)(black_box(&voice))),
+            nanoseconds(|| (kernels.filter)(black_box(&line), black_box(&taps), &mut filtered)),
         ]
     };
     let scalar = costs(&SCALAR);
     for kernels in available() {
         let ratios = costs(kernels);
         print!("  {:<6}", kernels.name);
-        for (name, (scalar, ns)) in ["add", "subtract", "mix-minus", "energy"].iter().zip(scalar.iter().zip(ratios)) {
+        for (name, (scalar, ns)) in
+            ["add", "subtract", "mix-minus", "energy", "filter"].iter().zip(scalar.iter().zip(ratios))
+        {
             print!("  {name} {ns:.0} ns ({:.1} x)", scalar / ns);
         }
         println!();
     }
+    print_sum_against_wide();
+}
+
+/// The sum of a room of 32 as everyone would write it with a crate of portable vectors.
+fn wide_sum(total: &mut [i32; BUS_FRAME_SAMPLES], voice: &BusFrame) {
+    for (sums, samples) in total.as_chunks_mut::<8>().0.iter_mut().zip(voice.as_chunks::<8>().0) {
+        *sums = (i32x8::from(*sums) + i32x8::from_i16x8(i16x8::from(*samples))).to_array();
+    }
+}
+
+fn print_sum_against_wide() {
+    let voices = voices(32);
+    let (mut own, mut rival) = ([0i32; BUS_FRAME_SAMPLES], [0i32; BUS_FRAME_SAMPLES]);
+    let own_ns = nanoseconds(|| voices.iter().for_each(|voice| (kernels().add)(black_box(&mut own), voice)));
+    let rival_ns = nanoseconds(|| voices.iter().for_each(|voice| wide_sum(black_box(&mut rival), voice)));
+    println!(
+        "the sum of 32 voices: {own_ns:.0} ns, with the crate wide {rival_ns:.0} ns: ratio {:.2} x",
+        own_ns / rival_ns
+    );
 }
 
 fn bench(criterion: &mut Criterion) {
@@ -99,11 +124,5 @@ fn bench(criterion: &mut Criterion) {
 }
 
 fn main() {
-    // `cargo test --benches` runs each bench once to see that it works: no time for measurements.
-    if std::env::args().any(|argument| argument == "--bench") {
-        print_ratios();
-    }
-    let mut criterion = Criterion::default().configure_from_args();
-    bench(&mut criterion);
-    criterion.final_summary();
+    common::run(print_ratios, bench);
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::hint::black_box;
 
-use common::{nanoseconds, speech};
+use common::{frames, nanoseconds, speech};
 use criterion::{Criterion, Throughput};
 use galene_sip::media::g711::Law;
 use galene_sip::media::resample::{Down16To8, Up8To16};
@@ -193,15 +193,7 @@ fn stage_costs() -> Vec<(&'static str, f64)> {
 fn member_packets() -> Vec<Vec<u8>> {
     let mut encoder = opus::Encoder::new(48_000, 9, 32_000).expect("a rate of Opus");
     encoder.set_fec(true, 5).expect("a plain setting");
-    speech(48_000 * 2, 48_000)
-        .chunks(960)
-        .map(|frame| {
-            let mut packet = vec![0; opus::MAX_FRAME_BYTES];
-            let len = encoder.encode(frame, &mut packet).expect("20 ms");
-            packet.truncate(len);
-            packet
-        })
-        .collect()
+    frames(&mut encoder, &speech(48_000 * 2, 48_000))
 }
 
 fn bench(criterion: &mut Criterion) {
@@ -222,11 +214,5 @@ fn bench(criterion: &mut Criterion) {
 }
 
 fn main() {
-    // `cargo test --benches` runs each bench once to see that it works: no time for measurements.
-    if std::env::args().any(|argument| argument == "--bench") {
-        print_ratios();
-    }
-    let mut criterion = Criterion::default().configure_from_args();
-    bench(&mut criterion);
-    criterion.final_summary();
+    common::run(print_ratios, bench);
 }

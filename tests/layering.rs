@@ -35,6 +35,24 @@ const ONLY_IO: &[&str] = &[
     "async fn",
 ];
 
+/// What nothing in `media` may name, since it would wait, write or ask the system in a tick.
+const NEVER_IN_A_TICK: &[&str] = &[
+    "Mutex",
+    "RwLock",
+    "Condvar",
+    "mpsc",
+    "Once<",
+    "LazyLock",
+    "tracing",
+    "print!",
+    "println!",
+    "eprintln!",
+    "dbg!",
+    "std::io",
+    "std::fs",
+    "std::env",
+];
+
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -130,6 +148,19 @@ fn only_io_knows_clocks_sockets_threads_and_async() {
     for (path, code) in code().iter().filter(|(path, _)| !["io", "main"].contains(&layer(path)) && !is_test(path)) {
         let product = code.split("#[cfg(test)]").next().unwrap();
         wrong.extend(ONLY_IO.iter().filter(|name| product.contains(**name)).map(|name| format!("{path} names {name}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn media_knows_no_lock_no_log_and_no_system() {
+    let mut wrong = Vec::new();
+    let is_test = |path: &str| path.contains("/tests/") || path.ends_with("tests.rs");
+    for (path, code) in code().iter().filter(|(path, _)| layer(path) == "media" && !is_test(path)) {
+        let product = code.split("#[cfg(test)]").next().unwrap();
+        wrong.extend(
+            NEVER_IN_A_TICK.iter().filter(|name| product.contains(**name)).map(|name| format!("{path} names {name}")),
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -1,13 +1,19 @@
-//! What the mix thread promises: ten thousand ticks with loss, reordering, mutes and people coming and going, and not one
-//! call of the allocator, neither to take nor to give back.
+//! What the mix promises: ten thousand ticks with loss, reordering, mutes, take-overs and people coming and going, and not
+//! one call of the allocator, neither to take nor to give back, and none of the system. Nothing is logged then, and no lock
+//! is fought over; that none is taken in peace either is what `layering` reads in the sources.
 
 mod common {
     pub(crate) mod alloc;
+    pub(crate) mod parties;
+    pub(crate) mod trap;
 }
 
 use std::time::Duration;
 
 use common::alloc::{Counting, calls};
+
+use common::parties;
+use common::trap::{self, Trapped};
 use galene_sip::media::control::*;
 use galene_sip::media::engine::{Engine, Sink};
 use galene_sip::media::opus;
@@ -19,6 +25,8 @@ use galene_sip::wire::rtp::RtpHeader;
 static ALLOCATOR: Counting = Counting;
 
 const TICKS: u32 = 10_000;
+/// Ten seconds.
+const CHURN_TICKS: u32 = 500;
 const CALLERS: u32 = 6;
 const VOICES: u32 = 6;
 
@@ -40,26 +48,17 @@ impl Sink for Outbox {
     }
 }
 
+const ROOM: RoomKey = RoomKey(1);
+
+/// Telephones of both laws, in groups of all codecs.
 fn caller(number: u32) -> [Command; 4] {
-    let key = CallerKey(number);
     let codec = if number.is_multiple_of(2) { TelephoneCodec::Pcmu } else { TelephoneCodec::Pcma };
-    let telephone =
-        Telephone { codec, send_payload_type: 0, receive_payload_type: 0, ptime_ms: 30, sends: true, receives: true };
-    let leg = LegKey(number);
-    let setup = CallerSetup { key, leg, telephone, ssrc: number, first_sequence: 0, first_timestamp: 0, agc: true };
-    let codec = [RoomCodec::Opus, RoomCodec::G722, RoomCodec::Pcma][number as usize % 3];
-    let up = UpSetup { leg, codec, payload_type: 111, ssrc: number, first_sequence: 0, first_timestamp: 0 };
-    [
-        Command::AddCaller { room: RoomKey(1), caller: Box::new(Caller::new(&setup)) },
-        Command::StartTelephone(key),
-        Command::SetUp { caller: key, up: Some(Box::new(Up::new(&up).unwrap())) },
-        Command::SetPresent { caller: key, present: true },
-    ]
+    let up_codec = [RoomCodec::Opus, RoomCodec::G722, RoomCodec::Pcma][number as usize % 3];
+    parties::caller(ROOM, number, parties::telephone(codec, 30), up_codec)
 }
 
 fn voice(number: u32) -> Command {
-    let setup = StreamSetup { key: StreamKey(number), codecs: vec![(111, RoomCodec::Opus)], always_decode: false };
-    Command::AddStream { room: RoomKey(1), stream: Box::new(Stream::new(setup).unwrap()) }
+    parties::voice(ROOM, number)
 }
 
 /// Everything that the outside makes is made before the counting begins.
@@ -106,12 +105,17 @@ fn turn(engine: &mut Engine, outbox: &mut Outbox, outside: &mut Outside, tick: u
         }
     }
     for number in keys.1..keys.1 + VOICES {
-        if outside.random.below(10) > 0 {
-            let header = outside.header(111, tick, 960, number);
-            let payload = &outside.packets[(tick + number * 13) as usize % outside.packets.len()];
-            packet[..12].copy_from_slice(&header.to_bytes());
-            packet[12..12 + payload.len()].copy_from_slice(payload);
-            engine.handle_stream_packet(start, StreamKey(number), &packet[..12 + payload.len()]);
+        // Every twenty seconds another listener takes over; for half a second both bring the same packets.
+        let (listener, since) = (tick / 1000, tick % 1000);
+        let former = (since < 25).then(|| listener.wrapping_sub(1));
+        for listener in former.into_iter().chain([listener]) {
+            if outside.random.below(10) > 0 {
+                let header = outside.header(111, tick, 960, number.wrapping_add(listener << 16));
+                let payload = &outside.packets[(tick + number * 13) as usize % outside.packets.len()];
+                packet[..12].copy_from_slice(&header.to_bytes());
+                packet[12..12 + payload.len()].copy_from_slice(payload);
+                engine.handle_stream_packet(start, StreamKey(number), &packet[..12 + payload.len()]);
+            }
         }
     }
     let now = start + Duration::from_millis(15);
@@ -121,44 +125,86 @@ fn turn(engine: &mut Engine, outbox: &mut Outbox, outside: &mut Outside, tick: u
     engine.tick(now, u32::from(outside.random.below(500) == 0), outbox);
 }
 
-#[test]
-fn ten_thousand_ticks_never_call_the_allocator() {
-    let mut outside = Outside::new();
+/// What signalling asks for, built before the counting begins, as signalling builds it: for each tick.
+struct Agenda(Vec<Vec<Command>>);
+
+impl Agenda {
+    fn new() -> Self {
+        let commands = |tick: u32| {
+            let (eldest, _) = eldest(tick);
+            let mut commands = Vec::new();
+            // Every ten seconds the eldest leave and others come.
+            if tick % CHURN_TICKS == CHURN_TICKS - 1 {
+                commands.extend([Command::RemoveCaller(CallerKey(eldest)), Command::RemoveStream(StreamKey(eldest))]);
+                commands.extend(caller(eldest + CALLERS));
+                commands.push(voice(eldest + VOICES));
+            }
+            if tick.is_multiple_of(70) {
+                commands.push(Command::SetMuted { caller: CallerKey(eldest), muted: tick.is_multiple_of(140) });
+            }
+            commands
+        };
+        Self((0..TICKS).map(commands).collect())
+    }
+}
+
+/// The lowest keys of callers and voices at a tick, before and after what is done in it.
+fn eldest(tick: u32) -> (u32, u32) {
+    (1 + tick / CHURN_TICKS, 1 + (tick + 1) / CHURN_TICKS)
+}
+
+/// A room of all of them.
+fn conference(outbox: &mut Outbox) -> Engine {
     let mut engine = Engine::new();
+    engine.handle_command(Command::OpenRoom(Box::new(Room::new(ROOM))), outbox);
+    let callers = (1..=CALLERS).flat_map(caller);
+    callers.chain((1..=VOICES).map(voice)).for_each(|command| engine.handle_command(command, outbox));
+    engine
+}
+
+#[test]
+fn ten_thousand_ticks_call_neither_the_allocator_nor_the_system() {
+    let (mut outside, mut agenda) = (Outside::new(), Agenda::new());
     let mut outbox = Outbox { packets: 0, retired: Vec::with_capacity(100) };
-    engine.handle_command(Command::OpenRoom(Box::new(Room::new(RoomKey(1)))), &mut outbox);
-    let mut counted = 0;
-    let (mut callers, mut voices) = (1, 1);
-    for number in 1..=CALLERS {
-        caller(number).into_iter().for_each(|command| engine.handle_command(command, &mut outbox));
-    }
-    for number in 1..=VOICES {
-        engine.handle_command(voice(number), &mut outbox);
-    }
-    for tick in 0..TICKS {
-        // Every ten seconds the eldest leave and others come, built outside the count as signalling builds them.
-        let mut commands = Vec::with_capacity(8);
-        if tick % 500 == 499 {
-            commands.extend([Command::RemoveCaller(CallerKey(callers)), Command::RemoveStream(StreamKey(voices))]);
-            commands.extend(caller(callers + CALLERS));
-            commands.push(voice(voices + VOICES));
-            (callers, voices) = (callers + 1, voices + 1);
-        }
-        if tick % 70 == 0 {
-            commands.push(Command::SetMuted { caller: CallerKey(callers), muted: tick % 140 == 0 });
-        }
+    let mut engine = conference(&mut outbox);
+    let work = move || {
+        let trap = trap::set();
         let before = calls();
-        for command in commands.drain(..) {
-            engine.handle_command(command, &mut outbox);
+        for (tick, commands) in (0..TICKS).zip(&mut agenda.0) {
+            for command in commands.drain(..) {
+                engine.handle_command(command, &mut outbox);
+            }
+            let (_, eldest) = eldest(tick);
+            turn(&mut engine, &mut outbox, &mut outside, tick, (eldest, eldest));
         }
-        turn(&mut engine, &mut outbox, &mut outside, tick, (callers, voices));
-        counted += calls() - before;
-        outbox.retired.clear();
-    }
-    let before = calls();
-    engine.handle_command(Command::CloseRoom(RoomKey(1)), &mut outbox);
-    counted += calls() - before;
-    assert_eq!(counted, 0);
-    assert_eq!(outbox.retired.len() as u32, 1 + 2 * CALLERS + VOICES);
+        engine.handle_command(Command::CloseRoom(ROOM), &mut outbox);
+        let allocations = calls() - before;
+        (trap, trap::disarm(), allocations, outbox, agenda)
+    };
+    let (trap, trapped, allocations, outbox, _) = std::thread::spawn(work).join().expect("the ticks do not panic");
+    assert_eq!(allocations, 0);
+    let churned = TICKS / CHURN_TICKS;
+    assert_eq!(outbox.retired.len() as u32, 1 + 2 * (CALLERS + churned) + VOICES + churned);
     assert!(outbox.packets > u64::from(TICKS * CALLERS), "{}", outbox.packets);
+    match trap {
+        Ok(()) => assert_eq!(trapped, Trapped::default(), "system calls, by their numbers"),
+        Err(why) => println!("skipped: no trap for system calls in the tick, {why}"),
+    }
+}
+
+#[test]
+fn the_trap_reports_a_system_call() {
+    let work = || {
+        let trap = trap::set();
+        let process = nix::unistd::getppid();
+        (trap, trap::disarm(), process)
+    };
+    let (trap, trapped, process) = std::thread::spawn(work).join().expect("the trap does not end the thread");
+    match trap {
+        Ok(()) => {
+            assert_eq!((trapped.count, trapped.first[0]), (1, nix::libc::SYS_getppid));
+            assert_ne!(process, nix::unistd::getppid());
+        }
+        Err(why) => println!("skipped: no trap for system calls, {why}"),
+    }
 }

@@ -45,9 +45,22 @@ struct Datagram {
 
 /// What the tasks beside the loop tell it.
 enum Word {
-    Response { call: CallKey, request: client::RequestKey, result: Result<client::HttpResponse, crate::galene::Fault> },
-    WebSocket { call: CallKey, incoming: websocket::Incoming },
-    Routes { host: String, port: Option<u16>, result: Result<Vec<Route>, String> },
+    Response {
+        call: CallKey,
+        request: client::RequestKey,
+        result: Result<client::HttpResponse, crate::galene::Fault>,
+    },
+    WebSocket {
+        call: CallKey,
+        incoming: websocket::Incoming,
+    },
+    Routes {
+        host: String,
+        port: Option<u16>,
+        result: Result<Vec<Route>, String>,
+    },
+    /// SIGUSR1: somebody wants to know how the sound does.
+    Report,
     Stop,
 }
 
@@ -158,6 +171,7 @@ impl Driver {
                 };
                 self.gateway.handle_input(now, Input::Sip(input));
             }
+            Word::Report => tracing::info!("{}", self.mix.report()),
             Word::Stop => {
                 self.stop_by.get_or_insert(now + STOP_WITHIN);
                 self.gateway.handle_input(now, Input::ShutDown);
@@ -301,10 +315,16 @@ impl Driver {
     }
 
     fn spawn_signals(&self, words: Sender<Word>) {
-        match Signals::new([Signal::Term, Signal::Int]) {
+        match Signals::new([Signal::Term, Signal::Int, Signal::Usr1]) {
             Ok(mut signals) => {
-                let task =
-                    async move { while signals.next().await.is_some() && words.send(Word::Stop).await.is_ok() {} };
+                let task = async move {
+                    while let Some(signal) = signals.next().await {
+                        let word = if matches!(signal, Ok(Signal::Usr1)) { Word::Report } else { Word::Stop };
+                        if words.send(word).await.is_err() {
+                            break;
+                        }
+                    }
+                };
                 self.executor.spawn(task).detach();
             }
             Err(error) => tracing::warn!("cannot end cleanly on SIGTERM: {error}"),

@@ -23,27 +23,17 @@ use super::priority::{MIX_PRIORITY, request_real_time};
 use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, TO_MIX_SLOTS, TO_NET_SLOTS, ToMix, ToNet, ring};
 use super::wake::{Wake, Waker};
 use crate::media::control::{CallerKey, Command, MAX_ROOMS_PER_MIX, MixEvent, MixIndex, Retired, RoomKey, StreamKey};
-use thread::{MixHealth, Outbox, Wiring};
+use health::MixHealth;
+use thread::{Outbox, Wiring};
 
+pub use health::MixReport;
 pub(super) use thread::MixWork;
 
+mod health;
 mod thread;
 
 /// Objects that one mix thread may hold at a time: 50 for each possible room on average; an entry is three words.
 const MAX_HANDED_OUT: usize = 4096;
-
-/// How the mix threads do, all together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MixReport {
-    /// Ticks that took place.
-    pub ticks: u64,
-    /// Ticks that could not.
-    pub late_ticks: u64,
-    /// The longest tick so far, in µs, of 20 000.
-    pub longest_tick_us: u32,
-    /// Packets for callers and streams that were gone.
-    pub orphans: u64,
-}
 
 /// Where a mix works.
 pub(super) enum Workplace {
@@ -271,17 +261,11 @@ impl MixHandle {
         self.signalling.sleep_unless(has_work).await
     }
 
-    /// How the threads do.
+    /// How the mixes did since the last report.
     pub fn report(&self) -> MixReport {
-        self.workers.iter().fold(MixReport::default(), |sum, worker| {
-            let health = &worker.health;
-            MixReport {
-                ticks: sum.ticks + u64::from(health.ticks.load(Ordering::Relaxed)),
-                late_ticks: sum.late_ticks + u64::from(health.late_ticks.load(Ordering::Relaxed)),
-                longest_tick_us: sum.longest_tick_us.max(health.longest_tick_us.load(Ordering::Relaxed)),
-                orphans: sum.orphans + u64::from(health.orphans.load(Ordering::Relaxed)),
-            }
-        })
+        let mut report = MixReport::default();
+        self.workers.iter().for_each(|worker| worker.health.take_into(&mut report));
+        report
     }
 
     /// Ends all threads; what they still had is freed (by the net thread's end, what was there).

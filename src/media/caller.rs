@@ -217,9 +217,9 @@ impl Caller {
         self.speech.tick_up(now, missed, self.key, sink);
     }
 
-    /// Each 20 ms: the next frame for the local mix.
-    pub(super) fn play_locally(&mut self, now: Instant) -> OwnVoice {
-        self.own_voice = self.speech.play_locally(now, &mut self.own);
+    /// Each 20 ms: the next frame for the local mix, if other telephones hear it.
+    pub(super) fn play_locally(&mut self, now: Instant, has_neighbours: bool) -> OwnVoice {
+        self.own_voice = self.speech.play_locally(now, has_neighbours, &mut self.own);
         self.own_voice
     }
 
@@ -328,12 +328,12 @@ impl Speech {
         }
     }
 
-    fn play_locally(&mut self, now: Instant, own: &mut BusFrame) -> OwnVoice {
+    fn play_locally(&mut self, now: Instant, has_neighbours: bool, own: &mut BusFrame) -> OwnVoice {
         let mut narrow = [0; FRAME_SAMPLES];
         // Taken in any case, so that the queue is fresh when the caller comes on the air.
         let playing = self.local.take(now, &mut narrow);
         // What was said just before the mute may still be in the queue.
-        let may_be_heard = self.present && !self.muted;
+        let may_be_heard = self.present && !self.muted && has_neighbours;
         let heard = playing && may_be_heard && narrow.iter().any(|sample| sample.unsigned_abs() > NOTHING_PEAK);
         if !heard {
             return OwnVoice::Silent;

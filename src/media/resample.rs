@@ -8,14 +8,14 @@
 //! 8 kHz unchanged within 0.01 dB: G.711 from one telephone to another comes out as it went in but for a sample in a
 //! hundred, where the filter twice costs 0.1 PESQ. The mirror image, up to 4.6 kHz, is heard by nobody: everything on the bus ends at a telephone.
 
+use super::simd::{Kernels, kernels};
+
 /// Samples at 16 kHz from input to output.
 pub const DELAY_16K_SAMPLES: usize = 25;
 
 const TAPS: usize = 51;
-/// Taps of each phase when every other input sample is zero: padded to whole vectors of 4.
-const PHASE_TAPS: usize = 28;
-/// All taps, padded to whole vectors of 8.
-const PADDED_TAPS: usize = 56;
+/// Every other tap: 26 meet the samples at even distance from the newest, 25 (and a zero) the others.
+const PHASE_TAPS: usize = TAPS.div_ceil(2);
 /// Samples worked on at a time: one tick at 16 kHz.
 const BLOCK_16K: usize = 320;
 const BLOCK_8K: usize = BLOCK_16K / 2;
@@ -81,41 +81,28 @@ const HALF_COUNTERPART: [f32; TAPS / 2 + 1] = [
     0.606_615_162,
 ];
 
-static RESPONSE: [f32; PADDED_TAPS] = whole(&HALF_RESPONSE);
-
-/// The response backwards (which is the same), with zeros for the oldest samples.
-const fn whole(half: &[f32; TAPS / 2 + 1]) -> [f32; PADDED_TAPS] {
-    let mut response = [0.0; PADDED_TAPS];
-    let mut tap = 0;
-    while tap < TAPS {
-        let mirrored = if tap <= TAPS / 2 { tap } else { TAPS - 1 - tap };
-        response[PADDED_TAPS - TAPS + tap] = half[mirrored];
-        tap += 1;
-    }
-    response
-}
-
-/// The taps that meet an input sample when the output lies on one (0), and when it lies between two (1); doubled, since
-/// half of the samples are zero.
-const fn phases(response: &[f32; PADDED_TAPS]) -> [[f32; PHASE_TAPS]; 2] {
+/// The taps that meet a sample at 8 kHz when the output lies on one (0), and when it lies between two (1): doubled, since
+/// half of the samples at 16 kHz are zero. The oldest sample's tap comes first.
+const fn phases(half: &[f32; TAPS / 2 + 1]) -> [[f32; PHASE_TAPS]; 2] {
     let mut phases = [[0.0; PHASE_TAPS]; 2];
     let mut tap = 0;
     while tap < TAPS {
-        // Newest input last: tap 0 of phase 0 meets the newest sample.
-        phases[tap % 2][PHASE_TAPS - 1 - tap / 2] = 2.0 * response[PADDED_TAPS - 1 - tap];
+        let mirrored = if tap <= TAPS / 2 { tap } else { TAPS - 1 - tap };
+        phases[tap % 2][PHASE_TAPS - 1 - tap / 2] = 2.0 * half[mirrored];
         tap += 1;
     }
     phases
 }
 
-static PHASES: [[f32; PHASE_TAPS]; 2] = phases(&RESPONSE);
-static COUNTERPART_PHASES: [[f32; PHASE_TAPS]; 2] = phases(&whole(&HALF_COUNTERPART));
+static PHASES: [[f32; PHASE_TAPS]; 2] = phases(&HALF_RESPONSE);
+static COUNTERPART_PHASES: [[f32; PHASE_TAPS]; 2] = phases(&HALF_COUNTERPART);
 
 /// From 16 kHz to 8 kHz.
 #[derive(Clone, Debug)]
 pub struct Down16To8 {
-    /// The last samples of the input so far.
-    history: [f32; PADDED_TAPS],
+    kernels: &'static Kernels,
+    /// The last samples of the input so far: the first of each pair, the second of each pair.
+    histories: [[f32; PHASE_TAPS]; 2],
 }
 
 impl Default for Down16To8 {
@@ -126,8 +113,8 @@ impl Default for Down16To8 {
 
 impl Down16To8 {
     /// After silence.
-    pub const fn new() -> Self {
-        Self { history: [0.0; PADDED_TAPS] }
+    pub fn new() -> Self {
+        Self { kernels: kernels(), histories: [[0.0; PHASE_TAPS]; 2] }
     }
 
     /// Filters `input`, of even length, into `out` of at least half that length; returns the samples written. What does
@@ -135,16 +122,23 @@ impl Down16To8 {
     pub fn process(&mut self, input: &[i16], out: &mut [i16]) -> usize {
         let samples = (input.len() / 2).min(out.len());
         for (input, out) in input[..2 * samples].chunks(BLOCK_16K).zip(out[..samples].chunks_mut(BLOCK_8K)) {
-            let mut line = [0.0; PADDED_TAPS + BLOCK_16K];
-            line[..PADDED_TAPS].copy_from_slice(&self.history);
-            for (place, &sample) in line[PADDED_TAPS..].iter_mut().zip(input) {
-                *place = f32::from(sample);
+            let mut lines = [[0.0; PHASE_TAPS + BLOCK_8K]; 2];
+            for (half, (line, history)) in lines.iter_mut().zip(&self.histories).enumerate() {
+                line[..PHASE_TAPS].copy_from_slice(history);
+                for (place, pair) in line[PHASE_TAPS..].iter_mut().zip(input.as_chunks::<2>().0) {
+                    *place = f32::from(pair[half]);
+                }
             }
-            for (position, out) in out.iter_mut().enumerate() {
-                // The newest sample of each output is the first of its pair.
-                *out = to_i16(dot(&line[2 * position + 1..], &RESPONSE));
+            // The newest sample of each output is the first of its pair.
+            let mut sums = [0.0; BLOCK_8K];
+            (self.kernels.filter)(&lines[0][1..], &PHASES[0], &mut sums);
+            (self.kernels.filter)(&lines[1], &PHASES[1], &mut sums);
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = to_i16(0.5 * sum);
             }
-            self.history.copy_from_slice(&line[input.len()..input.len() + PADDED_TAPS]);
+            for (history, line) in self.histories.iter_mut().zip(&lines) {
+                history.copy_from_slice(&line[input.len() / 2..][..PHASE_TAPS]);
+            }
         }
         samples
     }
@@ -153,6 +147,7 @@ impl Down16To8 {
 /// From 8 kHz to 16 kHz.
 #[derive(Clone, Debug)]
 pub struct Up8To16 {
+    kernels: &'static Kernels,
     phases: &'static [[f32; PHASE_TAPS]; 2],
     /// The last samples of the input so far.
     history: [f32; PHASE_TAPS],
@@ -166,13 +161,13 @@ impl Default for Up8To16 {
 
 impl Up8To16 {
     /// After silence, for sound that is heard as it is.
-    pub const fn new() -> Self {
-        Self { phases: &PHASES, history: [0.0; PHASE_TAPS] }
+    pub fn new() -> Self {
+        Self { kernels: kernels(), phases: &PHASES, history: [0.0; PHASE_TAPS] }
     }
 
     /// After silence, for sound that [`Down16To8`] brings back: that is then what it was.
-    pub const fn to_bus() -> Self {
-        Self { phases: &COUNTERPART_PHASES, history: [0.0; PHASE_TAPS] }
+    pub fn to_bus() -> Self {
+        Self { phases: &COUNTERPART_PHASES, ..Self::new() }
     }
 
     /// Filters `input` into `out` of at least twice its length; returns the samples written. What does not fit is not
@@ -185,9 +180,12 @@ impl Up8To16 {
             for (place, &sample) in line[PHASE_TAPS..].iter_mut().zip(input) {
                 *place = f32::from(sample);
             }
-            for (position, pair) in out.as_chunks_mut::<2>().0.iter_mut().enumerate() {
-                let newest = &line[position + 1..];
-                *pair = [to_i16(dot(newest, &self.phases[0])), to_i16(dot(newest, &self.phases[1]))];
+            let mut sums = [[0.0; BLOCK_8K]; 2];
+            for (sums, taps) in sums.iter_mut().zip(self.phases) {
+                (self.kernels.filter)(&line[1..], taps, sums);
+            }
+            for ((pair, on), between) in out.as_chunks_mut::<2>().0.iter_mut().zip(sums[0]).zip(sums[1]) {
+                *pair = [to_i16(on), to_i16(between)];
             }
             self.history.copy_from_slice(&line[input.len()..input.len() + PHASE_TAPS]);
         }
@@ -195,20 +193,11 @@ impl Up8To16 {
     }
 }
 
-/// The scalar product, in four interleaved sums so that it can be vectorised; `line` is at least as long as `taps`.
-fn dot<const N: usize>(line: &[f32], taps: &[f32; N]) -> f32 {
-    let mut sums = [0.0f32; 4];
-    for (samples, taps) in line.as_chunks::<4>().0.iter().zip(taps.as_chunks::<4>().0) {
-        for lane in 0..4 {
-            sums[lane] += samples[lane] * taps[lane];
-        }
-    }
-    (sums[0] + sums[1]) + (sums[2] + sums[3])
-}
-
-/// Rounds, and clamps what the filter makes of a full-scale edge.
+/// Rounds, and clamps what the filter makes of a full-scale edge. Added to one and a half times 2²³, a sample is rounded and
+/// its integer stands in the lowest bits; unlike a conversion, this is done to whole vectors.
 fn to_i16(sample: f32) -> i16 {
-    (sample + 0.5f32.copysign(sample)) as i16
+    const INTEGERS: f32 = 12_582_912.0;
+    (sample.clamp(-32_768.0, 32_767.0) + INTEGERS).to_bits() as i16
 }
 
 #[cfg(test)]

@@ -174,9 +174,11 @@ impl Room {
         if self.comfort_noise.fill(&mut self.frame) {
             self.bus.add(&self.frame);
         }
+        // With nobody to hear it, a lone telephone's voice need not go through the bus to be taken out again.
+        let has_neighbours = self.callers.len() > 1;
         for caller in &mut self.callers {
             caller.tick_up(now, missed, sink);
-            if let OwnVoice::Contributes = caller.play_locally(now) {
+            if let OwnVoice::Contributes = caller.play_locally(now, has_neighbours) {
                 self.bus.add(caller.own_frame());
             }
         }

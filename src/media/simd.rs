@@ -1,6 +1,6 @@
-//! The four kernels of mixing: add, subtract, mix-minus and energy, for the widest registers the machine has.
+//! The kernels of mixing: add, subtract, mix-minus, energy and a filter, for the widest registers the machine has.
 //!
-//! Owns: the kernels and the choice between them, made once. Does not own: what they are used for (`mixer`, `vad`).
+//! Owns: the kernels and the choice between them, made once. Does not own: what they are used for (`mixer`, `vad`, `resample`).
 //! Invariant: every kernel is bit-identical to [`SCALAR`], on any length and alignment (property tests below).
 //! Where slices differ in length, all kernels work on the shortest.
 
@@ -24,6 +24,9 @@ pub struct Kernels {
     pub mix_minus: fn(total: &[i32], own: &[i16], out: &mut [i16]) -> u32,
     /// The sum of squares.
     pub energy: fn(input: &[i16]) -> u64,
+    /// `out[i] += line[i]·taps[0] + line[i + 1]·taps[1] + …`, each product rounded and added in this order, for as many `out`
+    /// as `line` has all samples for.
+    pub filter: fn(line: &[f32], taps: &[f32], out: &mut [f32]),
 }
 
 /// The plain loops: what every other kernel must equal.
@@ -33,6 +36,7 @@ pub static SCALAR: Kernels = Kernels {
     subtract: scalar::subtract,
     mix_minus: scalar::mix_minus,
     energy: scalar::energy,
+    filter: scalar::filter,
 };
 
 /// The best kernels this machine can run, found at the first call.
@@ -79,6 +83,33 @@ mod scalar {
     pub(super) fn energy(input: &[i16]) -> u64 {
         input.iter().map(|&sample| u64::from(i32::from(sample).pow(2).cast_unsigned())).sum()
     }
+
+    /// Outputs that are summed side by side: in four registers of AVX2, eight of SSE2 or NEON.
+    const FILTER_BLOCK: usize = 32;
+
+    /// The compiler makes vectors of this by itself, as wide as it may where it is inlined.
+    #[inline(always)]
+    pub(super) fn filter(line: &[f32], taps: &[f32], out: &mut [f32]) {
+        let len = out.len().min((line.len() + 1).saturating_sub(taps.len()));
+        let (blocks, rest) = out[..len].as_chunks_mut::<FILTER_BLOCK>();
+        let mut start = 0;
+        for block in blocks {
+            let mut sums = *block;
+            for (tap, &factor) in taps.iter().enumerate() {
+                let Some(window) = line[start + tap..].first_chunk::<FILTER_BLOCK>() else { break };
+                for (sum, sample) in sums.iter_mut().zip(window) {
+                    *sum += sample * factor;
+                }
+            }
+            *block = sums;
+            start += FILTER_BLOCK;
+        }
+        for (position, sum) in rest.iter_mut().enumerate() {
+            for (sample, factor) in line[start + position..].iter().zip(taps) {
+                *sum += sample * factor;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +151,29 @@ mod tests {
                 let peak = (kernels.mix_minus)(totals, inputs, &mut got);
                 prop_assert_eq!((peak, &got), (expected_peak, &expected), "{} mix_minus", kernels.name);
                 prop_assert_eq!((kernels.energy)(inputs), (SCALAR.energy)(inputs), "{} energy", kernels.name);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_filter_equals_the_scalar_one_to_the_last_bit(
+            line in proptest::collection::vec(-40_000.0f32..40_000.0, 0..250),
+            taps in proptest::collection::vec(-1.0f32..1.0, 0..60),
+            out in proptest::collection::vec(-40_000.0f32..40_000.0, 0..200),
+        ) {
+            let mut plain = out.clone();
+            let fed = (line.len() + 1).saturating_sub(taps.len());
+            for (position, sum) in plain.iter_mut().enumerate().take(fed) {
+                for (tap, factor) in taps.iter().enumerate() {
+                    *sum += line[position + tap] * factor;
+                }
+            }
+            let bits = |samples: &[f32]| samples.iter().map(|sample| sample.to_bits()).collect::<Vec<_>>();
+            for kernels in available() {
+                let mut got = out.clone();
+                (kernels.filter)(&line, &taps, &mut got);
+                prop_assert_eq!(bits(&got), bits(&plain), "{} filter", kernels.name);
             }
         }
     }

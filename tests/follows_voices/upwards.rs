@@ -74,7 +74,15 @@ fn engine(listener: &mut Listener) -> Engine {
         sends: true,
         receives: true,
     };
-    let setup = CallerSetup { key: CALLER, leg: LegKey(1), telephone, ssrc: 1, first_sequence: 0, first_timestamp: 0 };
+    let setup = CallerSetup {
+        key: CALLER,
+        leg: LegKey(1),
+        telephone,
+        ssrc: 1,
+        first_sequence: 0,
+        first_timestamp: 0,
+        agc: false,
+    };
     let up = UpSetup {
         leg: UP_LEG,
         codec: RoomCodec::Opus,

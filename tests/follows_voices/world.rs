@@ -71,8 +71,15 @@ impl Room {
             sends: true,
             receives: true,
         };
-        let caller =
-            CallerSetup { key: CALLER, leg: LegKey(1), telephone, ssrc: 1, first_sequence: 0, first_timestamp: 0 };
+        let caller = CallerSetup {
+            key: CALLER,
+            leg: LegKey(1),
+            telephone,
+            ssrc: 1,
+            first_sequence: 0,
+            first_timestamp: 0,
+            agc: false,
+        };
         let setup = StreamSetup { key: STREAM, codecs: vec![(111, RoomCodec::Opus)], always_decode };
         let stream = Box::new(Stream::new(setup).expect("libopus has memory"));
         engine.handle_command(Command::OpenRoom(Box::new(galene_sip::media::control::Room::new(ROOM))), &mut ear);

@@ -5,12 +5,13 @@
 //! impossible is skipped, never played in a burst.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ringbuf::traits::{Consumer, Observer};
 use ringbuf::{HeapCons, HeapProd};
 
+use super::health::MixHealth;
 use crate::io::clock::Clock;
 use crate::io::rings::{Target, ToMix, ToNet, push_or_drop};
 use crate::io::wake::Wake;
@@ -23,16 +24,6 @@ const PACKETS_A_TURN: usize = 64;
 
 /// Commands carried out between two ticks' looks at the clock.
 const COMMANDS_A_TURN: usize = 32;
-
-/// How a mix thread does, for whoever wants to know.
-#[derive(Debug, Default)]
-pub(super) struct MixHealth {
-    pub(super) ticks: AtomicU32,
-    pub(super) late_ticks: AtomicU32,
-    /// The longest tick so far, in µs.
-    pub(super) longest_tick_us: AtomicU32,
-    pub(super) orphans: AtomicU32,
-}
 
 /// The ends of the rings, and who is to be woken.
 pub(super) struct Wiring {
@@ -164,15 +155,13 @@ impl MixWork {
 
     fn tick(&mut self, now: Instant) {
         let tick_us = TICK.as_micros() as u64;
-        let missed = now.saturating_since(self.next_tick).as_micros() as u64 / tick_us;
-        let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+        let begin_us = now.saturating_since(self.next_tick).as_micros() as u64;
+        let missed = clamped(begin_us / tick_us);
         self.engine.tick(now, missed, &mut self.wiring.outbox);
-        let took_us = self.wiring.clock.now().saturating_since(now).as_micros();
+        let took = self.wiring.clock.now().saturating_since(now);
         let health = &self.wiring.health;
-        health.ticks.fetch_add(1, Ordering::Relaxed);
-        health.late_ticks.fetch_add(missed, Ordering::Relaxed);
-        health.longest_tick_us.fetch_max(u32::try_from(took_us).unwrap_or(u32::MAX), Ordering::Relaxed);
-        health.orphans.store(self.engine.orphans() as u32, Ordering::Relaxed);
+        health.tick(clamped(begin_us), clamped(took.as_micros() as u64), missed);
+        health.set_orphans(clamped(self.engine.orphans()));
         self.next_tick += Duration::from_micros(tick_us * (u64::from(missed) + 1));
     }
 
@@ -189,6 +178,10 @@ impl MixWork {
     }
 }
 
+fn clamped(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
 /// The first multiple of 20 ms after `now`: the net thread reads the room voices just before it.
 fn tick_after(now: Instant) -> Instant {
     let tick_us = TICK.as_micros() as u64;
@@ -198,11 +191,62 @@ fn tick_after(now: Instant) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::mix::MixReport;
+    use crate::io::rings::ring;
+    use crate::media::control::{Caller, CallerKey, CallerSetup, Room, RoomKey, Telephone, TelephoneCodec};
+    use crate::wire::rtp::RtpHeader;
 
     #[test]
     fn ticks_lie_on_multiples_of_20_ms() {
         assert_eq!(tick_after(Instant::from_us(0)).as_us(), 20_000);
         assert_eq!(tick_after(Instant::from_us(19_999)).as_us(), 20_000);
         assert_eq!(tick_after(Instant::from_us(20_000)).as_us(), 40_000);
+    }
+
+    #[test]
+    fn a_late_tick_is_counted_and_what_it_missed_is_skipped_not_made_up_for() {
+        let (_commands, thread_commands) = ring(1);
+        let (_to_mix, packets) = ring(1);
+        let (to_net, mut from_mix) = ring(16);
+        let ((events, _events), (retired, _retired)) = (ring(1), ring(1));
+        let (health, wake) = (Arc::new(MixHealth::default()), Arc::new(Wake::new().unwrap()));
+        let (net, signalling) = (Arc::clone(&wake), wake);
+        let outbox = Outbox { to_net, events, retired, net, signalling, has_packets: false, has_events: false };
+        let (clock, commands) = (Clock::start(), thread_commands);
+        let mut work = MixWork::new(Wiring { clock, health: Arc::clone(&health), commands, packets, outbox });
+        let telephone = Telephone {
+            codec: TelephoneCodec::Pcmu,
+            send_payload_type: 0,
+            receive_payload_type: 0,
+            ptime_ms: 20,
+            sends: true,
+            receives: true,
+        };
+        let (key, room) = (CallerKey(1), RoomKey(1));
+        let setup =
+            CallerSetup { key, leg: LegKey(1), telephone, ssrc: 1, first_sequence: 7, first_timestamp: 0, agc: true };
+        let caller = Box::new(Caller::new(&setup));
+        for command in [
+            Command::OpenRoom(Box::new(Room::new(room))),
+            Command::AddCaller { room, caller },
+            Command::StartTelephone(key),
+        ] {
+            work.engine.handle_command(command, &mut work.wiring.outbox);
+        }
+        let due = work.next_tick;
+        work.tick(due);
+        // The next one was due after 20 ms and comes after 85: three were due in between.
+        work.tick(due + Duration::from_millis(85));
+        assert_eq!(work.next_tick, due + Duration::from_millis(100));
+        let mut report = MixReport::default();
+        health.take_into(&mut report);
+        assert_eq!((report.ticks(), report.late_ticks, report.latest_begin_us), (2, 3, 65_000));
+        let mut sent = Vec::new();
+        while let Some(mut slot) = from_mix.try_pop() {
+            let (len, bytes) = slot.parts();
+            let (header, _) = RtpHeader::parse(&bytes[..len]).unwrap();
+            sent.push((header.sequence_number, header.timestamp));
+        }
+        assert_eq!(sent, [(7, 0), (8, 4 * 160)]);
     }
 }

@@ -14,6 +14,8 @@ pub(super) static NEON: Kernels = Kernels {
     mix_minus: |total, own, out| unsafe { mix_minus(total, own, out) },
     // SAFETY: as above.
     energy: |input| unsafe { energy(input) },
+    // NEON being part of every aarch64, the compiler makes as good a kernel of the scalar loop.
+    filter: scalar::filter,
 };
 
 #[target_feature(enable = "neon")]

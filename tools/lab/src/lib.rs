@@ -8,7 +8,8 @@
 //! - [`gateway`], [`baresip`], [`kamailio`]: other programs, each a [`program`] that ends with its owner;
 //! - [`speech`]: something to say; [`quality`]: how it came through;
 //! - [`noisy_speech`]: telephone calls in noise of which every moment of speech is known;
-//! - [`trial`]: one call in which both sides speak, judged; [`demo`]: the same for people to watch.
+//! - [`trial`]: one call in which both sides speak, judged; [`demo`]: the same for people to watch;
+//! - [`load`]: many telephones and members, and what they cost the gateway.
 //!
 //! All of it runs in threads of the calling process (tests start a room on a free loopback port and watch its events)
 //! and by hand (`lab room`, `lab member`, `lab telephone`). One clock serves everything: [`clock`].
@@ -19,6 +20,7 @@ pub mod demo;
 pub mod event_log;
 pub mod gateway;
 pub mod kamailio;
+pub mod load;
 pub mod member;
 pub mod message;
 pub mod noisy_speech;

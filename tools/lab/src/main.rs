@@ -4,6 +4,7 @@ use std::process::exit;
 
 const USAGE: &str = "\
 lab demo …        room, gateway, member and telephone in one call
+lab load …        many telephones and members, and what they cost
 lab telephone …   call somebody
 lab room …        serve a room (lab room --help)
 lab member …      join a room (lab member --help)
@@ -14,6 +15,7 @@ fn main() {
     let (part, rest) = arguments.split_first().map_or(("", &[][..]), |(part, rest)| (part.as_str(), rest));
     let ended = match part {
         "demo" => lab::demo::run(rest),
+        "load" => lab::load::run(rest),
         "telephone" => lab::telephone::cli::run(rest),
         "room" => lab::room::cli::run(rest),
         "member" => lab::member::cli::run(rest),

@@ -89,6 +89,11 @@ impl Program {
         }
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&mut self, signal: Signal) {
         // Once it was waited for, its number may belong to another process.

@@ -78,7 +78,20 @@ pub struct Outcome {
 ///
 /// # Errors
 /// In words, when it does not come to speaking.
-pub fn run(setup: &TrialSetup, reference: &Reference, mut tell: impl FnMut(Progress)) -> Result<Outcome, String> {
+pub fn run(setup: &TrialSetup, reference: &Reference, tell: impl FnMut(Progress)) -> Result<Outcome, String> {
+    run_settled(setup, reference, SETTLING, tell)
+}
+
+/// The same, where it takes so long until the room is at rest: a member who enters a large one has many streams to connect.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_settled(
+    setup: &TrialSetup,
+    reference: &Reference,
+    settling: Duration,
+    mut tell: impl FnMut(Progress),
+) -> Result<Outcome, String> {
     std::fs::create_dir_all(&setup.folder).map_err(|error| format!("{}: {error}", setup.folder.display()))?;
     let said = reference.at(RATE_HZ);
     let said_file = setup.folder.join("said.wav");
@@ -99,7 +112,7 @@ pub fn run(setup: &TrialSetup, reference: &Reference, mut tell: impl FnMut(Progr
         "the room carries the caller's voice",
         |kind| matches!(kind, MemberEventKind::Connected { username, .. } if username.starts_with(&setup.caller)),
     )?;
-    watch(&mut member, &telephone, &mut tell, SETTLING);
+    watch(&mut member, &telephone, &mut tell, settling);
 
     member.command(0, MemberCommand::Speak { at_us: clock::now_us() });
     telephone.speak(said.clone().into(), false);

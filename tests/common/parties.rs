@@ -1,0 +1,28 @@
+//! Callers and room voices as signalling builds them, for what runs the engine without threads.
+
+use galene_sip::media::control::*;
+
+/// What hands a caller to a room, with everything on: it hears, it is heard, its voice goes up.
+pub(crate) fn caller(room: RoomKey, number: u32, telephone: Telephone, up_codec: RoomCodec) -> [Command; 4] {
+    let (key, leg) = (CallerKey(number), LegKey(number));
+    let setup = CallerSetup { key, leg, telephone, ssrc: number, first_sequence: 0, first_timestamp: 0, agc: true };
+    let up = UpSetup { leg, codec: up_codec, payload_type: 111, ssrc: number, first_sequence: 0, first_timestamp: 0 };
+    let up = Up::new(&up).expect("libopus has memory");
+    [
+        Command::AddCaller { room, caller: Box::new(Caller::new(&setup)) },
+        Command::StartTelephone(key),
+        Command::SetUp { caller: key, up: Some(Box::new(up)) },
+        Command::SetPresent { caller: key, present: true },
+    ]
+}
+
+/// A telephone that sends and receives.
+pub(crate) fn telephone(codec: TelephoneCodec, ptime_ms: u8) -> Telephone {
+    Telephone { codec, send_payload_type: 0, receive_payload_type: 0, ptime_ms, sends: true, receives: true }
+}
+
+/// What hands a room voice of Opus to a room.
+pub(crate) fn voice(room: RoomKey, number: u32) -> Command {
+    let setup = StreamSetup { key: StreamKey(number), codecs: vec![(111, RoomCodec::Opus)], always_decode: false };
+    Command::AddStream { room, stream: Box::new(Stream::new(setup).expect("libopus has memory")) }
+}
