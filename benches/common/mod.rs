@@ -1,12 +1,16 @@
 //! A quick measurement beside criterion's thorough one: the ratios that this project promises come from one run of it.
 
-#![allow(dead_code, reason = "each bench uses its own part of this")]
+#![allow(dead_code, unused_imports, reason = "each bench uses its own part of this")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use galene_sip::media::opus;
+
+pub(crate) use speech::speech;
+
+mod speech;
 
 /// A bench program: its ratios first, then criterion's measurements.
 pub(crate) fn run(print_ratios: impl FnOnce(), bench: impl FnOnce(&mut Criterion)) {
@@ -51,20 +55,4 @@ pub(crate) fn frames(encoder: &mut opus::Encoder, pcm: &[i16]) -> Vec<Vec<u8>> {
         packet
     };
     pcm.chunks(960).map(encode).collect()
-}
-
-/// Something like speech: a gliding harmonic tone in syllables of 260 ms over faint noise.
-pub(crate) fn speech(samples: usize, sample_rate_hz: u32) -> Vec<i16> {
-    let mut state = 1u32;
-    let mut phase = 0.0f64;
-    (0..samples)
-        .map(|i| {
-            let t = i as f64 / f64::from(sample_rate_hz);
-            phase += (110.0 + 30.0 * (t * 5.0).sin()) / f64::from(sample_rate_hz) * std::f64::consts::TAU;
-            let loudness = 4000.0 * (t * 12.0).sin().max(0.0);
-            let voice: f64 = (1..15).map(|h| (phase * f64::from(h)).sin() / f64::from(h)).sum();
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (voice * loudness) as i16 + (state >> 27) as i16
-        })
-        .collect()
 }
