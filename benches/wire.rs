@@ -39,31 +39,29 @@ type Slot = [u8; MAX_PACKET_BYTES];
 const RING_SLOTS: usize = 512;
 
 /// The message and the headers by which its transaction and dialog are found.
-fn own(datagram: &[u8]) -> usize {
-    let Ok(Message::Request(request)) = Message::parse(datagram) else { return 0 };
+fn own(datagram: &[u8]) -> bool {
+    let Ok(Message::Request(request)) = Message::parse(datagram) else { return false };
     let headers = &request.headers;
     let via = black_box(headers.via()).is_ok();
     let ends = black_box(headers.from()).is_ok() && black_box(headers.to()).is_ok();
     let call = black_box(headers.call_id()).is_ok() && black_box(headers.cseq()).is_ok();
     let contact = black_box(headers.contacts()).is_ok();
-    usize::from(via && ends && call && contact) * headers.len()
+    via && ends && call && contact
 }
 
-fn rival(datagram: &Bytes) -> usize {
+fn rival(datagram: &Bytes) -> bool {
     let mut lines = PullParser::new(datagram, 0).map_while(|line| std::str::from_utf8(line.ok()?).ok());
     let first = lines.next().and_then(|line| line.parse::<MessageLine>().ok());
     let mut headers = Headers::new();
-    let mut count = 0;
     for text in lines {
-        let Ok((_, line)) = Line::parse(datagram, text) else { return 0 };
+        let Ok((_, line)) = Line::parse(datagram, text) else { return false };
         headers.insert(line.name, line.value);
-        count += 1;
     }
     let via = black_box(headers.get_named::<Via>()).is_ok();
     let end = |name| black_box(headers.get::<FromTo>(name)).is_ok();
     let call = black_box(headers.get_named::<CallID>()).is_ok() && black_box(headers.get_named::<CSeq>()).is_ok();
     let contact = black_box(headers.get_named::<Contact>()).is_ok();
-    usize::from(first.is_some() && via && end(Name::FROM) && end(Name::TO) && call && contact) * count
+    first.is_some() && via && end(Name::FROM) && end(Name::TO) && call && contact
 }
 
 /// A tick's packets of fifty telephones, pushed and taken out again, a packet.
@@ -100,7 +98,7 @@ fn channel_ns() -> f64 {
 
 fn print_ratios() {
     let datagram = Bytes::from_static(INVITE.as_bytes());
-    assert_eq!((own(&datagram), rival(&datagram)), (14, 14), "both understand the message");
+    assert!(own(&datagram) && rival(&datagram), "both understand the message");
     let (own, rival) = (nanoseconds(|| own(black_box(&datagram))), nanoseconds(|| rival(black_box(&datagram))));
     println!("an INVITE of {} bytes, with its Via, From, To, Call-ID, CSeq and Contact:", datagram.len());
     println!("  {own:.0} ns, ezk-sip-types {rival:.0} ns: ratio {:.2} x", own / rival);
