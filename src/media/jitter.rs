@@ -39,6 +39,8 @@ const BURST_EXCESS_US: i64 = 100_000;
 const PAUSE_BYTES: usize = 2;
 /// So many packets in a row from behind are a sender that has started anew, not stragglers.
 const LATE_RUN_MEANS_RESTART: u8 = 5;
+/// And so many that are from much farther behind than any straggler.
+const FAR_LATE_RUN_MEANS_RESTART: u8 = 2;
 /// A number that leads by more is a sender that has started anew: a minute of 20 ms packets.
 const RESTART_DISTANCE: i16 = 3000;
 /// Loss above about 1 % (in 1/65536, averaged over some 100 packets) makes it worth waiting for FEC.
@@ -230,7 +232,7 @@ impl JitterBuffer {
             return Pushed::Unusable;
         }
         let ahead = self.next_sequence.map_or(0, |next| sequence_distance(next, packet.sequence_number));
-        if ahead < 0 && !self.is_restart_from_behind(packet.sequence_number) {
+        if ahead < 0 && !self.is_restart_from_behind(ahead, packet.sequence_number) {
             self.stats.late += 1;
             return Pushed::Late;
         }
@@ -382,11 +384,12 @@ impl JitterBuffer {
     }
 
     /// Whether a packet from behind is one of several in a row.
-    fn is_restart_from_behind(&mut self, sequence_number: u16) -> bool {
+    fn is_restart_from_behind(&mut self, ahead: i16, sequence_number: u16) -> bool {
         let follows = sequence_number == self.last_late.wrapping_add(1);
         self.late_run = if follows { self.late_run.saturating_add(1) } else { 1 };
         self.last_late = sequence_number;
-        self.late_run >= LATE_RUN_MEANS_RESTART
+        let is_far = ahead <= -RESTART_DISTANCE;
+        self.late_run >= if is_far { FAR_LATE_RUN_MEANS_RESTART } else { LATE_RUN_MEANS_RESTART }
     }
 
     fn restart_at(&mut self, sequence_number: u16) {

@@ -17,7 +17,7 @@ const SEAM_US: usize = 5000;
 /// As much is compared at most to tell how alike two places are.
 const COMPARED_US: usize = 12_000;
 /// Correlation from which a period is the same again.
-const ALIKE: f32 = 0.85;
+const ALIKE: f32 = 0.9;
 /// Correlation at every lag up to which a sound is noise.
 const UNLIKE: f32 = 0.4;
 /// The powers of the two halves of a steady sound differ by less than this factor.
