@@ -19,7 +19,7 @@
 //! | [`sip`] | an answering user agent: transactions, dialogs, digest, registration |
 //! | [`galene`] | a member of a group: joining, roster, streams' messages |
 //! | [`rtc`] | one peer connection: ICE and DTLS, which end in an address and SRTP keys |
-//! | [`media`] | the mix thread's work: jitter buffers, codecs, mixer; [`media::control`] are the only words spoken to it |
+//! | [`media`] | a mix's work: jitter buffers, codecs, mixer; [`media::control`] are the only words spoken to it |
 //! | [`gateway`] | introduces calls to rooms: who listens for whom, offer and answer, failures to SIP statuses |
 //! | [`io`] | the only sockets, clocks, threads and async |
 //!
@@ -30,9 +30,10 @@
 //! - **net** (one, no async): owns every media socket. SRTP both ways, latching, rate limits; STUN and DTLS pass to
 //!   signalling only after a filter.
 //! - **mix** (cores − 1, no async): each owns whole rooms. A telephone's packet is transcoded as it arrives; every 20 ms
-//!   each room's voices are decoded once, summed once, and each caller gets the sum without its own voice.
+//!   each room's voices are decoded once, summed once, and each caller gets the sum without its own voice. The first has its
+//!   turns on the net thread (being woken costs as much as coding a frame), every other has a thread of its own.
 //!
-//! They speak over lock-free single-producer rings. What the mix thread uses is built on the signalling thread, handed
+//! They speak over lock-free single-producer rings, all in the same way. What a mix uses is built on the signalling thread, handed
 //! over in a `Box` and comes back to be freed there.
 //!
 //! # Invariants

@@ -1,6 +1,9 @@
-//! The mix threads' handle for the signalling thread.
+//! The mixes' handle for the signalling thread.
 //!
-//! Owns: which thread has which room, commands there, events back, freeing what comes back. Does not own: what a room does
+//! The first mix works on the net thread: each hand-over from thread to thread costs as much as the coding of a frame, so a
+//! machine with few rooms is spared them. Every other mix has a thread of its own.
+//!
+//! Owns: which mix has which room, commands there, events back, freeing what comes back. Does not own: what a room does
 //! (`media`), building callers and streams (whoever sends the command).
 //!
 //! Invariant: what is handed over comes back, here, before its event is told; the handle hands out no more than the ring
@@ -20,8 +23,9 @@ use super::priority::{MIX_PRIORITY, request_real_time};
 use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, TO_MIX_SLOTS, TO_NET_SLOTS, ToMix, ToNet, ring};
 use super::wake::{Wake, Waker};
 use crate::media::control::{CallerKey, Command, MAX_ROOMS_PER_MIX, MixEvent, MixIndex, Retired, RoomKey, StreamKey};
-use crate::media::engine::Engine;
-use thread::{MixHealth, MixThread, Outbox};
+use thread::{MixHealth, Outbox, Wiring};
+
+pub(super) use thread::MixWork;
 
 mod thread;
 
@@ -41,7 +45,15 @@ pub struct MixReport {
     pub orphans: u64,
 }
 
-/// One mix thread, seen from signalling.
+/// Where a mix works.
+pub(super) enum Workplace {
+    /// On a thread of its own.
+    Own(Thread),
+    /// On the net thread, which has what it needs.
+    Net(Box<MixWork>),
+}
+
+/// One mix, seen from signalling.
 struct Worker {
     commands: HeapProd<Command>,
     /// Commands that found the ring full, in order.
@@ -51,15 +63,16 @@ struct Worker {
     handed_out: usize,
     rooms: usize,
     health: Arc<MixHealth>,
-    thread: Thread,
-    join: Option<JoinHandle<()>>,
+    /// `None` for the one on the net thread.
+    thread: Option<JoinHandle<()>>,
+    net: Arc<Wake>,
 }
 
-/// What the net thread needs of one mix thread.
+/// What the net thread needs of one mix.
 pub(super) struct NetSide {
     pub(super) to_mix: HeapProd<ToMix>,
     pub(super) from_mix: HeapCons<ToNet>,
-    pub(super) thread: Thread,
+    pub(super) workplace: Workplace,
 }
 
 /// Signalling's end of all mix threads. Dropping it stops them.
@@ -73,7 +86,8 @@ pub struct MixHandle {
 }
 
 impl MixHandle {
-    /// Starts `count` threads (at least one, at most 256), which wake the net thread by `net`.
+    /// Makes `count` mixes (at least one, at most 256), which wake the net thread by `net`, and starts the threads of all
+    /// but the first.
     pub(super) fn start(clock: Clock, count: usize, net: &Arc<Wake>) -> io::Result<(Self, Vec<NetSide>)> {
         let signalling = Waker::new()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -101,9 +115,8 @@ impl MixHandle {
         let (thread_events, events) = ring(EVENT_SLOTS);
         let (thread_retired, retired) = ring(MAX_HANDED_OUT);
         let health = Arc::new(MixHealth::default());
-        let thread = MixThread {
+        let work = MixWork::new(Wiring {
             clock,
-            stop: Arc::clone(&self.stop),
             health: Arc::clone(&health),
             commands: thread_commands,
             packets,
@@ -116,18 +129,19 @@ impl MixHandle {
                 has_packets: false,
                 has_events: false,
             },
+        });
+        let (thread, workplace) = if number == 0 {
+            (None, Workplace::Net(Box::new(work)))
+        } else {
+            let stop = Arc::clone(&self.stop);
+            let thread = std::thread::Builder::new().name(format!("mix {number}")).spawn(move || {
+                // The net thread warns for all if it is not granted.
+                request_real_time(MIX_PRIORITY);
+                work.run(&stop);
+            })?;
+            let workplace = Workplace::Own(thread.thread().clone());
+            (Some(thread), workplace)
         };
-        let engine = Box::new(Engine::new());
-        let join = std::thread::Builder::new().name(format!("mix {number}")).spawn(move || {
-            if !request_real_time(MIX_PRIORITY) && number == 0 {
-                tracing::warn!(
-                    "no real-time priority for the sound threads: under load, sound may stutter \
-                     (grant CAP_SYS_NICE or an rtprio limit of 11)"
-                );
-            }
-            thread.run(engine);
-        })?;
-        let thread = join.thread().clone();
         let worker = Worker {
             commands,
             backlog: VecDeque::new(),
@@ -136,10 +150,10 @@ impl MixHandle {
             handed_out: 0,
             rooms: 0,
             health,
-            thread: thread.clone(),
-            join: Some(join),
+            thread,
+            net: Arc::clone(net),
         };
-        Ok((worker, NetSide { to_mix, from_mix, thread }))
+        Ok((worker, NetSide { to_mix, from_mix, workplace }))
     }
 
     /// The thread that has this room.
@@ -270,7 +284,7 @@ impl MixHandle {
         })
     }
 
-    /// Ends all threads; what they still had is freed.
+    /// Ends all threads; what they still had is freed (by the net thread's end, what was there).
     pub fn stop(mut self) {
         self.join();
     }
@@ -278,10 +292,10 @@ impl MixHandle {
     fn join(&mut self) {
         self.stop.store(true, Ordering::Release);
         for worker in &mut self.workers {
-            worker.thread.unpark();
-            if let Some(join) = worker.join.take() {
+            worker.wake();
+            if let Some(thread) = worker.thread.take() {
                 // A panic there has been printed by the panic hook; here remains nothing to do.
-                let _ = join.join();
+                let _ = thread.join();
             }
         }
     }
@@ -303,7 +317,14 @@ impl Worker {
             // Not full: this thread alone fills it.
             let _ = self.commands.try_push(command);
         }
-        self.thread.unpark();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        match &self.thread {
+            Some(thread) => thread.thread().unpark(),
+            None => self.net.wake(),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use ringbuf::traits::{Consumer, Observer, Producer};
 use ringbuf::{HeapCons, HeapProd};
 
 use super::clock::Clock;
-use super::mix::NetSide;
+use super::mix::{NetSide, Workplace};
 use super::priority::{NET_PRIORITY, request_real_time};
 use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, ring};
 use super::wake::{Wake, Waker};
@@ -69,9 +69,16 @@ impl NetHandle {
         let (thread_retired, retired) = ring(MAX_LEGS);
         let signalling = Waker::new()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let (mut links, mut from_mix) = (Vec::new(), Vec::new());
+        let (mut links, mut from_mix, mut local_mix) = (Vec::new(), Vec::new(), None);
         for side in mixes {
-            links.push(MixLink { ring: side.to_mix, thread: side.thread });
+            let thread = match side.workplace {
+                Workplace::Own(thread) => Some(thread),
+                Workplace::Net(work) => {
+                    local_mix = Some(work);
+                    None
+                }
+            };
+            links.push(MixLink { ring: side.to_mix, thread });
             from_mix.push(side.from_mix);
         }
         let thread = NetThread::new(Wiring {
@@ -79,12 +86,17 @@ impl NetHandle {
             stop: Arc::clone(&stop),
             orders: thread_orders,
             from_mix,
+            local_mix,
             retired: thread_retired,
             out: Outlets { clock, mixes: links, events: thread_events, signalling: signalling.wake() },
         })?;
         let thread = std::thread::Builder::new().name("net".into()).spawn(move || {
-            // The mix threads warn for all if it is not granted.
-            request_real_time(NET_PRIORITY);
+            if !request_real_time(NET_PRIORITY) {
+                tracing::warn!(
+                    "no real-time priority for the sound threads: under load, sound may stutter \
+                     (grant CAP_SYS_NICE or an rtprio limit of 11)"
+                );
+            }
             thread.run();
         })?;
         Ok(Self {

@@ -8,12 +8,12 @@ use super::mix::MixHandle;
 use super::net::NetHandle;
 use super::wake::Wake;
 
-/// One mix thread for each core but one, which is left to everything else; at least one.
+/// One mix for each core but one, which is left to everything else; at least one.
 pub fn default_mix_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
-/// Starts the net thread and `mix_threads` mix threads (at least one).
+/// Starts the net thread, which has the first mix, and threads for the others of `mix_threads` (at least one).
 ///
 /// # Errors
 /// The system grants no thread, eventfd or epoll descriptor.

@@ -1,14 +1,14 @@
-//! The loop of a mix thread.
+//! The work of a mix, turn by turn, and the loop of those that have a thread of their own.
 //!
-//! It sleeps until something is pushed for it (a telephone's packet, a command) or its next tick is due, whatever comes
-//! first, and it makes no other system call than that wait and at most one wake a turn for each of its consumers. Ticks lie
-//! on multiples of 20 ms. A late one is counted; what it made impossible is skipped, never played in a burst.
+//! A turn is due once something was pushed (a telephone's packet, a command) or the next tick has come. It makes no system
+//! call but at most one wake for each of its consumers. Ticks lie on multiples of 20 ms. A late one is counted; what it made
+//! impossible is skipped, never played in a burst.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use ringbuf::traits::Consumer;
+use ringbuf::traits::{Consumer, Observer};
 use ringbuf::{HeapCons, HeapProd};
 
 use crate::io::clock::Clock;
@@ -35,13 +35,19 @@ pub(super) struct MixHealth {
 }
 
 /// The ends of the rings, and who is to be woken.
-pub(super) struct MixThread {
+pub(super) struct Wiring {
     pub(super) clock: Clock,
-    pub(super) stop: Arc<AtomicBool>,
     pub(super) health: Arc<MixHealth>,
     pub(super) commands: HeapCons<Command>,
     pub(super) packets: HeapCons<ToMix>,
     pub(super) outbox: Outbox,
+}
+
+/// A mix: the engine between its rings.
+pub(in crate::io) struct MixWork {
+    wiring: Wiring,
+    engine: Box<Engine>,
+    next_tick: Instant,
 }
 
 /// The engine's sink: rings.
@@ -86,75 +92,97 @@ impl Outbox {
     }
 }
 
-impl MixThread {
-    /// Until told to stop.
-    pub(super) fn run(mut self, mut engine: Box<Engine>) {
-        let mut next_tick = tick_after(self.clock.now());
-        while !self.stop.load(Ordering::Acquire) {
-            let idle = engine.is_empty();
-            let mut more = self.carry_out_commands(&mut engine);
-            if idle && !engine.is_empty() {
-                next_tick = tick_after(self.clock.now());
-            }
-            more |= self.handle_packets(&mut engine);
-            let now = self.clock.now();
-            if engine.next_timeout().is_some_and(|deadline| deadline.at <= now) {
-                engine.handle_timeout(now, &mut self.outbox);
-            }
-            if !engine.is_empty() && now >= next_tick {
-                next_tick = self.tick(&mut engine, now, next_tick);
-            }
-            self.outbox.wake();
-            if !more {
-                self.sleep(&engine, next_tick);
+impl MixWork {
+    pub(super) fn new(wiring: Wiring) -> Self {
+        let next_tick = tick_after(wiring.clock.now());
+        Self { wiring, engine: Box::new(Engine::new()), next_tick }
+    }
+
+    /// The loop of a thread of its own, until told to stop.
+    pub(super) fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            if !self.turn() {
+                self.sleep();
             }
         }
     }
 
-    fn carry_out_commands(&mut self, engine: &mut Engine) -> bool {
+    /// Does what there is to do; true if that is not all.
+    pub(in crate::io) fn turn(&mut self) -> bool {
+        let idle = self.engine.is_empty();
+        let mut more = self.carry_out_commands();
+        if idle && !self.engine.is_empty() {
+            self.next_tick = tick_after(self.wiring.clock.now());
+        }
+        more |= self.handle_packets();
+        let now = self.wiring.clock.now();
+        if self.engine.next_timeout().is_some_and(|deadline| deadline.at <= now) {
+            self.engine.handle_timeout(now, &mut self.wiring.outbox);
+        }
+        if !self.engine.is_empty() && now >= self.next_tick {
+            self.tick(now);
+        }
+        self.wiring.outbox.wake();
+        more
+    }
+
+    /// Something was pushed.
+    pub(in crate::io) fn has_work(&self) -> bool {
+        !self.wiring.commands.is_empty() || !self.wiring.packets.is_empty()
+    }
+
+    /// When a turn is due although nothing is pushed.
+    pub(in crate::io) fn next_turn(&self) -> Option<Instant> {
+        if self.engine.is_empty() {
+            return None;
+        }
+        Some(self.engine.next_timeout().map_or(self.next_tick, |deadline| deadline.at.min(self.next_tick)))
+    }
+
+    fn carry_out_commands(&mut self) -> bool {
         for _ in 0..COMMANDS_A_TURN {
-            let Some(command) = self.commands.try_pop() else { return false };
-            engine.handle_command(command, &mut self.outbox);
+            let Some(command) = self.wiring.commands.try_pop() else { return false };
+            self.engine.handle_command(command, &mut self.wiring.outbox);
         }
         true
     }
 
-    fn handle_packets(&mut self, engine: &mut Engine) -> bool {
+    fn handle_packets(&mut self) -> bool {
+        let Wiring { packets, outbox, .. } = &mut self.wiring;
         for _ in 0..PACKETS_A_TURN {
-            let Some(slot) = self.packets.first() else { return false };
+            let Some(slot) = packets.first() else { return false };
             match slot.target {
                 Target::Caller(caller) => {
-                    engine.handle_telephone_packet(slot.arrival, caller, slot.packet(), &mut self.outbox);
+                    self.engine.handle_telephone_packet(slot.arrival, caller, slot.packet(), outbox);
                 }
-                Target::Stream(stream) => engine.handle_stream_packet(slot.arrival, stream, slot.packet()),
+                Target::Stream(stream) => self.engine.handle_stream_packet(slot.arrival, stream, slot.packet()),
             }
-            self.packets.skip(1);
+            packets.skip(1);
         }
         true
     }
 
-    /// Returns when the next one is due.
-    fn tick(&mut self, engine: &mut Engine, now: Instant, due: Instant) -> Instant {
+    fn tick(&mut self, now: Instant) {
         let tick_us = TICK.as_micros() as u64;
-        let missed = u32::try_from(now.saturating_since(due).as_micros() as u64 / tick_us).unwrap_or(u32::MAX);
-        engine.tick(now, missed, &mut self.outbox);
-        let took_us = self.clock.now().saturating_since(now).as_micros();
-        let health = &self.health;
+        let missed = now.saturating_since(self.next_tick).as_micros() as u64 / tick_us;
+        let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+        self.engine.tick(now, missed, &mut self.wiring.outbox);
+        let took_us = self.wiring.clock.now().saturating_since(now).as_micros();
+        let health = &self.wiring.health;
         health.ticks.fetch_add(1, Ordering::Relaxed);
         health.late_ticks.fetch_add(missed, Ordering::Relaxed);
         health.longest_tick_us.fetch_max(u32::try_from(took_us).unwrap_or(u32::MAX), Ordering::Relaxed);
-        health.orphans.store(engine.orphans() as u32, Ordering::Relaxed);
-        due + Duration::from_micros(tick_us * (u64::from(missed) + 1))
+        health.orphans.store(self.engine.orphans() as u32, Ordering::Relaxed);
+        self.next_tick += Duration::from_micros(tick_us * (u64::from(missed) + 1));
     }
 
     /// `Thread::unpark` before or during this ends it at once, so nothing that is pushed is slept through.
-    fn sleep(&self, engine: &Engine, next_tick: Instant) {
-        if engine.is_empty() {
+    fn sleep(&self) {
+        let Some(until) = self.next_turn() else {
             std::thread::park();
             return;
-        }
-        let until = engine.next_timeout().map_or(next_tick, |deadline| deadline.at.min(next_tick));
-        let wait = until.saturating_since(self.clock.now());
+        };
+        let wait = until.saturating_since(self.wiring.clock.now());
         if !wait.is_zero() {
             std::thread::park_timeout(wait);
         }

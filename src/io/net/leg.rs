@@ -22,11 +22,13 @@ pub(super) struct Leg {
     pub(super) kind: LegKind,
     /// Epoll reports it as soon as something comes, or on the cadence.
     pub(super) eager: bool,
+    /// On the cadence of a mix that has a thread of its own.
+    pub(super) looked_at_ahead: bool,
 }
 
 impl Leg {
     pub(super) const fn new(key: LegKey, kind: LegKind) -> Self {
-        Self { key, kind, eager: true }
+        Self { key, kind, eager: true, looked_at_ahead: false }
     }
 
     pub(super) fn stats(&self) -> LegStats {

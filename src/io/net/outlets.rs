@@ -14,7 +14,8 @@ use crate::time::Instant;
 /// The way to one mix thread.
 pub(super) struct MixLink {
     pub(super) ring: HeapProd<ToMix>,
-    pub(super) thread: Thread,
+    /// `None` where it works on this thread: its turn comes anyway.
+    pub(super) thread: Option<Thread>,
 }
 
 /// All ways out of the net thread, beside its sockets.
@@ -32,10 +33,15 @@ impl Outlets {
         let Some(link) = self.mixes.get_mut(usize::from(mix.0)) else { return false };
         let pushed = push_or_drop(&mut link.ring, ToMix::new(target, arrival, packet));
         match target {
-            Target::Caller(_) => link.thread.unpark(),
+            Target::Caller(_) => link.thread.iter().for_each(Thread::unpark),
             Target::Stream(_) => {}
         }
         pushed
+    }
+
+    /// Whether a mix has a thread of its own.
+    pub(super) fn is_elsewhere(&self, mix: MixIndex) -> bool {
+        self.mixes.get(usize::from(mix.0)).is_some_and(|link| link.thread.is_some())
     }
 
     /// Tells signalling; false if its ring is full.

@@ -93,6 +93,10 @@ impl PeerSocket {
         }
     }
 
+    pub(super) const fn mix(&self) -> MixIndex {
+        self.mix
+    }
+
     pub(super) fn socket(&self) -> &Socket {
         &self.socket
     }

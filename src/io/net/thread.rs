@@ -1,9 +1,10 @@
 //! The loop of the net thread.
 //!
 //! It waits in one epoll set: its wake (packets of a mix thread, commands), every telephone's sockets and every peer
-//! connection that still shakes hands. Connected peers sit in a second set that is looked at just before the mix threads'
-//! tick (with many of them also half-way between two), which costs half as much as a wake for each packet.
+//! connection that still shakes hands. Connected peers sit in a second set that is looked at just before the mixes' tick
+//! (with many of them also half-way between two), which costs half as much as a wake for each packet.
 //! Both sets report what is left, so a socket is read once each time it is reported: no call that finds nothing.
+//! A mix that works on this thread has its turn after the sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use ringbuf::{HeapCons, HeapProd};
 use super::leg::{Leg, LegKind, Legs};
 use super::outlets::Outlets;
 use super::peer_socket::Secured;
+use crate::io::mix::MixWork;
 use crate::io::rings::{ToNet, push_or_drop};
 use crate::io::wake::Wake;
 use crate::media::control::{LegKey, NetCommand, TICK, TelephoneRemote};
@@ -25,7 +27,8 @@ use crate::wire::stun::Filter;
 /// Between two looks at the connected peers: a tick, since nothing of theirs is heard earlier.
 const CADENCE_US: u64 = TICK.as_micros() as u64;
 
-/// How long before a tick the look begins: what 100 packets need to be decrypted, and epoll's rounding to a millisecond.
+/// How long before the tick of a mix on another thread the look begins: what 100 packets need to be decrypted, and epoll's
+/// rounding to a millisecond.
 const LOOK_AHEAD_US: u64 = 2_000;
 
 /// With more peers than this, half of their packets are read half-way between two ticks.
@@ -66,10 +69,13 @@ pub(super) struct NetThread {
     pub(super) from_mix: Vec<HeapCons<ToNet>>,
     pub(super) retired: HeapProd<Box<Leg>>,
     pub(super) out: Outlets,
+    local_mix: Option<Box<MixWork>>,
     legs: Legs,
     eager: Epoll,
     paced: Epoll,
     paced_legs: usize,
+    /// Of these, the ones whose mix is on another thread.
+    ahead_legs: usize,
     next_cadence: Instant,
     next_report_scan: Instant,
     /// Packets for legs that are gone.
@@ -82,6 +88,7 @@ pub(super) struct Wiring {
     pub(super) stop: Arc<AtomicBool>,
     pub(super) orders: HeapCons<Order>,
     pub(super) from_mix: Vec<HeapCons<ToNet>>,
+    pub(super) local_mix: Option<Box<MixWork>>,
     pub(super) retired: HeapProd<Box<Leg>>,
     pub(super) out: Outlets,
 }
@@ -91,18 +98,20 @@ impl NetThread {
         let eager = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let paced = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         eager.add(&*wiring.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE_TOKEN))?;
-        let Wiring { wake, stop, orders, from_mix, retired, out } = wiring;
+        let Wiring { wake, stop, orders, from_mix, local_mix, retired, out } = wiring;
         Ok(Self {
             wake,
             stop,
             orders,
             from_mix,
+            local_mix,
             retired,
             out,
             legs: Legs::new(),
             eager,
             paced,
             paced_legs: 0,
+            ahead_legs: 0,
             next_cadence: Instant::ZERO,
             next_report_scan: Instant::ZERO,
             orphans: 0,
@@ -122,8 +131,13 @@ impl NetThread {
                 self.read(event.data(), &mut buffer);
             }
             if self.paced_legs > 0 && now >= self.next_cadence {
-                self.next_cadence = next_look(now, self.paced_legs);
+                self.next_cadence = next_look(now, self.paced_legs, self.ahead_legs > 0);
                 self.read_paced(&mut events, &mut buffer);
+            }
+            if let Some(mix) = &mut self.local_mix {
+                // What is left is work that `has_work` sees.
+                mix.turn();
+                self.send_packets(now);
             }
             if now >= self.next_report_scan {
                 self.next_report_scan = now + REPORT_SCAN;
@@ -147,14 +161,14 @@ impl NetThread {
         self.stop.load(Ordering::Acquire)
             || !self.orders.is_empty()
             || self.from_mix.iter().any(|ring| !ring.is_empty())
+            || self.local_mix.as_ref().is_some_and(|mix| mix.has_work())
     }
 
     fn timeout(&self) -> EpollTimeout {
-        if self.legs.is_empty() {
-            return EpollTimeout::NONE;
-        }
-        let next =
-            if self.paced_legs > 0 { self.next_cadence.min(self.next_report_scan) } else { self.next_report_scan };
+        let turn = self.local_mix.as_ref().and_then(|mix| mix.next_turn());
+        let report = (!self.legs.is_empty()).then_some(self.next_report_scan);
+        let look = (self.paced_legs > 0).then_some(self.next_cadence);
+        let Some(next) = [turn, report, look].into_iter().flatten().min() else { return EpollTimeout::NONE };
         let wait_us = next.as_us().saturating_sub(self.out.clock.now().as_us());
         // Rounded up: waking before the time is a turn for nothing.
         EpollTimeout::from(u16::try_from(wait_us.div_ceil(1000)).unwrap_or(u16::MAX))
@@ -230,7 +244,9 @@ impl NetThread {
             if self.paced.add(peer.socket(), token).is_ok() {
                 let _ = self.eager.delete(peer.socket());
                 leg.eager = false;
+                leg.looked_at_ahead = self.out.is_elsewhere(peer.mix());
                 self.paced_legs += 1;
+                self.ahead_legs += usize::from(leg.looked_at_ahead);
             }
         }
     }
@@ -246,6 +262,7 @@ impl NetThread {
         leg.say_bye(now, buffer);
         if !leg.eager {
             self.paced_legs -= 1;
+            self.ahead_legs -= usize::from(leg.looked_at_ahead);
         }
         // A closed socket leaves its epoll set by itself, but this one is closed by another thread, later.
         unwatch(if leg.eager { &self.eager } else { &self.paced }, &leg);
@@ -299,10 +316,11 @@ impl NetThread {
     }
 }
 
-/// The first look after `now` for so many peers.
-fn next_look(now: Instant, peers: usize) -> Instant {
+/// The first look after `now` for so many peers: at a tick, or ahead of it.
+fn next_look(now: Instant, peers: usize, is_ahead: bool) -> Instant {
+    let ahead_us = if is_ahead { LOOK_AHEAD_US } else { 0 };
     let cadence_us = if peers > MANY_PEERS { CADENCE_US / 2 } else { CADENCE_US };
-    let since_phase = (now.as_us() + LOOK_AHEAD_US) % cadence_us;
+    let since_phase = (now.as_us() + ahead_us) % cadence_us;
     now + Duration::from_micros(cadence_us - since_phase)
 }
 
@@ -340,9 +358,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn peers_are_looked_at_two_ms_before_each_tick_and_many_of_them_twice_as_often() {
-        let looks = |peers| [0, 7_999, 8_000, 12_345, 18_000].map(|us| next_look(Instant::from_us(us), peers).as_us());
-        assert_eq!(looks(1), [18_000, 18_000, 18_000, 18_000, 38_000]);
-        assert_eq!(looks(100), [8_000, 8_000, 18_000, 18_000, 28_000]);
+    fn peers_are_looked_at_by_each_tick_two_ms_earlier_for_other_threads_and_many_of_them_twice_as_often() {
+        let looks = |peers, is_ahead| {
+            [0, 7_999, 8_000, 12_345, 18_000].map(|us| next_look(Instant::from_us(us), peers, is_ahead).as_us())
+        };
+        assert_eq!(looks(1, false), [20_000; 5]);
+        assert_eq!(looks(1, true), [18_000, 18_000, 18_000, 18_000, 38_000]);
+        assert_eq!(looks(100, true), [8_000, 8_000, 18_000, 18_000, 28_000]);
     }
 }
