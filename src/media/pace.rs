@@ -20,6 +20,9 @@ const TOO_EARLY_BY_ONE_IN: i64 = 8;
 /// What is too much must have been too much for so long: every change of the delay can be heard a little, and jitter that
 /// was there a second ago may come again.
 const CALM_TICKS: u8 = (Duration::from_millis(1500).as_micros() / TICK.as_micros()) as u8;
+/// What is only just too much can wait twice as long.
+const SMALL_US: i64 = 10_000;
+const CALM_TICKS_IF_SMALL: u8 = 2 * CALM_TICKS;
 /// From here on nothing is spared to catch up.
 const HURRY_FROM_US: i64 = 100_000;
 /// Otherwise at most one cut in this time: 5 ms in 100 ms are not heard as haste.
@@ -92,7 +95,8 @@ impl Pace {
         }
         let is_too_much = spare_us >= step_us + TOLERATED_US;
         self.calm_ticks = if is_too_much { self.calm_ticks.saturating_add(1) } else { 0 };
-        let most = if self.calm_ticks >= CALM_TICKS || spare_us >= HURRY_FROM_US {
+        let calm_ticks = if spare_us < step_us + SMALL_US { CALM_TICKS_IF_SMALL } else { CALM_TICKS };
+        let most = if self.calm_ticks >= calm_ticks || spare_us >= HURRY_FROM_US {
             left_over + self.samples(step_us)
         } else {
             left_over
@@ -144,7 +148,7 @@ mod tests {
     fn a_packet_too_much_is_taken_out_and_what_is_left_over_too() {
         let mut pace = Pace::new(8000);
         let mut pcm = [0; 400];
-        for _ in 1..CALM_TICKS {
+        for _ in 1..CALM_TICKS_IF_SMALL {
             assert_eq!(pace.adjust(&standing(45_000), &mut pcm, 160), 160);
         }
         // Silence is cut down to the seam.
