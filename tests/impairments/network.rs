@@ -78,7 +78,7 @@ impl Network {
                     leap_ticks = leaps.wrapping_mul(3_000_000_019);
                 }
                 // The first silent packet still says that a pause begins.
-                Oddity::Pauses if !speaks[piece] && !(piece > 0 && speaks[piece - 1]) => continue,
+                Oddity::Pauses if !speaks[piece] && (piece == 0 || !speaks[piece - 1]) => continue,
                 Oddity::CalmAfter(ms) if piece as u64 * 20 >= ms => delay_ms = 0,
                 Oddity::CalmAfter(_)
                 | Oddity::None
