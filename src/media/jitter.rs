@@ -42,6 +42,8 @@ const BURST_EXCESS_US: i64 = 100_000;
 const PAUSE_BYTES: usize = 2;
 /// So many packets in a row from behind are a sender that has started anew, not stragglers.
 const LATE_RUN_MEANS_RESTART: u8 = 5;
+/// And so many that are from much farther behind than any straggler.
+const FAR_LATE_RUN_MEANS_RESTART: u8 = 2;
 /// A number that leads by more is a sender that has started anew: a minute of 20 ms packets.
 const RESTART_DISTANCE: i16 = 3000;
 /// Loss above about 1 % (in 1/65536, averaged over some 100 packets) makes it worth waiting for FEC.
@@ -170,6 +172,8 @@ pub struct JitterBuffer {
     last_duration_ticks: u32,
     /// The newest number so far.
     newest: u16,
+    /// Which of the numbers up to the newest came: that one is the lowest bit.
+    arrived: u32,
     lateness: Lateness,
     stragglers: Stragglers,
     target_us: u64,
@@ -200,6 +204,7 @@ impl JitterBuffer {
             next_sequence: None,
             last_duration_ticks: clock_rate_hz / 50,
             newest: 0,
+            arrived: 0,
             lateness: Lateness::new(clock_rate_hz),
             stragglers: Stragglers::new(),
             target_us: INITIAL_TARGET_US,
@@ -239,7 +244,7 @@ impl JitterBuffer {
         }
         let ahead = self.next_sequence.map_or(0, |next| sequence_distance(next, packet.sequence_number));
         self.note_order(packet);
-        if ahead < 0 && !self.is_restart_from_behind(packet.sequence_number) {
+        if ahead < 0 && !self.is_restart_from_behind(ahead, packet.sequence_number) {
             self.stats.late += 1;
             return Pushed::Late;
         }
@@ -405,21 +410,29 @@ impl JitterBuffer {
     /// Whether a packet came behind its successors: it was overtaken, or lost and asked for again.
     fn note_order(&mut self, packet: &Arrival<'_>) {
         let behind = sequence_distance(packet.sequence_number, self.newest);
-        if self.next_sequence.is_some() && (1..SLOTS as i16).contains(&behind) {
-            let lateness_us = self.lateness.delay_us(packet.at, self.lateness.place_us(packet.timestamp));
-            self.stragglers.observe_straggler(lateness_us.max(0).cast_unsigned());
-        } else if behind != 0 || self.next_sequence.is_none() {
+        if self.next_sequence.is_some() && (0..SLOTS as i16).contains(&behind) {
+            let bit = 1 << behind;
+            // A second copy tells nothing: of two listeners' ways to one voice the slower need not be waited for.
+            if self.arrived & bit == 0 {
+                let lateness_us = self.lateness.delay_us(packet.at, self.lateness.place_us(packet.timestamp));
+                self.stragglers.observe_straggler(lateness_us.max(0).cast_unsigned());
+            }
+            self.arrived |= bit;
+        } else {
+            let ahead = u32::from(behind.unsigned_abs());
+            self.arrived = if behind < 0 { self.arrived.checked_shl(ahead).unwrap_or(0) } else { 0 } | 1;
             self.newest = packet.sequence_number;
             self.stragglers.observe_in_order(packet.at);
         }
     }
 
     /// Whether a packet from behind is one of several in a row.
-    fn is_restart_from_behind(&mut self, sequence_number: u16) -> bool {
+    fn is_restart_from_behind(&mut self, ahead: i16, sequence_number: u16) -> bool {
         let follows = sequence_number == self.last_late.wrapping_add(1);
         self.late_run = if follows { self.late_run.saturating_add(1) } else { 1 };
         self.last_late = sequence_number;
-        self.late_run >= LATE_RUN_MEANS_RESTART
+        let is_far = ahead <= -RESTART_DISTANCE;
+        self.late_run >= if is_far { FAR_LATE_RUN_MEANS_RESTART } else { LATE_RUN_MEANS_RESTART }
     }
 
     fn restart_at(&mut self, sequence_number: u16) {

@@ -11,9 +11,9 @@ const BIN_US: u64 = 5_000;
 const BINS: usize = 51;
 /// A second of 20 ms packets.
 const KNOWN_PACKETS: u32 = 50;
-/// Each packet weighs 1/96 at first, and half as much after 66 further ones. Jitter of which nearly every packet was late
-/// is forgotten, down to the 2 % that the target allows, after 370 packets of 20 ms: 7.5 s.
-const WEIGHT_OF_ONE_IN: u32 = 96;
+/// Each packet weighs 1/80 at first, and half as much after 55 further ones. Jitter of which nearly every packet was late
+/// is forgotten, down to the 2 % that the target allows, after 300 packets of 20 ms: 6 s.
+const WEIGHT_OF_ONE_IN: u32 = 80;
 /// What shares are multiplied by when a packet is counted has as many bits; with those of [`ONE`] they fit a word.
 const FACTOR_BITS: u32 = 12;
 const ONE: u32 = 1 << 19;

@@ -20,8 +20,8 @@ pub(super) const FRAME_SAMPLES: usize = 160;
 /// The most that may wait: 400 ms, the longest target and a burst.
 const CAPACITY_SAMPLES: usize = 20 * FRAME_SAMPLES;
 
-/// Pieces that come later than the target, in percent.
-const LATE_PERCENT: u32 = 2;
+/// Pieces that come later than the target, in percent: fewer than for room voices, since concealed losses are among them.
+const LATE_PERCENT: u32 = 1;
 const MAX_TARGET_US: u64 = 200_000;
 
 /// The longest stretch of sound that is made up; it has faded by then.

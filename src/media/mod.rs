@@ -29,6 +29,6 @@ pub mod simd;
 pub mod srtp;
 mod stream;
 mod talking;
-pub mod time_scale;
+mod time_scale;
 mod up;
 pub mod vad;

@@ -13,11 +13,18 @@ use std::time::Duration;
 use super::control::TICK;
 use super::time_scale::TimeScale;
 
-/// More than wanted by less than this is left alone, lest the delay swing to and fro with the measurement's noise.
-const TOO_LATE_BY_US: i64 = 4_000;
-const TOO_EARLY_BY_US: i64 = 2_000;
+/// Less than this too much or too little is left alone, lest the delay swing to and fro with the measurement's noise, ...
+const TOLERATED_US: i64 = 2_000;
+/// ... and so is a small share of the target, without which only a few more packets are late.
+const TOO_EARLY_BY_ONE_IN: i64 = 8;
+/// What is too much must have been too much for so long: every change of the delay can be heard a little, and jitter that
+/// was there a second ago may come again.
+const CALM_TICKS: u8 = (Duration::from_millis(1500).as_micros() / TICK.as_micros()) as u8;
+/// What is only just too much can wait twice as long.
+const SMALL_US: i64 = 10_000;
+const CALM_TICKS_IF_SMALL: u8 = 2 * CALM_TICKS;
 /// From here on nothing is spared to catch up.
-const HURRY_FROM_US: i64 = 60_000;
+const HURRY_FROM_US: i64 = 100_000;
 /// Otherwise at most one cut in this time: 5 ms in 100 ms are not heard as haste.
 const CUT_EVERY_TICKS: u8 = (Duration::from_millis(100).as_micros() / TICK.as_micros()) as u8;
 const TICK_US: i64 = TICK.as_micros() as i64;
@@ -48,6 +55,8 @@ pub(super) struct Pace {
     sample_rate_hz: i64,
     scale: TimeScale,
     ticks_since_cut: u8,
+    /// How long there has been too much.
+    calm_ticks: u8,
     scaled: Scaled,
 }
 
@@ -57,6 +66,7 @@ impl Pace {
             sample_rate_hz: sample_rate_hz as i64,
             scale: TimeScale::new(sample_rate_hz),
             ticks_since_cut: CUT_EVERY_TICKS,
+            calm_ticks: 0,
             scaled: Scaled { shortened: 0, lengthened: 0 },
         }
     }
@@ -73,7 +83,7 @@ impl Pace {
         let left_over = len as i64 % (self.samples(step_us)).max(1);
         let left_over_us = left_over * 1_000_000 / self.sample_rate_hz;
         let spare_us = standing.delay_us - left_over_us - (TICK_US - step_us) - standing.target_us;
-        if spare_us < -TOO_EARLY_BY_US {
+        if spare_us < -TOLERATED_US.max(standing.target_us / TOO_EARLY_BY_ONE_IN) {
             let wanted = (len + (self.samples(step_us) - left_over) as usize).min(pcm.len());
             let added = match self.scale.lengthen(&mut pcm[..wanted], len) {
                 // Too little for a whole period: more than wanted is taken out again in the next pause.
@@ -83,7 +93,14 @@ impl Pace {
             self.scaled.lengthened += added as u64;
             return len + added;
         }
-        let most = if spare_us >= step_us + TOO_LATE_BY_US { left_over + self.samples(step_us) } else { left_over };
+        let is_too_much = spare_us >= step_us + TOLERATED_US;
+        self.calm_ticks = if is_too_much { self.calm_ticks.saturating_add(1) } else { 0 };
+        let calm_ticks = if spare_us < step_us + SMALL_US { CALM_TICKS_IF_SMALL } else { CALM_TICKS };
+        let most = if self.calm_ticks >= calm_ticks || spare_us >= HURRY_FROM_US {
+            left_over + self.samples(step_us)
+        } else {
+            left_over
+        };
         if most == 0 || self.ticks_since_cut < CUT_EVERY_TICKS && spare_us < HURRY_FROM_US {
             return len;
         }
@@ -121,7 +138,7 @@ mod tests {
     fn what_is_at_most_a_packet_too_late_is_left_alone() {
         let mut pace = Pace::new(8000);
         let mut pcm = [0; 400];
-        for delay_us in [18_500, 20_000, 39_000, 43_000] {
+        for delay_us in [18_000, 20_000, 39_000, 41_900] {
             assert_eq!(pace.adjust(&standing(delay_us), &mut pcm, 160), 160, "{delay_us}");
         }
         assert_eq!(pace.scaled(), Scaled::default());
@@ -131,6 +148,9 @@ mod tests {
     fn a_packet_too_much_is_taken_out_and_what_is_left_over_too() {
         let mut pace = Pace::new(8000);
         let mut pcm = [0; 400];
+        for _ in 1..CALM_TICKS_IF_SMALL {
+            assert_eq!(pace.adjust(&standing(45_000), &mut pcm, 160), 160);
+        }
         // Silence is cut down to the seam.
         assert_eq!(pace.adjust(&standing(45_000), &mut pcm, 160), 40);
         // The next packet came; of the 20 ms that are too much 15 are out.

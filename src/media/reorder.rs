@@ -88,8 +88,9 @@ struct Position {
     next_sequence: u16,
     /// The end of the last packet on the sender's clock.
     next_timestamp: u32,
-    /// When the last packet came that was released.
+    /// When the last packet came that was released, and how long it was.
     last_arrival: Instant,
+    last_duration_ticks: u32,
     /// Whether the gap before the next packet has been told already.
     gap_is_told: bool,
     /// What lies before the next packet was given up.
@@ -212,6 +213,7 @@ impl Reorder {
             next_sequence: header.sequence_number.wrapping_add(1),
             next_timestamp: header.timestamp.wrapping_add(slot.duration_ticks),
             last_arrival: slot.arrival,
+            last_duration_ticks: slot.duration_ticks,
             gap_is_told: false,
             follows_loss: false,
         };
@@ -288,7 +290,7 @@ impl Reorder {
             }
             // Another source has a clock of its own: the time that has passed here stands for the gap.
             Some(position) => {
-                let gap_ticks = ticks(now.saturating_since(position.last_arrival), self.clock_rate_hz);
+                let gap_ticks = passed_ticks(&position, now, self.clock_rate_hz);
                 Position {
                     ssrc: header.ssrc,
                     next_sequence: header.sequence_number,
@@ -303,6 +305,7 @@ impl Reorder {
                 next_sequence: header.sequence_number,
                 next_timestamp: header.timestamp,
                 last_arrival: now,
+                last_duration_ticks: 0,
                 gap_is_told: true,
                 follows_loss: false,
             },
@@ -320,7 +323,7 @@ fn gap_before<'a>(
     next_payload: &'a [u8],
 ) -> Option<Release<'a>> {
     let told_ticks = timestamp_distance(position.next_timestamp, header.timestamp);
-    let passed_ticks = ticks(arrival.saturating_since(position.last_arrival), clock_rate_hz);
+    let passed_ticks = passed_ticks(position, arrival, clock_rate_hz);
     // A timestamp that leads or lags the clock by more than a second is a sender's new start, not a gap.
     let is_plausible = told_ticks.abs_diff(passed_ticks.cast_signed()) <= clock_rate_hz;
     let gap_ticks = if is_plausible { told_ticks.max(0).cast_unsigned() } else { passed_ticks };
@@ -332,6 +335,11 @@ fn gap_before<'a>(
     } else {
         Some(Release::Conceal { duration_ticks: gap_ticks, next_header: *header, next_payload })
     }
+}
+
+/// What the clock says of the time between the last packet's end and the arrival of another.
+fn passed_ticks(position: &Position, arrival: Instant, clock_rate_hz: u32) -> u32 {
+    ticks(arrival.saturating_since(position.last_arrival), clock_rate_hz).saturating_sub(position.last_duration_ticks)
 }
 
 /// A duration on an RTP clock; what does not fit becomes the most that does.
@@ -470,11 +478,11 @@ mod tests {
         assert_eq!(push(&mut reorder, ms(0), 10), [10]);
         let other = RtpHeader { ssrc: 2, sequence_number: 40_000, timestamp: 123_456_789, ..header(0) };
         reorder.push(ms(50), &other, &[1], 160);
-        assert_eq!(drain(&mut reorder, ms(50)), [-1050, 1]);
+        assert_eq!(drain(&mut reorder, ms(50)), [-1030, 1]);
         // The same source far ahead, with an unrelated timestamp.
         let ahead = RtpHeader { sequence_number: 50_000, timestamp: 5, ..other };
-        reorder.push(ms(70), &ahead, &[2], 160);
-        assert_eq!(drain(&mut reorder, ms(70)), [-1020, 2]);
+        reorder.push(ms(80), &ahead, &[2], 160);
+        assert_eq!(drain(&mut reorder, ms(80)), [-1010, 2]);
         // And from behind: stragglers at first, then believed.
         for late in 0..4 {
             let behind = RtpHeader { sequence_number: 49_000 + late, timestamp: 160 * u32::from(late), ..other };

@@ -17,7 +17,7 @@ const SEAM_US: usize = 5000;
 /// As much is compared at most to tell how alike two places are.
 const COMPARED_US: usize = 12_000;
 /// Correlation from which a period is the same again.
-const ALIKE: f32 = 0.85;
+const ALIKE: f32 = 0.9;
 /// Correlation at every lag up to which a sound is noise.
 const UNLIKE: f32 = 0.4;
 /// The powers of the two halves of a steady sound differ by less than this factor.
@@ -27,7 +27,7 @@ const QUIET: f32 = 10_737.0;
 
 /// See the module. It keeps nothing but its rate.
 #[derive(Clone, Copy, Debug)]
-pub struct TimeScale {
+pub(super) struct TimeScale {
     sample_rate_hz: usize,
 }
 
@@ -41,13 +41,13 @@ struct Cut {
 
 impl TimeScale {
     /// For speech sampled at this rate.
-    pub const fn new(sample_rate_hz: u32) -> Self {
+    pub(super) const fn new(sample_rate_hz: u32) -> Self {
         Self { sample_rate_hz: sample_rate_hz as usize }
     }
 
     /// Takes at most `most` samples out of `pcm`; returns how many: the rest has moved to the front. 0 where a cut would
     /// be heard.
-    pub fn shorten(&self, pcm: &mut [i16], most: usize) -> usize {
+    pub(super) fn shorten(&self, pcm: &mut [i16], most: usize) -> usize {
         let Some(cut) = self.find(pcm, most) else { return 0 };
         let seam = self.seam(pcm, cut.samples);
         for at in 0..seam {
@@ -59,7 +59,7 @@ impl TimeScale {
 
     /// Plays a piece of the first `len` samples of `pcm` twice, as far as there is space behind them; returns by how many
     /// samples they are more. 0 where that would be heard.
-    pub fn lengthen(&self, pcm: &mut [i16], len: usize) -> usize {
+    pub(super) fn lengthen(&self, pcm: &mut [i16], len: usize) -> usize {
         let Some(cut) = self.find(&pcm[..len], pcm.len() - len) else { return 0 };
         let seam = self.seam(&pcm[..len], cut.samples);
         pcm.copy_within(..len, cut.samples);

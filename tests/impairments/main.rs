@@ -4,6 +4,7 @@
 //! last packet are 1.3 %). `pesq.txt` holds how espeak-ng's speech sounds, where that and `tools/quality` work; the
 //! floors of the design are below.
 
+mod drift;
 mod nack;
 mod network;
 mod path;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use lab::pcm::Pcm;
-use lab::quality;
+use lab::quality::{self, Quality};
 use lab::speech::Reference;
 use nack::Lossy;
 use network::{Network, Oddity};
@@ -23,16 +24,19 @@ const WAYS: [Way; 3] = [Way::Up, Way::Down, Way::Local];
 const SEEDS: std::ops::Range<u64> = 1..4;
 
 /// Loss in percent, packets lost at a stretch, jitter in ms, and the least PESQ up, down and from telephone to telephone:
-/// the mean over all seeds.
+/// the mean over all seeds. The first four are the design's, the others a little below what was reached.
 const FLOORS: [(u32, u32, u32, [f64; 3]); 7] = [
     (0, 1, 0, [4.3, 3.75, 4.3]),
     (5, 1, 0, [3.4, 3.55, 3.5]),
     (10, 1, 0, [3.0, 3.35, 3.0]),
     (0, 1, 80, [4.0, 3.6, 4.0]),
-    (5, 2, 0, [1.0, 1.0, 1.0]),
-    (10, 2, 0, [1.0, 1.0, 1.0]),
-    (5, 1, 80, [1.0, 1.0, 1.0]),
+    (5, 2, 0, [3.2, 3.0, 3.05]),
+    (10, 2, 0, [2.65, 2.5, 2.6]),
+    (5, 1, 80, [3.4, 3.35, 3.1]),
 ];
+
+/// Two seconds at 8 kHz.
+const WINDOW_SAMPLES: usize = 16_000;
 
 fn said(reference: &Reference) -> Said {
     Said { at_8k: reference.at(8000), at_48k: reference.at(48_000) }
@@ -75,19 +79,44 @@ fn what_is_made_up_and_how_late_it_is_heard_is_as_in_the_table() {
     assert_alike(&table, include_str!("table.txt"), &[0.0, 0.0, 0.4, 1.0, 0.03]);
 }
 
-/// Of each two seconds, since the delay may change: the longest delay, and how alike they are in the mean.
-fn delay_and_likeness(said: &[i16], heard: &[i16]) -> (f64, f64) {
-    const WINDOW_SAMPLES: usize = 16_000;
+/// Of each two seconds, since the delay may change.
+fn each_two_seconds(said: &[i16], heard: &[i16]) -> Vec<Quality> {
     const LONGEST_DELAY_SAMPLES: usize = 2400;
-    let (mut longest_ms, mut likeness, mut windows) = (f64::MIN, 0.0, 0.0);
-    for (window, said) in said.chunks_exact(WINDOW_SAMPLES).enumerate() {
+    let windows = said.chunks_exact(WINDOW_SAMPLES).enumerate().map(|(window, said)| {
         let begin = (window * WINDOW_SAMPLES).min(heard.len());
         let end = (begin + WINDOW_SAMPLES + LONGEST_DELAY_SAMPLES).min(heard.len());
-        let quality = quality::measure(said, &heard[begin..end]);
-        longest_ms = quality.delay_ms.max(longest_ms);
-        (likeness, windows) = (likeness + quality.correlation, windows + 1.0);
+        quality::measure(said, &heard[begin..end])
+    });
+    windows.collect()
+}
+
+/// The longest delay, and how alike they are in the mean.
+fn delay_and_likeness(said: &[i16], heard: &[i16]) -> (f64, f64) {
+    let windows = each_two_seconds(said, heard);
+    let longest_ms = windows.iter().map(|window| window.delay_ms).fold(f64::MIN, f64::max);
+    (longest_ms, windows.iter().map(|window| window.correlation).sum::<f64>() / windows.len() as f64)
+}
+
+#[test]
+fn jitter_of_80_ms_costs_at_most_120_ms_and_10_s_after_its_end_nothing() {
+    const JITTER_MS: u64 = 20_000;
+    let once = said(&Reference::built_in());
+    let long = Said { at_8k: once.at_8k.repeat(4), at_48k: once.at_48k.repeat(4) };
+    for (way, clean_at_most_ms) in [(Way::Up, 10.0), (Way::Down, 40.0), (Way::Local, 40.0)] {
+        let clean = way.carry(&long, Network { seed: 1, ..Network::default() });
+        let (clean_ms, _) = delay_and_likeness(&long.at_8k, &clean.samples);
+        assert!(clean_ms <= clean_at_most_ms, "{}: {clean_ms}", way.name());
+        for seed in [1, 2] {
+            let network = Network { jitter_ms: 80, oddity: Oddity::CalmAfter(JITTER_MS), seed, ..Network::default() };
+            let heard = way.carry(&long, network);
+            let delays_ms: Vec<f64> =
+                each_two_seconds(&long.at_8k, &heard.samples).iter().map(|window| window.delay_ms).collect();
+            println!("{}: clean {clean_ms:.0}, then {delays_ms:.0?}", way.name());
+            assert!(delays_ms.iter().all(|delay_ms| *delay_ms <= clean_ms + 120.0), "{}: {delays_ms:?}", way.name());
+            let calm = (JITTER_MS as usize + 10_000) * 8 / WINDOW_SAMPLES;
+            assert!(delays_ms[calm..].iter().all(|ms| *ms <= clean_ms + 1.0), "{}: {delays_ms:?}", way.name());
+        }
     }
-    (longest_ms, likeness / windows)
 }
 
 /// Numbers may differ by each column's tolerance.
@@ -160,8 +189,9 @@ fn it_sounds_as_good_as_the_design_demands() {
             table += &line;
         }
     }
-    println!("{table}");
-    assert!(missed.is_empty(), "below the floor:\n{missed}");
+    assert!(missed.is_empty(), "below the floor:\n{missed}of\n{table}");
+    // Other versions of espeak-ng speak a little differently.
+    assert_alike(&table, include_str!("pesq.txt"), &[0.0, 0.0, 0.0, 0.0, 0.2, 0.4, 0.4]);
 }
 
 /// Round trip in ms, what is made up, of a hundred packets, and the longest delay in ms.

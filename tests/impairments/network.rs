@@ -37,6 +37,8 @@ pub(crate) enum Oddity {
     PacketsOf(u64),
     /// Nothing is sent while nobody speaks (DTX, silence suppression).
     Pauses,
+    /// The jitter ends with what is sent after so many milliseconds.
+    CalmAfter(u64),
 }
 
 /// A packet that arrives.
@@ -63,7 +65,7 @@ impl Network {
         let leap_every = (2000 / self.packet_ms()) as usize;
         for piece in 0..speaks.len() {
             // Drawn in any case, so that a higher loss loses the same packets and more.
-            let (fate, delay_ms) = (random.below(10_000), u64::from(random.below(self.jitter_ms + 1)));
+            let (fate, mut delay_ms) = (random.below(10_000), u64::from(random.below(self.jitter_ms + 1)));
             is_losing = fate < self.chance(is_losing);
             let leaps = (piece / leap_every) as u32;
             let (mut number, mut leap_ticks, mut source) = (sequence, 0, 7);
@@ -76,8 +78,14 @@ impl Network {
                     leap_ticks = leaps.wrapping_mul(3_000_000_019);
                 }
                 // The first silent packet still says that a pause begins.
-                Oddity::Pauses if !speaks[piece] && !(piece > 0 && speaks[piece - 1]) => continue,
-                Oddity::None | Oddity::Reordered | Oddity::Doubled | Oddity::PacketsOf(_) | Oddity::Pauses => {}
+                Oddity::Pauses if !speaks[piece] && (piece == 0 || !speaks[piece - 1]) => continue,
+                Oddity::CalmAfter(ms) if piece as u64 * 20 >= ms => delay_ms = 0,
+                Oddity::CalmAfter(_)
+                | Oddity::None
+                | Oddity::Reordered
+                | Oddity::Doubled
+                | Oddity::PacketsOf(_)
+                | Oddity::Pauses => {}
             }
             sequence = sequence.wrapping_add(1);
             let sent_ms = piece as u64 * self.packet_ms();

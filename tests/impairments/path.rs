@@ -15,11 +15,11 @@ use lab::telephone::Codec;
 use crate::network::{BEGIN_MS, Delivery, Network, Oddity};
 
 pub(crate) const ROOM: RoomKey = RoomKey(1);
-const SPEAKER: CallerKey = CallerKey(1);
+pub(crate) const SPEAKER: CallerKey = CallerKey(1);
 const LISTENER: CallerKey = CallerKey(2);
 pub(crate) const STREAM: StreamKey = StreamKey(1);
 const SPEAKER_LEG: LegKey = LegKey(1);
-const LISTENER_LEG: LegKey = LegKey(2);
+pub(crate) const LISTENER_LEG: LegKey = LegKey(2);
 const UP_LEG: LegKey = LegKey(3);
 pub(crate) const OPUS: u8 = 111;
 /// Where the ticks lie between packets: away from either.
@@ -122,7 +122,7 @@ impl Ear {
 }
 
 /// A room with a telephone that speaks and one that listens.
-pub(crate) fn engine(ear: &mut Ear) -> Engine {
+pub(crate) fn engine(ear: &mut impl Sink) -> Engine {
     let mut engine = Engine::new();
     let telephone = Telephone {
         codec: TelephoneCodec::Pcmu,
@@ -139,6 +139,14 @@ pub(crate) fn engine(ear: &mut Ear) -> Engine {
         engine.handle_command(Command::StartTelephone(key), ear);
     }
     engine
+}
+
+/// A member's voice comes into the room.
+pub(crate) fn room_voice(codec: RoomCodec) -> Command {
+    let payload_type = if codec == RoomCodec::Opus { OPUS } else { 0 };
+    let setup = StreamSetup { key: STREAM, codecs: vec![(payload_type, codec)], always_decode: false };
+    let stream = Stream::new(setup).expect("libopus has memory");
+    Command::AddStream { room: ROOM, stream: Box::new(stream) }
 }
 
 /// Runs the clock over everything that arrives, and two seconds more.
@@ -222,9 +230,7 @@ fn local(said_8k: &[i16], network: Network) -> Heard {
 pub(crate) fn down(said_48k: &[i16], network: Network, config: EncoderConfig) -> Heard {
     let mut ear = Ear::default();
     let mut engine = engine(&mut ear);
-    let setup = StreamSetup { key: STREAM, codecs: vec![(OPUS, RoomCodec::Opus)], always_decode: false };
-    let stream = Stream::new(setup).expect("libopus has memory");
-    engine.handle_command(Command::AddStream { room: ROOM, stream: Box::new(stream) }, &mut ear);
+    engine.handle_command(room_voice(RoomCodec::Opus), &mut ear);
     let mut encoder = Encoder::new(config).expect("libopus has memory");
     let pieces: Vec<&[i16]> = said_48k.chunks_exact(48 * network.packet_ms() as usize).collect();
     let mut packets: Vec<Vec<u8>> = pieces.iter().map(|piece| encoder.encode(piece)).collect();
