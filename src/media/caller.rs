@@ -305,11 +305,13 @@ impl Speech {
         if let Some(agc) = &mut self.agc {
             agc.process(pcm, latest);
         }
-        self.gate.process(pcm, self.talking.is_talking(), latest);
-        self.local.push(now, pcm);
+        let is_talking = self.talking.is_talking();
         if let Some(up) = &mut self.up {
-            up.speak(now, pcm, self.talking.is_talking(), sink);
+            up.speak(now, pcm, is_talking, sink);
         }
+        // Galene gets the line's noise as comfort noise; here those of all silent callers would add up.
+        self.gate.process(pcm, is_talking, latest);
+        self.local.push(now, pcm);
     }
 
     fn tick_up(&mut self, now: Instant, missed: u32, key: CallerKey, sink: &mut impl Sink) {

@@ -181,7 +181,7 @@ fn allowed_db(name: &str) -> f64 {
     match name.split(' ').next() {
         Some("speech" | "noise" | "applause") => 1.5,
         Some("chords" | "melody" | "swelling") => 3.0,
-        Some(_) | None => 7.5,
+        Some(_) | None => 8.5,
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::media::nack::LONGEST_WAIT;
 use crate::time::Instant;
 
-/// Waiting for them is let go 15 to 30 s after the last one.
-const EPOCH: Duration = Duration::from_secs(15);
+/// Waiting for them is let go 4 to 8 s after the last one: one in 130 comes every 3 s.
+const EPOCH: Duration = Duration::from_secs(4);
 /// The resolution of their lateness.
 const BIN_US: u64 = 5_000;
 const BINS: usize = (LONGEST_WAIT.as_micros() as u64 / BIN_US) as usize;
