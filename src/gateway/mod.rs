@@ -37,7 +37,7 @@ use room::Room;
 use crate::config::Secret;
 use crate::galene::client::Client;
 use crate::galene::name::WantedName;
-use crate::media::control::{Command, LegKey, MixEvent, NetEvent};
+use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer;
@@ -242,10 +242,11 @@ impl<S: Sockets> Gateway<S> {
         }
     }
 
-    fn on_mix(&self, event: &MixEvent) {
+    fn on_mix(&mut self, event: &MixEvent) {
         match event {
             MixEvent::Talking { caller, talking } => {
                 if let Some(call) = self.calls.values().find(|call| call.caller == *caller) {
+                    self.desk.net(NetCommand::SetTelephoneTalking { leg: call.telephone.leg, talking: *talking });
                     tracing::debug!("{}: {}", call.title, if *talking { "speaks" } else { "is silent" });
                 }
             }
