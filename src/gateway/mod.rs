@@ -38,7 +38,7 @@ use room::Room;
 use crate::config::Secret;
 use crate::galene::client::Client;
 use crate::galene::name::WantedName;
-use crate::media::control::{Command, LegKey, MixEvent, NetEvent};
+use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer;
@@ -269,10 +269,11 @@ impl<S: Sockets> Gateway<S> {
         }
     }
 
-    fn on_mix(&self, event: &MixEvent) {
+    fn on_mix(&mut self, event: &MixEvent) {
         match event {
             MixEvent::Talking { caller, talking, level_dbfs, gain_db } => {
                 if let Some(call) = self.calls.values().find(|call| call.caller == *caller) {
+                    self.desk.net(NetCommand::SetTelephoneTalking { leg: call.telephone.leg, talking: *talking });
                     let what = if *talking { "speaks" } else { "is silent, spoke" };
                     tracing::debug!("{}: {what} at {level_dbfs} dBFS, gain {gain_db} dB", call.title);
                 }

@@ -32,6 +32,7 @@ use thread::{NetThread, Order, Wiring};
 mod leg;
 mod outlets;
 mod peer_socket;
+mod pulse;
 mod rate;
 mod socket;
 mod telephone_socket;

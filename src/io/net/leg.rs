@@ -1,8 +1,9 @@
 //! One media leg of the net thread, of either kind, and the table of all.
 
 use super::peer_socket::PeerSocket;
+use super::socket::Socket;
 use super::telephone_socket::TelephoneSocket;
-use crate::media::control::{LegKey, LegStats};
+use crate::media::control::{LegKey, LegStats, MixIndex};
 use crate::time::Instant;
 
 /// Legs of one gateway: a port each, and the default ephemeral range of Linux has 28 000; 8 busy rooms need 1500.
@@ -20,15 +21,37 @@ pub(super) enum LegKind {
 pub(super) struct Leg {
     pub(super) key: LegKey,
     pub(super) kind: LegKind,
-    /// Epoll reports it as soon as something comes, or on the cadence.
+    /// Its RTP socket is reported as soon as something comes, or else looked at on the cadence.
     pub(super) eager: bool,
-    /// On the cadence of a mix that has a thread of its own.
-    pub(super) looked_at_ahead: bool,
 }
 
 impl Leg {
     pub(super) const fn new(key: LegKey, kind: LegKind) -> Self {
-        Self { key, kind, eager: true, looked_at_ahead: false }
+        Self { key, kind, eager: true }
+    }
+
+    /// The one that RTP comes on.
+    pub(super) fn socket(&self) -> &Socket {
+        match &self.kind {
+            LegKind::Peer(peer) => peer.socket(),
+            LegKind::Telephone(telephone) => telephone.rtp_socket(),
+        }
+    }
+
+    /// A telephone's second one, unless its RTCP comes on the first.
+    pub(super) fn rtcp_socket(&self) -> Option<&Socket> {
+        match &self.kind {
+            LegKind::Peer(_) => None,
+            LegKind::Telephone(telephone) => telephone.rtcp_socket(),
+        }
+    }
+
+    /// Who works with its packets.
+    pub(super) const fn mix(&self) -> MixIndex {
+        match &self.kind {
+            LegKind::Peer(peer) => peer.mix(),
+            LegKind::Telephone(telephone) => telephone.mix(),
+        }
     }
 
     pub(super) fn stats(&self) -> LegStats {

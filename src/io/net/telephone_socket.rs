@@ -59,6 +59,10 @@ impl TelephoneSocket {
         }
     }
 
+    pub(super) const fn mix(&self) -> MixIndex {
+        self.mix
+    }
+
     pub(super) fn rtp_socket(&self) -> &Socket {
         &self.rtp
     }

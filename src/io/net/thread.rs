@@ -1,8 +1,9 @@
 //! The loop of the net thread.
 //!
-//! It waits in one epoll set: its wake (packets of a mix thread, commands), every telephone's sockets and every peer
-//! connection that still shakes hands. Connected peers sit in a second set that is looked at just before the mixes' tick
-//! (with many of them also half-way between two), which costs half as much as a wake for each packet.
+//! It waits in one epoll set: its wake (packets of a mix thread, commands), the pulse, the sockets of telephones whose
+//! callers speak and every peer connection that still shakes hands. Connected peers and silent telephones sit in a second
+//! set that is looked at just before the mixes' tick (with telephones or many peers also half-way between two): being woken
+//! costs more than all that is done with a packet.
 //! Both sets report what is left, so a socket is read once each time it is reported: no call that finds nothing.
 //! A mix that works on this thread has its turn after the sockets.
 
@@ -17,6 +18,7 @@ use ringbuf::{HeapCons, HeapProd};
 use super::leg::{Leg, LegKind, Legs};
 use super::outlets::Outlets;
 use super::peer_socket::Secured;
+use super::pulse::Pulse;
 use crate::io::mix::MixWork;
 use crate::io::rings::{ToNet, push_or_drop};
 use crate::io::wake::Wake;
@@ -31,7 +33,8 @@ const CADENCE_US: u64 = TICK.as_micros() as u64;
 /// rounding to a millisecond.
 const LOOK_AHEAD_US: u64 = 2_000;
 
-/// With more peers than this, half of their packets are read half-way between two ticks.
+/// With more peers than this, half of their packets are read half-way between two ticks. So are those of silent telephones,
+/// whose first word must not wait for a whole tick.
 const MANY_PEERS: usize = 48;
 
 /// Between two searches for legs whose RTCP report is due.
@@ -50,6 +53,7 @@ const EVENTS_A_TURN: usize = 64;
 const BUFFER_BYTES: usize = 2048;
 
 const WAKE_TOKEN: u64 = u64::MAX;
+const PULSE_TOKEN: u64 = u64::MAX - 1;
 /// Set in the token of a telephone's RTCP socket.
 const RTCP_BIT: u64 = 1 << 32;
 
@@ -73,10 +77,9 @@ pub(super) struct NetThread {
     legs: Legs,
     eager: Epoll,
     paced: Epoll,
-    paced_legs: usize,
-    /// Of these, the ones whose mix is on another thread.
-    ahead_legs: usize,
-    next_cadence: Instant,
+    paced_legs: PacedLegs,
+    pulse: Pulse,
+    next_look: Instant,
     next_report_scan: Instant,
     /// Packets for legs that are gone.
     orphans: u64,
@@ -97,7 +100,9 @@ impl NetThread {
     pub(super) fn new(wiring: Wiring) -> std::io::Result<Self> {
         let eager = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let paced = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let pulse = Pulse::new()?;
         eager.add(&*wiring.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE_TOKEN))?;
+        eager.add(&pulse, EpollEvent::new(EpollFlags::EPOLLIN, PULSE_TOKEN))?;
         let Wiring { wake, stop, orders, from_mix, local_mix, retired, out } = wiring;
         Ok(Self {
             wake,
@@ -110,9 +115,9 @@ impl NetThread {
             legs: Legs::new(),
             eager,
             paced,
-            paced_legs: 0,
-            ahead_legs: 0,
-            next_cadence: Instant::ZERO,
+            paced_legs: PacedLegs::default(),
+            pulse,
+            next_look: Instant::ZERO,
             next_report_scan: Instant::ZERO,
             orphans: 0,
         })
@@ -125,13 +130,14 @@ impl NetThread {
         while !self.stop.load(Ordering::Acquire) {
             let ready = self.wait(&mut events);
             let now = self.out.clock.now();
+            self.pulse.set_period(now, self.pulse_period_us());
             self.send_packets(now);
             self.carry_out_orders(now, &mut buffer);
             for event in &events[..ready] {
                 self.read(event.data(), &mut buffer);
             }
-            if self.paced_legs > 0 && now >= self.next_cadence {
-                self.next_cadence = next_look(now, self.paced_legs, self.ahead_legs > 0);
+            if self.paced_legs.total() > 0 && now >= self.next_look {
+                self.next_look = self.paced_legs.next_look(now);
                 self.read_paced(&mut events, &mut buffer);
             }
             if let Some(mix) = &mut self.local_mix {
@@ -164,12 +170,27 @@ impl NetThread {
             || self.local_mix.as_ref().is_some_and(|mix| mix.has_work())
     }
 
+    fn pulse_period_us(&self) -> u64 {
+        let has_tick = self.local_mix.as_ref().is_some_and(|mix| mix.next_turn().is_some());
+        match self.paced_legs.total() {
+            0 if !has_tick => 0,
+            0 => CADENCE_US,
+            _ => self.paced_legs.cadence_us(),
+        }
+    }
+
+    /// Until the earliest thing that the pulse does not wake for in time.
     fn timeout(&self) -> EpollTimeout {
         let turn = self.local_mix.as_ref().and_then(|mix| mix.next_turn());
         let report = (!self.legs.is_empty()).then_some(self.next_report_scan);
-        let look = (self.paced_legs > 0).then_some(self.next_cadence);
-        let Some(next) = [turn, report, look].into_iter().flatten().min() else { return EpollTimeout::NONE };
-        let wait_us = next.as_us().saturating_sub(self.out.clock.now().as_us());
+        let look = (self.paced_legs.total() > 0).then_some(self.next_look);
+        let now = self.out.clock.now();
+        let next = match ([turn, report, look].into_iter().flatten().min(), self.pulse.next(now)) {
+            (None, _) => return EpollTimeout::NONE,
+            (Some(next), Some(pulse)) if pulse <= next => return EpollTimeout::NONE,
+            (Some(next), _) => next,
+        };
+        let wait_us = next.as_us().saturating_sub(now.as_us());
         // Rounded up: waking before the time is a turn for nothing.
         EpollTimeout::from(u16::try_from(wait_us.div_ceil(1000)).unwrap_or(u16::MAX))
     }
@@ -216,15 +237,18 @@ impl NetThread {
                 }
             }
             NetCommand::UpdateTelephone { leg, remote } => self.update_telephone(leg, remote),
+            NetCommand::SetTelephoneTalking { leg, talking } => self.set_telephone_talking(leg, talking),
             NetCommand::Remove(leg) => self.remove(leg, now, buffer),
         }
     }
 
     fn add(&mut self, leg: Box<Leg>) {
+        let key = leg.key;
         let added = watch(&self.eager, &leg).is_ok();
         let refused = if added { self.legs.insert(leg).err() } else { Some(leg) };
-        if let Some(leg) = refused {
-            self.retire(leg);
+        match refused {
+            Some(leg) => self.retire(leg),
+            None => self.set_telephone_talking(key, false),
         }
     }
 
@@ -238,17 +262,34 @@ impl NetThread {
         let Some(leg) = self.legs.find(key) else { return };
         let LegKind::Peer(peer) = &mut leg.kind else { return };
         peer.secure(secured);
-        if leg.eager {
-            let token = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(key.0));
-            // Should the kernel not have room for it in the second set, it stays in the first.
-            if self.paced.add(peer.socket(), token).is_ok() {
-                let _ = self.eager.delete(peer.socket());
-                leg.eager = false;
-                leg.looked_at_ahead = self.out.is_elsewhere(peer.mix());
-                self.paced_legs += 1;
-                self.ahead_legs += usize::from(leg.looked_at_ahead);
-            }
+        self.set_eager(key, false);
+    }
+
+    fn set_telephone_talking(&mut self, key: LegKey, talking: bool) {
+        if self.legs.find(key).is_some_and(|leg| matches!(leg.kind, LegKind::Telephone(_))) {
+            self.set_eager(key, talking);
         }
+    }
+
+    /// Moves a leg's RTP socket from one set to the other.
+    fn set_eager(&mut self, key: LegKey, eager: bool) {
+        let Some(leg) = self.legs.find(key) else { return };
+        if leg.eager == eager {
+            return;
+        }
+        let (from, to) = if eager { (&self.paced, &self.eager) } else { (&self.eager, &self.paced) };
+        // Should the kernel not have room for it in the other set, it stays where it is.
+        if to.add(leg.socket(), EpollEvent::new(EpollFlags::EPOLLIN, u64::from(key.0))).is_err() {
+            return;
+        }
+        let _ = from.delete(leg.socket());
+        if eager {
+            self.paced_legs.remove(leg, &self.out);
+        } else {
+            self.paced_legs.add(leg, &self.out);
+        }
+        leg.eager = eager;
+        self.next_look = self.next_look.min(self.paced_legs.next_look(self.out.clock.now()));
     }
 
     fn update_telephone(&mut self, leg: LegKey, remote: TelephoneRemote) {
@@ -260,12 +301,17 @@ impl NetThread {
     fn remove(&mut self, key: LegKey, now: Instant, buffer: &mut [u8]) {
         let Some(mut leg) = self.legs.remove(key) else { return };
         leg.say_bye(now, buffer);
-        if !leg.eager {
-            self.paced_legs -= 1;
-            self.ahead_legs -= usize::from(leg.looked_at_ahead);
-        }
         // A closed socket leaves its epoll set by itself, but this one is closed by another thread, later.
-        unwatch(if leg.eager { &self.eager } else { &self.paced }, &leg);
+        // Fails only for a socket that is not in the set, which is what is wanted.
+        if leg.eager {
+            let _ = self.eager.delete(leg.socket());
+        } else {
+            self.paced_legs.remove(&leg, &self.out);
+            let _ = self.paced.delete(leg.socket());
+        }
+        if let Some(rtcp) = leg.rtcp_socket() {
+            let _ = self.eager.delete(rtcp);
+        }
         self.retire(leg);
     }
 
@@ -277,7 +323,7 @@ impl NetThread {
 
     fn read_paced(&mut self, events: &mut [EpollEvent], buffer: &mut [u8]) {
         // The set reports its sockets in turn, so each round takes one datagram of each.
-        for _ in 0..ROUNDS_A_LOOK * self.paced_legs.div_ceil(EVENTS_A_TURN) {
+        for _ in 0..ROUNDS_A_LOOK * self.paced_legs.total().div_ceil(EVENTS_A_TURN) {
             let ready = self.paced.wait(events, EpollTimeout::ZERO).unwrap_or(0);
             for event in &events[..ready] {
                 self.read(event.data(), buffer);
@@ -293,9 +339,11 @@ impl NetThread {
 
     /// One datagram.
     fn read(&mut self, token: u64, buffer: &mut [u8]) {
-        if token == WAKE_TOKEN {
-            self.wake.clear();
-            return;
+        match token {
+            WAKE_TOKEN => return self.wake.clear(),
+            // What it wakes for is seen by the time.
+            PULSE_TOKEN => return self.pulse.clear(),
+            _ => {}
         }
         let Some(leg) = self.legs.find(LegKey(token as u32)) else { return };
         let (clock, out) = (self.out.clock, &mut self.out);
@@ -319,40 +367,55 @@ impl NetThread {
     }
 }
 
-/// The first look after `now` for so many peers: at a tick, or ahead of it.
-fn next_look(now: Instant, peers: usize, is_ahead: bool) -> Instant {
-    let ahead_us = if is_ahead { LOOK_AHEAD_US } else { 0 };
-    let cadence_us = if peers > MANY_PEERS { CADENCE_US / 2 } else { CADENCE_US };
-    let since_phase = (now.as_us() + ahead_us) % cadence_us;
-    now + Duration::from_micros(cadence_us - since_phase)
+/// The legs of the second set, by what decides when they are looked at.
+#[derive(Clone, Copy, Debug, Default)]
+struct PacedLegs {
+    peers: usize,
+    telephones: usize,
+    /// Of both, the ones whose mix is on another thread.
+    ahead: usize,
+}
+
+impl PacedLegs {
+    const fn total(self) -> usize {
+        self.peers + self.telephones
+    }
+
+    fn add(&mut self, leg: &Leg, out: &Outlets) {
+        *self.of_kind(leg) += 1;
+        self.ahead += usize::from(out.is_elsewhere(leg.mix()));
+    }
+
+    fn remove(&mut self, leg: &Leg, out: &Outlets) {
+        *self.of_kind(leg) -= 1;
+        self.ahead -= usize::from(out.is_elsewhere(leg.mix()));
+    }
+
+    const fn of_kind(&mut self, leg: &Leg) -> &mut usize {
+        match leg.kind {
+            LegKind::Peer(_) => &mut self.peers,
+            LegKind::Telephone(_) => &mut self.telephones,
+        }
+    }
+
+    const fn cadence_us(self) -> u64 {
+        if self.telephones > 0 || self.peers > MANY_PEERS { CADENCE_US / 2 } else { CADENCE_US }
+    }
+
+    /// The first look after `now`: at a tick (or half-way to it), or ahead of it.
+    fn next_look(self, now: Instant) -> Instant {
+        let ahead_us = if self.ahead > 0 { LOOK_AHEAD_US } else { 0 };
+        let since_phase = (now.as_us() + ahead_us) % self.cadence_us();
+        now + Duration::from_micros(self.cadence_us() - since_phase)
+    }
 }
 
 fn watch(epoll: &Epoll, leg: &Leg) -> nix::Result<()> {
     let token = u64::from(leg.key.0);
-    match &leg.kind {
-        LegKind::Peer(peer) => epoll.add(peer.socket(), EpollEvent::new(EpollFlags::EPOLLIN, token)),
-        LegKind::Telephone(telephone) => {
-            epoll.add(telephone.rtp_socket(), EpollEvent::new(EpollFlags::EPOLLIN, token))?;
-            match telephone.rtcp_socket() {
-                Some(rtcp) => epoll.add(rtcp, EpollEvent::new(EpollFlags::EPOLLIN, token | RTCP_BIT)),
-                None => Ok(()),
-            }
-        }
-    }
-}
-
-fn unwatch(epoll: &Epoll, leg: &Leg) {
-    // Fails only for a socket that is not in the set, which is what is wanted.
-    match &leg.kind {
-        LegKind::Peer(peer) => {
-            let _ = epoll.delete(peer.socket());
-        }
-        LegKind::Telephone(telephone) => {
-            let _ = epoll.delete(telephone.rtp_socket());
-            if let Some(rtcp) = telephone.rtcp_socket() {
-                let _ = epoll.delete(rtcp);
-            }
-        }
+    epoll.add(leg.socket(), EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+    match leg.rtcp_socket() {
+        Some(rtcp) => epoll.add(rtcp, EpollEvent::new(EpollFlags::EPOLLIN, token | RTCP_BIT)),
+        None => Ok(()),
     }
 }
 
@@ -360,13 +423,21 @@ fn unwatch(epoll: &Epoll, leg: &Leg) {
 mod tests {
     use super::*;
 
+    fn looks(paced: PacedLegs) -> [u64; 5] {
+        [0, 7_999, 8_000, 12_345, 18_000].map(|us| paced.next_look(Instant::from_us(us)).as_us())
+    }
+
     #[test]
-    fn peers_are_looked_at_by_each_tick_two_ms_earlier_for_other_threads_and_many_of_them_twice_as_often() {
-        let looks = |peers, is_ahead| {
-            [0, 7_999, 8_000, 12_345, 18_000].map(|us| next_look(Instant::from_us(us), peers, is_ahead).as_us())
-        };
-        assert_eq!(looks(1, false), [20_000; 5]);
-        assert_eq!(looks(1, true), [18_000, 18_000, 18_000, 18_000, 38_000]);
-        assert_eq!(looks(100, true), [8_000, 8_000, 18_000, 18_000, 28_000]);
+    fn peers_are_looked_at_by_each_tick_two_ms_earlier_for_other_threads() {
+        assert_eq!(looks(PacedLegs { peers: 1, telephones: 0, ahead: 0 }), [20_000; 5]);
+        let ahead = PacedLegs { peers: 1, telephones: 0, ahead: 1 };
+        assert_eq!(looks(ahead), [18_000, 18_000, 18_000, 18_000, 38_000]);
+    }
+
+    #[test]
+    fn silent_telephones_and_many_peers_are_looked_at_twice_as_often() {
+        let twice = [8_000, 8_000, 18_000, 18_000, 28_000];
+        assert_eq!(looks(PacedLegs { peers: 100, telephones: 0, ahead: 1 }), twice);
+        assert_eq!(looks(PacedLegs { peers: 1, telephones: 1, ahead: 1 }), twice);
     }
 }

@@ -116,6 +116,14 @@ pub enum NetCommand {
         /// From the new SDP.
         remote: TelephoneRemote,
     },
+    /// The caller began or ceased to speak: a speaker's packets are read as they come, a silent one's every 10 ms. Every
+    /// telephone is silent at first.
+    SetTelephoneTalking {
+        /// Which pair.
+        leg: LegKey,
+        /// Speaks now?
+        talking: bool,
+    },
     /// RTCP BYE, then the socket comes back and is closed; [`NetEvent::Removed`] tells when.
     Remove(LegKey),
 }
