@@ -89,7 +89,13 @@ impl NetHandle {
             from_mix,
             local_mix,
             retired: thread_retired,
-            out: Outlets { clock, mixes: links, events: thread_events, signalling: signalling.wake() },
+            out: Outlets {
+                clock,
+                mixes: links,
+                events: thread_events,
+                signalling: signalling.wake(),
+                owes_wake: false,
+            },
         })?;
         let thread = std::thread::Builder::new().name("net".into()).spawn(move || {
             if !request_real_time(NET_PRIORITY) {

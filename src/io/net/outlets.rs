@@ -24,6 +24,8 @@ pub(super) struct Outlets {
     pub(super) mixes: Vec<MixLink>,
     pub(super) events: HeapProd<NetEvent>,
     pub(super) signalling: Arc<Wake>,
+    /// Signalling has been told something and not been woken for it.
+    pub(super) owes_wake: bool,
 }
 
 impl Outlets {
@@ -46,8 +48,21 @@ impl Outlets {
 
     /// Tells signalling; false if its ring is full.
     pub(super) fn tell(&mut self, event: NetEvent) -> bool {
-        let pushed = push_or_drop(&mut self.events, event);
-        self.signalling.wake();
+        let pushed = self.tell_soon(event);
+        self.wake_signalling();
         pushed
+    }
+
+    /// Tells signalling whenever it is awake, by the next [`Self::wake_signalling`] at the latest; false if its ring is full.
+    pub(super) fn tell_soon(&mut self, event: NetEvent) -> bool {
+        self.owes_wake = true;
+        push_or_drop(&mut self.events, event)
+    }
+
+    /// Makes sure that signalling learns what it has been told.
+    pub(super) fn wake_signalling(&mut self) {
+        if std::mem::take(&mut self.owes_wake) {
+            self.signalling.wake();
+        }
     }
 }

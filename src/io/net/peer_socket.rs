@@ -66,6 +66,8 @@ pub(super) struct PeerSocket {
     next_known: usize,
     remote: Option<SocketAddr>,
     secured: Option<Box<Secured>>,
+    /// ICE has begun anew and not found its way yet.
+    restarts: bool,
     held: Vec<Held>,
     dtls_pending: Arc<AtomicU32>,
     stun_rate: Rate,
@@ -87,6 +89,7 @@ impl PeerSocket {
             next_known: 0,
             remote: None,
             secured: None,
+            restarts: false,
             held: Vec::with_capacity(MAX_DTLS_HELD),
             dtls_pending,
             stun_rate: Rate::new(STUN_A_SECOND),
@@ -136,8 +139,13 @@ impl PeerSocket {
             self.stats.dropped.foreign_stun += 1;
         } else if !self.stun_rate.admits(arrival) {
             self.stats.dropped.flood += 1;
-        } else if !out.tell(NetEvent::Stun { leg: self.leg, from, local, arrival, bytes: bytes.to_vec() }) {
-            self.stats.dropped.ring_full += 1;
+        } else {
+            let event = NetEvent::Stun { leg: self.leg, from, local, arrival, bytes: bytes.to_vec() };
+            // On a connection that works it is about consent (RFC 7675), where seconds count.
+            let is_urgent = self.secured.is_none() || self.restarts;
+            if !(if is_urgent { out.tell(event) } else { out.tell_soon(event) }) {
+                self.stats.dropped.ring_full += 1;
+            }
         }
     }
 
@@ -256,11 +264,13 @@ impl PeerSocket {
 
     pub(super) fn set_stun_filter(&mut self, stun_filter: Filter) {
         self.stun_filter = stun_filter;
+        self.restarts = true;
     }
 
     /// ICE validated `remote`: DTLS that came from it before is delivered, what came from elsewhere dropped.
     pub(super) fn set_remote(&mut self, remote: SocketAddr, out: &mut Outlets) {
         self.remote = Some(remote);
+        self.restarts = false;
         for held in std::mem::take(&mut self.held) {
             if held.from == remote {
                 self.pass_dtls(held, out);

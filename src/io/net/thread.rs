@@ -2,8 +2,8 @@
 //!
 //! It waits in one epoll set: its wake (packets of a mix thread, commands), the pulse, the sockets of telephones whose
 //! callers speak and every peer connection that still shakes hands. Connected peers and silent telephones sit in a second
-//! set that is looked at just before the mixes' tick (with telephones or many peers also half-way between two): being woken
-//! costs more than all that is done with a packet.
+//! set that is looked at just before the mixes' tick (with many peers also half-way between two): being woken costs more
+//! than all that is done with a packet.
 //! Both sets report what is left, so a socket is read once each time it is reported: no call that finds nothing.
 //! A mix that works on this thread has its turn after the sockets.
 
@@ -26,15 +26,15 @@ use crate::media::control::{LegKey, NetCommand, TICK, TelephoneRemote};
 use crate::time::Instant;
 use crate::wire::stun::Filter;
 
-/// Between two looks at the connected peers: a tick, since nothing of theirs is heard earlier.
+/// Between two looks at the connected peers and the silent telephones: a tick. Nothing of the peers' is heard earlier, and
+/// of a telephone only the first packet of what it says after a pause comes later by so much at most.
 const CADENCE_US: u64 = TICK.as_micros() as u64;
 
 /// How long before the tick of a mix on another thread the look begins: what 100 packets need to be decrypted, and epoll's
 /// rounding to a millisecond.
 const LOOK_AHEAD_US: u64 = 2_000;
 
-/// With more peers than this, half of their packets are read half-way between two ticks. So are those of silent telephones,
-/// whose first word must not wait for a whole tick.
+/// With more peers than this, half of their packets are read half-way between two ticks.
 const MANY_PEERS: usize = 48;
 
 /// Between two searches for legs whose RTCP report is due.
@@ -148,6 +148,7 @@ impl NetThread {
             if now >= self.next_report_scan {
                 self.next_report_scan = now + REPORT_SCAN;
                 self.legs.iter_mut().for_each(|leg| leg.report_if_due(now, &mut buffer));
+                self.out.wake_signalling();
             }
         }
         let now = self.out.clock.now();
@@ -399,7 +400,7 @@ impl PacedLegs {
     }
 
     const fn cadence_us(self) -> u64 {
-        if self.telephones > 0 || self.peers > MANY_PEERS { CADENCE_US / 2 } else { CADENCE_US }
+        if self.peers > MANY_PEERS { CADENCE_US / 2 } else { CADENCE_US }
     }
 
     /// The first look after `now`: at a tick (or half-way to it), or ahead of it.
@@ -435,9 +436,9 @@ mod tests {
     }
 
     #[test]
-    fn silent_telephones_and_many_peers_are_looked_at_twice_as_often() {
+    fn many_peers_are_looked_at_twice_as_often() {
         let twice = [8_000, 8_000, 18_000, 18_000, 28_000];
         assert_eq!(looks(PacedLegs { peers: 100, telephones: 0, ahead: 1 }), twice);
-        assert_eq!(looks(PacedLegs { peers: 1, telephones: 1, ahead: 1 }), twice);
+        assert_eq!(looks(PacedLegs { peers: 1, telephones: 100, ahead: 0 }), [20_000; 5]);
     }
 }

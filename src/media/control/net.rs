@@ -116,8 +116,8 @@ pub enum NetCommand {
         /// From the new SDP.
         remote: TelephoneRemote,
     },
-    /// The caller began or ceased to speak: a speaker's packets are read as they come, a silent one's every 10 ms. Every
-    /// telephone is silent at first.
+    /// The caller began or ceased to speak: a speaker's packets are read as they come, a silent one's with the ticks.
+    /// Every telephone is silent at first.
     SetTelephoneTalking {
         /// Which pair.
         leg: LegKey,
