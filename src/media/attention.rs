@@ -35,8 +35,8 @@ const VOICELESS_TICKS: u32 = opus::RTP_CLOCK_HZ / 5;
 /// Mean square of −50 dBFS: (32768 · 10^(−50/20))².
 const QUIET_MEAN_SQUARE: u64 = 10_737;
 
-/// One packet in so many is decoded all the same: one a second. The gains in all others tell of whatever gets louder.
-const PROBE_EVERY: u8 = 50;
+/// One packet in so many is decoded all the same: two a second. The gains in all others tell of whatever gets louder.
+const PROBE_EVERY: u8 = 25;
 
 /// So many steps of 1.37 dB more are a sound that sets in: steady noise varies by less.
 const LOUDER_STEPS: u8 = 3;

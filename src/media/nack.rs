@@ -4,7 +4,7 @@
 //! Does not own: the RTCP bytes (`rtcp_session`), and whether the sound waits for an answer: that is the jitter buffer's
 //! decision, on another thread, which sees the answers come late and grows by [`LONGEST_WAIT`] at most.
 //! Flow: [`Requester::on_received`] for each authentic packet, then [`Requester::poll`] once the socket is empty.
-//! Invariants: nothing is allocated; a number is asked for at most [`MAX_TRIES`] times and only while its answer can still
+//! Invariants: nothing is allocated; a number is asked for at most `MAX_TRIES` times and only while its answer can still
 //! be played.
 //!
 //! Galene answers for audio too, though its SDP says no `nack`: `gotNACK` in its `rtpconn/rtpconn.go` sends whatever its
