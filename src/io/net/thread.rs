@@ -35,7 +35,7 @@ const CADENCE_US: u64 = TICK.as_micros() as u64;
 const LOOK_AHEAD_US: u64 = 2_000;
 
 /// With more peers than this, half of their packets are read half-way between two ticks.
-const MANY_PEERS: usize = 48;
+const MANY_PEERS: usize = 128;
 
 /// Between two searches for legs whose RTCP report is due.
 const REPORT_SCAN: Duration = Duration::from_millis(100);
@@ -438,7 +438,7 @@ mod tests {
     #[test]
     fn many_peers_are_looked_at_twice_as_often() {
         let twice = [8_000, 8_000, 18_000, 18_000, 28_000];
-        assert_eq!(looks(PacedLegs { peers: 100, telephones: 0, ahead: 1 }), twice);
+        assert_eq!(looks(PacedLegs { peers: 200, telephones: 0, ahead: 1 }), twice);
         assert_eq!(looks(PacedLegs { peers: 1, telephones: 100, ahead: 0 }), [20_000; 5]);
     }
 }
