@@ -80,13 +80,8 @@ fn material(profile: SrtpProfile, key: u8) -> SrtpMaterial {
 /// RTP of these payloads, over and over, from the `offset`th on.
 fn rtp(payloads: &[Vec<u8>], offset: usize, payload_type: u8, ssrc: u32, step: u32) -> Vec<Vec<u8>> {
     let packet = |tick: u32| {
-        let header = RtpHeader {
-            marker: tick == 0,
-            payload_type,
-            sequence_number: tick as u16,
-            timestamp: tick * step,
-            ssrc,
-        };
+        let header =
+            RtpHeader { marker: tick == 0, payload_type, sequence_number: tick as u16, timestamp: tick * step, ssrc };
         [&header.to_bytes()[..], &payloads[(tick as usize + offset) % payloads.len()]].concat()
     };
     (0..SECONDS_MADE * TICKS_A_SECOND).map(packet).collect()
