@@ -17,8 +17,9 @@ use webrtc_vad::{SampleRate, VadMode};
 const REQUIRED: f64 = 0.95;
 /// P.56's 200 ms.
 const HANGOVER_FRAMES: usize = 10;
-/// Calls of each recorded speaker and line of the table, since those speakers are fewer.
-const TAKES_RECORDED: usize = 3;
+/// Calls of each speaker and line of the table, half a minute each: recorded speakers are fewer.
+const TAKES_SYNTHETIC: usize = 3;
+const TAKES_RECORDED: usize = 9;
 
 /// Whose voices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +57,13 @@ impl fmt::Display for Line {
 fn judge(source: Source, talkers: &[Talker], who: Range<usize>, noise: Option<(Kind, f64)>) -> Line {
     let (mut ours, mut exact, mut webrtc) = (Score::default(), Score::default(), [Score::default(); 8]);
     let (mut onset_frames, mut onsets) = (0, 0);
-    let takes = if source == Source::Recorded { TAKES_RECORDED } else { 1 };
+    let takes = if source == Source::Recorded { TAKES_RECORDED } else { TAKES_SYNTHETIC };
     for (index, take) in who.flat_map(|index| (0..takes).map(move |take| (index, take))) {
         let level_dbfs = [-20.0, -26.0, -32.0][(index + take) % 3];
         let call = Call::new(
             talkers,
             index,
-            &Scene { noise, level_dbfs, seconds: 30.0, seed: (77 + index * 13 + take * 101) as u64 },
+            &Scene { noise, level_dbfs, seconds: 30.0, seed: (9001 + index * 13 + take * 101) as u64 },
         );
         let law = if index % 2 == 0 { Law::Mu } else { Law::A };
         let frames: Vec<_> = call.frames().iter().map(|frame| coded(law, frame)).collect();
