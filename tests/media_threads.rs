@@ -17,6 +17,10 @@ use galene_sip::media::srtp;
 use galene_sip::wire::rtcp::{self, RtcpPacket};
 use galene_sip::wire::rtp::{DatagramKind, RtpHeader, RtpPacket, SrtpKeys, SrtpMaterial, SrtpProfile};
 use galene_sip::wire::stun;
+use telephone::telephone;
+
+#[path = "common/telephone.rs"]
+mod telephone;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -219,14 +223,7 @@ fn one_call(world: &mut World) {
         TelephoneSetup { leg: telephone_leg, room, caller, ssrc: 11, cname: "c".into(), clock_rate_hz: 8000, remote };
     let index = world.mix.mix_of(room).unwrap();
     world.net.add_telephone(&setup, index, rtp_socket, Some(rtcp_socket)).unwrap();
-    let telephone = Telephone {
-        codec: TelephoneCodec::Pcmu,
-        send_payload_type: 0,
-        receive_payload_type: 0,
-        ptime_ms: 20,
-        sends: true,
-        receives: true,
-    };
+    let telephone = telephone(TelephoneCodec::Pcmu, 20);
     let setup = CallerSetup {
         key: caller,
         leg: telephone_leg,

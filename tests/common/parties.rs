@@ -2,6 +2,11 @@
 
 use galene_sip::media::control::*;
 
+pub(crate) use telephone::telephone;
+
+#[path = "telephone.rs"]
+mod telephone;
+
 /// What hands a caller to a room, with everything on: it hears, it is heard, its voice goes up.
 pub(crate) fn caller(room: RoomKey, number: u32, telephone: Telephone, up_codec: RoomCodec) -> [Command; 4] {
     let (key, leg) = (CallerKey(number), LegKey(number));
@@ -14,11 +19,6 @@ pub(crate) fn caller(room: RoomKey, number: u32, telephone: Telephone, up_codec:
         Command::SetUp { caller: key, up: Some(Box::new(up)) },
         Command::SetPresent { caller: key, present: true },
     ]
-}
-
-/// A telephone that sends and receives.
-pub(crate) fn telephone(codec: TelephoneCodec, ptime_ms: u8) -> Telephone {
-    Telephone { codec, send_payload_type: 0, receive_payload_type: 0, ptime_ms, sends: true, receives: true }
 }
 
 /// What hands a room voice of Opus to a room.

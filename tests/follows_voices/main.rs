@@ -2,6 +2,8 @@
 //! with everything decoded, in virtual time.
 
 mod sounds;
+#[path = "../common/telephone.rs"]
+mod telephone;
 mod upwards;
 mod world;
 

@@ -13,6 +13,7 @@ use lab::member::{HeardPacket, Recording};
 use lab::telephone::Codec;
 
 use super::sounds::Sound;
+use super::telephone::telephone;
 use super::world::level_dbfs;
 use super::{least_ns, sounds};
 
@@ -66,14 +67,7 @@ impl Sink for Listener {
 
 /// A telephone that calls into a room whose stream is connected.
 fn engine(listener: &mut Listener) -> Engine {
-    let telephone = Telephone {
-        codec: TelephoneCodec::Pcmu,
-        send_payload_type: 0,
-        receive_payload_type: 0,
-        ptime_ms: 20,
-        sends: true,
-        receives: true,
-    };
+    let telephone = telephone(TelephoneCodec::Pcmu, 20);
     let setup = CallerSetup {
         key: CALLER,
         leg: LegKey(1),

@@ -9,6 +9,8 @@ use galene_sip::wire::rtp::{RtpHeader, RtpPacket};
 use lab::opus::{Encoder, EncoderConfig, FRAME_SAMPLES};
 use lab::telephone::Codec;
 
+use super::telephone::telephone;
+
 const ROOM: RoomKey = RoomKey(1);
 const CALLER: CallerKey = CallerKey(1);
 const STREAM: StreamKey = StreamKey(1);
@@ -63,14 +65,7 @@ impl Room {
     /// One packet a tick on a perfect network, into a room of one telephone.
     pub(crate) fn hear(packets: &[Option<Vec<u8>>], always_decode: bool) -> Self {
         let (mut ear, mut engine) = (Ear::default(), Engine::new());
-        let telephone = Telephone {
-            codec: TelephoneCodec::Pcmu,
-            send_payload_type: 0,
-            receive_payload_type: 0,
-            ptime_ms: 20,
-            sends: true,
-            receives: true,
-        };
+        let telephone = telephone(TelephoneCodec::Pcmu, 20);
         let caller = CallerSetup {
             key: CALLER,
             leg: LegKey(1),

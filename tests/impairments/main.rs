@@ -8,6 +8,8 @@ mod drift;
 mod nack;
 mod network;
 mod path;
+#[path = "../common/telephone.rs"]
+mod telephone;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

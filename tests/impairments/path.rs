@@ -13,6 +13,7 @@ use lab::opus::{Encoder, EncoderConfig};
 use lab::telephone::Codec;
 
 use crate::network::{BEGIN_MS, Delivery, Network, Oddity};
+use crate::telephone::telephone;
 
 pub(crate) const ROOM: RoomKey = RoomKey(1);
 pub(crate) const SPEAKER: CallerKey = CallerKey(1);
@@ -124,14 +125,7 @@ impl Ear {
 /// A room with a telephone that speaks and one that listens.
 pub(crate) fn engine(ear: &mut impl Sink) -> Engine {
     let mut engine = Engine::new();
-    let telephone = Telephone {
-        codec: TelephoneCodec::Pcmu,
-        send_payload_type: 0,
-        receive_payload_type: 0,
-        ptime_ms: 20,
-        sends: true,
-        receives: true,
-    };
+    let telephone = telephone(TelephoneCodec::Pcmu, 20);
     engine.handle_command(Command::OpenRoom(Box::new(Room::new(ROOM))), ear);
     for (key, leg) in [(SPEAKER, SPEAKER_LEG), (LISTENER, LISTENER_LEG)] {
         let setup = CallerSetup { key, leg, telephone, ssrc: key.0, first_sequence: 0, first_timestamp: 0, agc: true };

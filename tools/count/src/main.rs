@@ -18,11 +18,14 @@ use galene_sip::media::opus;
 use galene_sip::media::srtp::{MAX_RTP_OVERHEAD_BYTES, Receiver, Sender};
 use galene_sip::time::Instant;
 use galene_sip::wire::rtp::{RtpHeader, SrtpMaterial, SrtpProfile};
+use telephone::telephone;
 
 /// The benches' voice.
 #[allow(dead_code, reason = "only the voice is wanted here")]
 #[path = "../../../benches/common/speech.rs"]
 mod speech;
+#[path = "../../../tests/common/telephone.rs"]
+mod telephone;
 
 const TICKS_A_SECOND: u32 = 50;
 
@@ -149,14 +152,7 @@ fn encrypt(source: &mut Source, profile: SrtpProfile) {
 
 fn add_caller(engine: &mut Engine, net: &mut Net, number: u32) {
     let key = CallerKey(number);
-    let telephone = Telephone {
-        codec: TelephoneCodec::Pcmu,
-        send_payload_type: 0,
-        receive_payload_type: 0,
-        ptime_ms: 20,
-        sends: true,
-        receives: true,
-    };
+    let telephone = telephone(TelephoneCodec::Pcmu, 20);
     let leg = LegKey(number);
     let caller = CallerSetup { key, leg, telephone, ssrc: number, first_sequence: 0, first_timestamp: 0, agc: true };
     let up = UpSetup {
