@@ -20,11 +20,11 @@ use ringbuf::{HeapCons, HeapProd};
 
 use super::clock::Clock;
 use super::priority::{MIX_PRIORITY, request_real_time};
-use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, TO_MIX_SLOTS, TO_NET_SLOTS, ToMix, ToNet, ring};
+use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, TO_MIX_SLOTS, TO_NET_SLOTS, ToMix, ToNet, Tray, ring};
 use super::wake::{Wake, Waker};
 use crate::media::control::{CallerKey, Command, MAX_ROOMS_PER_MIX, MixEvent, MixIndex, Retired, RoomKey, StreamKey};
 use health::MixHealth;
-use thread::{Outbox, Wiring};
+use thread::{MixThread, Outbox, WayOut, Wiring};
 
 pub use health::MixReport;
 pub(super) use thread::MixWork;
@@ -35,11 +35,11 @@ mod thread;
 /// Objects that one mix thread may hold at a time: 50 for each possible room on average; an entry is three words.
 const MAX_HANDED_OUT: usize = 4096;
 
-/// Where a mix works.
+/// Where a mix works, as the net thread needs to know.
 pub(super) enum Workplace {
-    /// On a thread of its own.
-    Own(Thread),
-    /// On the net thread, which has what it needs.
+    /// On a thread of its own: whom to wake, and the packets there and back.
+    Own { thread: Thread, to_mix: HeapProd<ToMix>, from_mix: HeapCons<ToNet> },
+    /// On the net thread itself.
     Net(Box<MixWork>),
 }
 
@@ -58,13 +58,6 @@ struct Worker {
     net: Arc<Wake>,
 }
 
-/// What the net thread needs of one mix.
-pub(super) struct NetSide {
-    pub(super) to_mix: HeapProd<ToMix>,
-    pub(super) from_mix: HeapCons<ToNet>,
-    pub(super) workplace: Workplace,
-}
-
 /// Signalling's end of all mix threads. Dropping it stops them.
 pub struct MixHandle {
     workers: Vec<Worker>,
@@ -78,7 +71,7 @@ pub struct MixHandle {
 impl MixHandle {
     /// Makes `count` mixes (at least one, at most 256), which wake the net thread by `net`, and starts the threads of all
     /// but the first.
-    pub(super) fn start(clock: Clock, count: usize, net: &Arc<Wake>) -> io::Result<(Self, Vec<NetSide>)> {
+    pub(super) fn start(clock: Clock, count: usize, net: &Arc<Wake>) -> io::Result<(Self, Vec<Workplace>)> {
         let signalling = Waker::new()?;
         let stop = Arc::new(AtomicBool::new(false));
         let mut handle = Self {
@@ -89,47 +82,49 @@ impl MixHandle {
             signalling,
             stop,
         };
-        let mut net_sides = Vec::new();
+        let mut workplaces = Vec::new();
         for number in 0..count.clamp(1, 256) {
-            let (worker, net_side) = handle.start_worker(clock, number, net)?;
+            let (worker, workplace) = handle.start_worker(clock, number, net)?;
             handle.workers.push(worker);
-            net_sides.push(net_side);
+            workplaces.push(workplace);
         }
-        Ok((handle, net_sides))
+        Ok((handle, workplaces))
     }
 
-    fn start_worker(&self, clock: Clock, number: usize, net: &Arc<Wake>) -> io::Result<(Worker, NetSide)> {
+    fn start_worker(&self, clock: Clock, number: usize, net: &Arc<Wake>) -> io::Result<(Worker, Workplace)> {
         let (commands, thread_commands) = ring(COMMAND_SLOTS);
-        let (to_mix, packets) = ring(TO_MIX_SLOTS);
-        let (to_net, from_mix) = ring(TO_NET_SLOTS);
         let (thread_events, events) = ring(EVENT_SLOTS);
         let (thread_retired, retired) = ring(MAX_HANDED_OUT);
         let health = Arc::new(MixHealth::default());
-        let work = MixWork::new(Wiring {
-            clock,
-            health: Arc::clone(&health),
-            commands: thread_commands,
-            packets,
-            outbox: Outbox {
-                to_net,
-                events: thread_events,
-                retired: thread_retired,
-                net: Arc::clone(net),
-                signalling: self.signalling.wake(),
-                has_packets: false,
-                has_events: false,
-            },
-        });
+        let work = |to_net| {
+            MixWork::new(Wiring {
+                clock,
+                health: Arc::clone(&health),
+                commands: thread_commands,
+                outbox: Outbox {
+                    to_net,
+                    events: thread_events,
+                    retired: thread_retired,
+                    net: Arc::clone(net),
+                    signalling: self.signalling.wake(),
+                    has_packets: false,
+                    has_events: false,
+                },
+            })
+        };
         let (thread, workplace) = if number == 0 {
-            (None, Workplace::Net(Box::new(work)))
+            (None, Workplace::Net(Box::new(work(WayOut::Tray(Tray::new())))))
         } else {
+            let (to_mix, packets) = ring(TO_MIX_SLOTS);
+            let (to_net, from_mix) = ring(TO_NET_SLOTS);
+            let work = work(WayOut::Ring(to_net));
             let stop = Arc::clone(&self.stop);
             let thread = std::thread::Builder::new().name(format!("mix {number}")).spawn(move || {
                 // The net thread warns for all if it is not granted.
                 request_real_time(MIX_PRIORITY);
-                work.run(&stop);
+                MixThread { work, packets }.run(&stop);
             })?;
-            let workplace = Workplace::Own(thread.thread().clone());
+            let workplace = Workplace::Own { thread: thread.thread().clone(), to_mix, from_mix };
             (Some(thread), workplace)
         };
         let worker = Worker {
@@ -143,7 +138,7 @@ impl MixHandle {
             thread,
             net: Arc::clone(net),
         };
-        Ok((worker, NetSide { to_mix, from_mix, workplace }))
+        Ok((worker, workplace))
     }
 
     /// The thread that has this room.

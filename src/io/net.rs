@@ -16,14 +16,14 @@ use ringbuf::traits::{Consumer, Observer, Producer};
 use ringbuf::{HeapCons, HeapProd};
 
 use super::clock::Clock;
-use super::mix::{NetSide, Workplace};
+use super::mix::Workplace;
 use super::priority::{NET_PRIORITY, request_real_time};
 use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, ring};
 use super::wake::{Wake, Waker};
 use crate::media::control::{LegKey, MixIndex, NetCommand, NetEvent, PeerRole, PeerSetup, TelephoneSetup};
 use crate::media::rtcp_session::{RtcpConfig, RtcpSession};
 use leg::{Leg, LegKind, MAX_LEGS};
-use outlets::{MixLink, Outlets};
+use outlets::Outlets;
 use peer_socket::{PeerSocket, Secured};
 use socket::Socket;
 use telephone_socket::TelephoneSocket;
@@ -64,34 +64,20 @@ pub struct NetHandle {
 
 impl NetHandle {
     /// Starts the thread. `net_wake` is what the mix threads wake it with.
-    pub(super) fn start(clock: Clock, net_wake: Arc<Wake>, mixes: Vec<NetSide>) -> io::Result<Self> {
+    pub(super) fn start(clock: Clock, net_wake: Arc<Wake>, mixes: Vec<Workplace>) -> io::Result<Self> {
         let (orders, thread_orders) = ring(COMMAND_SLOTS);
         let (thread_events, events) = ring(EVENT_SLOTS);
         let (thread_retired, retired) = ring(MAX_LEGS);
         let signalling = Waker::new()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let (mut links, mut from_mix, mut local_mix) = (Vec::new(), Vec::new(), None);
-        for side in mixes {
-            let thread = match side.workplace {
-                Workplace::Own(thread) => Some(thread),
-                Workplace::Net(work) => {
-                    local_mix = Some(work);
-                    None
-                }
-            };
-            links.push(MixLink { ring: side.to_mix, thread });
-            from_mix.push(side.from_mix);
-        }
         let thread = NetThread::new(Wiring {
             wake: Arc::clone(&net_wake),
             stop: Arc::clone(&stop),
             orders: thread_orders,
-            from_mix,
-            local_mix,
             retired: thread_retired,
             out: Outlets {
                 clock,
-                mixes: links,
+                mixes,
                 events: thread_events,
                 signalling: signalling.wake(),
                 owes_wake: false,

@@ -1,8 +1,8 @@
-//! The packet slots between the net thread and the mix threads.
+//! The packet slots between the net thread and the mixes.
 //!
-//! Owns: the layout of one slot each way and the rings' capacities. A slot is a fixed array inside the ring: pushing
-//! copies the packet once, the consumer works on it in place, nothing is allocated. A full ring drops, and the producer
-//! counts.
+//! Owns: the layout of one slot each way, the rings' capacities, and the tray of the mix that works on the net thread. A slot
+//! is a fixed array inside the ring: pushing copies the packet once, the consumer works on it in place, nothing is allocated.
+//! What is full drops, and the producer counts.
 
 use ringbuf::traits::{Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
@@ -73,6 +73,37 @@ impl ToNet {
     /// The length of the RTP packet, and the whole slot, which leaves room for SRTP's tag.
     pub(crate) fn parts(&mut self) -> (usize, &mut [u8]) {
         (usize::from(self.len), &mut self.bytes)
+    }
+}
+
+/// Packets on their way to a socket from a mix of the same thread. Unlike a ring's, its slots are used from the first one
+/// again each time, so that they stay in the processor's cache.
+pub(crate) struct Tray {
+    slots: Box<[ToNet]>,
+    used: usize,
+}
+
+impl Tray {
+    /// Empty, with as much room as a ring.
+    pub(crate) fn new() -> Self {
+        let slot = || ToNet { leg: LegKey(0), len: 0, bytes: [0; MAX_PACKET_BYTES] };
+        Self { slots: (0..TO_NET_SLOTS).map(|_| slot()).collect(), used: 0 }
+    }
+
+    /// Adds a packet; false if there is no room.
+    pub(crate) fn put(&mut self, leg: LegKey, packet: &[u8]) -> bool {
+        let Some(slot) = self.slots.get_mut(self.used) else { return false };
+        let len = packet.len().min(MAX_PACKET_BYTES);
+        (slot.leg, slot.len) = (leg, len as u16);
+        slot.bytes[..len].copy_from_slice(&packet[..len]);
+        self.used += 1;
+        true
+    }
+
+    /// Everything that was put, oldest first; the tray is empty from now on.
+    pub(crate) fn take(&mut self) -> &mut [ToNet] {
+        let used = std::mem::take(&mut self.used);
+        &mut self.slots[..used]
     }
 }
 

@@ -1,6 +1,7 @@
 //! The work of a mix, turn by turn, and the loop of those that have a thread of their own.
 //!
-//! A turn is due once something was pushed (a telephone's packet, a command) or the next tick has come. It makes no system
+//! Packets are handled as they come: from the net thread directly where the mix works there, or else through a ring. A turn
+//! is due once something was pushed (a telephone's packet, a command) or the next tick has come. It makes no system
 //! call but at most one wake for each of its consumers. Ticks lie on multiples of 20 ms. A late one is counted; what it made
 //! impossible is skipped, never played in a burst.
 
@@ -13,7 +14,7 @@ use ringbuf::{HeapCons, HeapProd};
 
 use super::health::MixHealth;
 use crate::io::clock::Clock;
-use crate::io::rings::{Target, ToMix, ToNet, push_or_drop};
+use crate::io::rings::{Target, ToMix, ToNet, Tray, push_or_drop};
 use crate::io::wake::Wake;
 use crate::media::control::{Command, LegKey, MixEvent, Retired, TICK};
 use crate::media::engine::{Engine, Sink};
@@ -30,7 +31,6 @@ pub(super) struct Wiring {
     pub(super) clock: Clock,
     pub(super) health: Arc<MixHealth>,
     pub(super) commands: HeapCons<Command>,
-    pub(super) packets: HeapCons<ToMix>,
     pub(super) outbox: Outbox,
 }
 
@@ -41,9 +41,23 @@ pub(in crate::io) struct MixWork {
     next_tick: Instant,
 }
 
+/// A mix on a thread of its own, with the packets that the net thread has for it.
+pub(super) struct MixThread {
+    pub(super) work: MixWork,
+    pub(super) packets: HeapCons<ToMix>,
+}
+
+/// How packets come to the net thread.
+pub(super) enum WayOut {
+    /// To another thread.
+    Ring(HeapProd<ToNet>),
+    /// The mix works there.
+    Tray(Tray),
+}
+
 /// The engine's sink: rings.
 pub(super) struct Outbox {
-    pub(super) to_net: HeapProd<ToNet>,
+    pub(super) to_net: WayOut,
     pub(super) events: HeapProd<MixEvent>,
     pub(super) retired: HeapProd<Retired>,
     pub(super) net: Arc<Wake>,
@@ -54,8 +68,13 @@ pub(super) struct Outbox {
 
 impl Sink for Outbox {
     fn packet(&mut self, leg: LegKey, packet: &[u8]) -> bool {
-        self.has_packets = true;
-        push_or_drop(&mut self.to_net, ToNet::new(leg, packet))
+        match &mut self.to_net {
+            WayOut::Ring(ring) => {
+                self.has_packets = true;
+                push_or_drop(ring, ToNet::new(leg, packet))
+            }
+            WayOut::Tray(tray) => tray.put(leg, packet),
+        }
     }
 
     fn event(&mut self, event: MixEvent) {
@@ -89,23 +108,31 @@ impl MixWork {
         Self { wiring, engine: Box::new(Engine::new()), next_tick }
     }
 
-    /// The loop of a thread of its own, until told to stop.
-    pub(super) fn run(mut self, stop: &AtomicBool) {
-        while !stop.load(Ordering::Acquire) {
-            if !self.turn() {
-                self.sleep();
+    /// A packet, as it was received and decrypted.
+    pub(in crate::io) fn handle_packet(&mut self, target: Target, arrival: Instant, packet: &[u8]) {
+        match target {
+            Target::Caller(caller) => {
+                self.engine.handle_telephone_packet(arrival, caller, packet, &mut self.wiring.outbox);
             }
+            Target::Stream(stream) => self.engine.handle_stream_packet(arrival, stream, packet),
         }
     }
 
-    /// Does what there is to do; true if that is not all.
+    /// What is to be sent, where the mix works on the net thread.
+    pub(in crate::io) const fn tray(&mut self) -> Option<&mut Tray> {
+        match &mut self.wiring.outbox.to_net {
+            WayOut::Tray(tray) => Some(tray),
+            WayOut::Ring(_) => None,
+        }
+    }
+
+    /// Does what is due, after the packets; true if that is not all.
     pub(in crate::io) fn turn(&mut self) -> bool {
         let idle = self.engine.is_empty();
-        let mut more = self.carry_out_commands();
+        let more = self.carry_out_commands();
         if idle && !self.engine.is_empty() {
             self.next_tick = tick_after(self.wiring.clock.now());
         }
-        more |= self.handle_packets();
         let now = self.wiring.clock.now();
         if self.engine.next_timeout().is_some_and(|deadline| deadline.at <= now) {
             self.engine.handle_timeout(now, &mut self.wiring.outbox);
@@ -117,9 +144,9 @@ impl MixWork {
         more
     }
 
-    /// Something was pushed.
+    /// A command was pushed.
     pub(in crate::io) fn has_work(&self) -> bool {
-        !self.wiring.commands.is_empty() || !self.wiring.packets.is_empty()
+        !self.wiring.commands.is_empty()
     }
 
     /// When a turn is due although nothing is pushed.
@@ -138,21 +165,6 @@ impl MixWork {
         true
     }
 
-    fn handle_packets(&mut self) -> bool {
-        let Wiring { packets, outbox, .. } = &mut self.wiring;
-        for _ in 0..PACKETS_A_TURN {
-            let Some(slot) = packets.first() else { return false };
-            match slot.target {
-                Target::Caller(caller) => {
-                    self.engine.handle_telephone_packet(slot.arrival, caller, slot.packet(), outbox);
-                }
-                Target::Stream(stream) => self.engine.handle_stream_packet(slot.arrival, stream, slot.packet()),
-            }
-            packets.skip(1);
-        }
-        true
-    }
-
     fn tick(&mut self, now: Instant) {
         let tick_us = TICK.as_micros() as u64;
         let begin_us = now.saturating_since(self.next_tick).as_micros() as u64;
@@ -164,14 +176,36 @@ impl MixWork {
         health.set_orphans(clamped(self.engine.orphans()));
         self.next_tick += Duration::from_micros(tick_us * (u64::from(missed) + 1));
     }
+}
+
+impl MixThread {
+    /// Until told to stop.
+    pub(super) fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            let mut more = self.handle_packets();
+            more |= self.work.turn();
+            if !more {
+                self.sleep();
+            }
+        }
+    }
+
+    fn handle_packets(&mut self) -> bool {
+        for _ in 0..PACKETS_A_TURN {
+            let Some(slot) = self.packets.first() else { return false };
+            self.work.handle_packet(slot.target, slot.arrival, slot.packet());
+            self.packets.skip(1);
+        }
+        true
+    }
 
     /// `Thread::unpark` before or during this ends it at once, so nothing that is pushed is slept through.
     fn sleep(&self) {
-        let Some(until) = self.next_turn() else {
+        let Some(until) = self.work.next_turn() else {
             std::thread::park();
             return;
         };
-        let wait = until.saturating_since(self.wiring.clock.now());
+        let wait = until.saturating_since(self.work.wiring.clock.now());
         if !wait.is_zero() {
             std::thread::park_timeout(wait);
         }
@@ -206,14 +240,13 @@ mod tests {
     #[test]
     fn a_late_tick_is_counted_and_what_it_missed_is_skipped_not_made_up_for() {
         let (_commands, thread_commands) = ring(1);
-        let (_to_mix, packets) = ring(1);
-        let (to_net, mut from_mix) = ring(16);
         let ((events, _events), (retired, _retired)) = (ring(1), ring(1));
         let (health, wake) = (Arc::new(MixHealth::default()), Arc::new(Wake::new().unwrap()));
         let (net, signalling) = (Arc::clone(&wake), wake);
+        let to_net = WayOut::Tray(Tray::new());
         let outbox = Outbox { to_net, events, retired, net, signalling, has_packets: false, has_events: false };
         let (clock, commands) = (Clock::start(), thread_commands);
-        let mut work = MixWork::new(Wiring { clock, health: Arc::clone(&health), commands, packets, outbox });
+        let mut work = MixWork::new(Wiring { clock, health: Arc::clone(&health), commands, outbox });
         let telephone = Telephone {
             codec: TelephoneCodec::Pcmu,
             send_payload_type: 0,
@@ -242,7 +275,7 @@ mod tests {
         health.take_into(&mut report);
         assert_eq!((report.ticks(), report.late_ticks, report.latest_begin_us), (2, 3, 65_000));
         let mut sent = Vec::new();
-        while let Some(mut slot) = from_mix.try_pop() {
+        for slot in work.tray().unwrap().take() {
             let (len, bytes) = slot.parts();
             let (header, _) = RtpHeader::parse(&bytes[..len]).unwrap();
             sent.push((header.sequence_number, header.timestamp));

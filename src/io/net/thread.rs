@@ -19,8 +19,7 @@ use super::leg::{Leg, LegKind, Legs};
 use super::outlets::Outlets;
 use super::peer_socket::Secured;
 use super::pulse::Pulse;
-use crate::io::mix::MixWork;
-use crate::io::rings::{ToNet, push_or_drop};
+use crate::io::rings::push_or_drop;
 use crate::io::wake::Wake;
 use crate::media::control::{LegKey, NetCommand, TICK, TelephoneRemote};
 use crate::time::Instant;
@@ -70,10 +69,8 @@ pub(super) struct NetThread {
     pub(super) wake: Arc<Wake>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) orders: HeapCons<Order>,
-    pub(super) from_mix: Vec<HeapCons<ToNet>>,
     pub(super) retired: HeapProd<Box<Leg>>,
     pub(super) out: Outlets,
-    local_mix: Option<Box<MixWork>>,
     legs: Legs,
     eager: Epoll,
     paced: Epoll,
@@ -90,8 +87,6 @@ pub(super) struct Wiring {
     pub(super) wake: Arc<Wake>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) orders: HeapCons<Order>,
-    pub(super) from_mix: Vec<HeapCons<ToNet>>,
-    pub(super) local_mix: Option<Box<MixWork>>,
     pub(super) retired: HeapProd<Box<Leg>>,
     pub(super) out: Outlets,
 }
@@ -103,13 +98,11 @@ impl NetThread {
         let pulse = Pulse::new()?;
         eager.add(&*wiring.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE_TOKEN))?;
         eager.add(&pulse, EpollEvent::new(EpollFlags::EPOLLIN, PULSE_TOKEN))?;
-        let Wiring { wake, stop, orders, from_mix, local_mix, retired, out } = wiring;
+        let Wiring { wake, stop, orders, retired, out } = wiring;
         Ok(Self {
             wake,
             stop,
             orders,
-            from_mix,
-            local_mix,
             retired,
             out,
             legs: Legs::new(),
@@ -140,7 +133,7 @@ impl NetThread {
                 self.next_look = self.paced_legs.next_look(now);
                 self.read_paced(&mut events, &mut buffer);
             }
-            if let Some(mix) = &mut self.local_mix {
+            if let Some(mix) = self.out.local_mix_mut() {
                 // What is left is work that `has_work` sees.
                 mix.turn();
                 self.send_packets(now);
@@ -167,12 +160,11 @@ impl NetThread {
     fn has_work(&self) -> bool {
         self.stop.load(Ordering::Acquire)
             || !self.orders.is_empty()
-            || self.from_mix.iter().any(|ring| !ring.is_empty())
-            || self.local_mix.as_ref().is_some_and(|mix| mix.has_work())
+            || self.out.has_work()
     }
 
     fn pulse_period_us(&self) -> u64 {
-        let has_tick = self.local_mix.as_ref().is_some_and(|mix| mix.next_turn().is_some());
+        let has_tick = self.out.local_mix().is_some_and(|mix| mix.next_turn().is_some());
         match self.paced_legs.total() {
             0 if !has_tick => 0,
             0 => CADENCE_US,
@@ -182,7 +174,7 @@ impl NetThread {
 
     /// Until the earliest thing that the pulse does not wake for in time.
     fn timeout(&self) -> EpollTimeout {
-        let turn = self.local_mix.as_ref().and_then(|mix| mix.next_turn());
+        let turn = self.out.local_mix().and_then(|mix| mix.next_turn());
         let report = (!self.legs.is_empty()).then_some(self.next_report_scan);
         let look = (self.paced_legs.total() > 0).then_some(self.next_look);
         let now = self.out.clock.now();
@@ -198,17 +190,15 @@ impl NetThread {
 
     /// Everything that the mix threads made, encrypted inside the ring.
     fn send_packets(&mut self, now: Instant) {
-        for ring in &mut self.from_mix {
-            while let Some(slot) = ring.first_mut() {
-                let leg = slot.leg;
-                let (len, bytes) = slot.parts();
-                match self.legs.find(leg) {
-                    Some(leg) => leg.send_rtp(now, bytes, len),
-                    None => self.orphans += 1,
-                }
-                ring.skip(1);
+        let (legs, orphans) = (&mut self.legs, &mut self.orphans);
+        self.out.for_each_made(|slot| {
+            let leg = slot.leg;
+            let (len, bytes) = slot.parts();
+            match legs.find(leg) {
+                Some(leg) => leg.send_rtp(now, bytes, len),
+                None => *orphans += 1,
             }
-        }
+        });
     }
 
     fn carry_out_orders(&mut self, now: Instant, buffer: &mut [u8]) {
