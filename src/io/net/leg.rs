@@ -1,5 +1,7 @@
 //! One media leg of the net thread, of either kind, and the table of all.
 
+use super::batch::Datagram;
+use super::outlets::Outlets;
 use super::peer_socket::PeerSocket;
 use super::socket::Socket;
 use super::telephone_socket::TelephoneSocket;
@@ -58,6 +60,22 @@ impl Leg {
         match &self.kind {
             LegKind::Peer(peer) => peer.stats(),
             LegKind::Telephone(telephone) => telephone.stats(),
+        }
+    }
+
+    /// A datagram of its RTP socket; SRTP is decrypted in place.
+    pub(super) fn handle_datagram(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
+        match &mut self.kind {
+            LegKind::Peer(peer) => peer.handle_datagram(datagram, bytes, out),
+            LegKind::Telephone(telephone) => telephone.handle_datagram(datagram, bytes, out),
+        }
+    }
+
+    /// A datagram of its RTCP socket.
+    pub(super) fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
+        match &mut self.kind {
+            LegKind::Peer(_) => {}
+            LegKind::Telephone(telephone) => telephone.handle_rtcp(datagram, bytes, out),
         }
     }
 

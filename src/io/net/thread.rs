@@ -1,12 +1,12 @@
 //! The loop of the net thread.
 //!
 //! It waits in one epoll set: its wake (packets of a mix thread, commands), the pulse, the sockets of telephones whose
-//! callers speak and every peer connection that still shakes hands. Connected peers and silent telephones sit in a second
-//! set that is looked at just before the mixes' tick (with many peers also half-way between two): being woken costs more
+//! callers speak and every peer connection that still shakes hands. Connected peers and silent telephones are paced: each
+//! is read just before the mixes' tick (with many peers also half-way between two), since being woken costs more
 //! than all that is done with a packet.
-//! Both sets report what is left, so a socket is read once each time it is reported: no call that finds nothing.
 //! A mix that works on this thread has its turn after the sockets.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use ringbuf::traits::{Consumer, Observer};
 use ringbuf::{HeapCons, HeapProd};
 
+use super::batch::{BATCH_DATAGRAMS, BUFFER_BYTES, Batch, Present};
 use super::leg::{Leg, LegKind, Legs};
 use super::outlets::Outlets;
 use super::peer_socket::Secured;
@@ -22,6 +23,7 @@ use super::pulse::Pulse;
 use crate::io::rings::push_or_drop;
 use crate::io::wake::Wake;
 use crate::media::control::{LegKey, NetCommand, TICK, TelephoneRemote};
+use crate::rtc::ice::CONSENT_BEAT;
 use crate::time::Instant;
 use crate::wire::stun::Filter;
 
@@ -36,20 +38,18 @@ const LOOK_AHEAD_US: u64 = 2_000;
 /// With more peers than this, half of their packets are read half-way between two ticks.
 const MANY_PEERS: usize = 128;
 
-/// Between two searches for legs whose RTCP report is due.
-const REPORT_SCAN: Duration = Duration::from_millis(100);
+/// Between two searches for legs whose RTCP report is due, and between two wakes of signalling for what can wait: ICE's
+/// consent, where seconds count. Its own consent checks fall on the same beats.
+const REPORT_SCAN_US: u64 = CONSENT_BEAT.as_micros() as u64;
 
-/// Datagrams read of each connected peer in one look; the rest waits for the next.
-const ROUNDS_A_LOOK: usize = 16;
+/// Batches read of each paced socket in one look; the rest waits for the next.
+const BATCHES_A_LOOK: usize = 4;
 
 /// Commands carried out before sockets have their turn.
 const COMMANDS_A_TURN: usize = 32;
 
 /// Sockets reported by one wait; the rest follows with the next.
 const EVENTS_A_TURN: usize = 64;
-
-/// Larger than any datagram that is taken.
-const BUFFER_BYTES: usize = 2048;
 
 const WAKE_TOKEN: u64 = u64::MAX;
 const PULSE_TOKEN: u64 = u64::MAX - 1;
@@ -73,8 +73,8 @@ pub(super) struct NetThread {
     pub(super) out: Outlets,
     legs: Legs,
     eager: Epoll,
-    paced: Epoll,
-    paced_legs: PacedLegs,
+    paced: PacedLegs,
+    batch: Batch,
     pulse: Pulse,
     next_look: Instant,
     next_report_scan: Instant,
@@ -94,7 +94,6 @@ pub(super) struct Wiring {
 impl NetThread {
     pub(super) fn new(wiring: Wiring) -> std::io::Result<Self> {
         let eager = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let paced = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let pulse = Pulse::new()?;
         eager.add(&*wiring.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE_TOKEN))?;
         eager.add(&pulse, EpollEvent::new(EpollFlags::EPOLLIN, PULSE_TOKEN))?;
@@ -107,8 +106,8 @@ impl NetThread {
             out,
             legs: Legs::new(),
             eager,
-            paced,
-            paced_legs: PacedLegs::default(),
+            paced: PacedLegs::default(),
+            batch: Batch::new(),
             pulse,
             next_look: Instant::ZERO,
             next_report_scan: Instant::ZERO,
@@ -127,11 +126,11 @@ impl NetThread {
             self.send_packets(now);
             self.carry_out_orders(now, &mut buffer);
             for event in &events[..ready] {
-                self.read(event.data(), &mut buffer);
+                self.read_reported(event.data());
             }
-            if self.paced_legs.total() > 0 && now >= self.next_look {
-                self.next_look = self.paced_legs.next_look(now);
-                self.read_paced(&mut events, &mut buffer);
+            if self.paced.total() > 0 && now >= self.next_look {
+                self.next_look = self.paced.next_look(now);
+                self.read_paced(&mut buffer);
             }
             if let Some(mix) = self.out.local_mix_mut() {
                 // What is left is work that `has_work` sees.
@@ -139,7 +138,7 @@ impl NetThread {
                 self.send_packets(now);
             }
             if now >= self.next_report_scan {
-                self.next_report_scan = now + REPORT_SCAN;
+                self.next_report_scan = Instant::from_us((now.as_us() / REPORT_SCAN_US + 1) * REPORT_SCAN_US);
                 self.legs.iter_mut().for_each(|leg| leg.report_if_due(now, &mut buffer));
                 self.out.wake_signalling();
             }
@@ -158,17 +157,15 @@ impl NetThread {
     }
 
     fn has_work(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-            || !self.orders.is_empty()
-            || self.out.has_work()
+        self.stop.load(Ordering::Acquire) || !self.orders.is_empty() || self.out.has_work()
     }
 
     fn pulse_period_us(&self) -> u64 {
         let has_tick = self.out.local_mix().is_some_and(|mix| mix.next_turn().is_some());
-        match self.paced_legs.total() {
+        match self.paced.total() {
             0 if !has_tick => 0,
             0 => CADENCE_US,
-            _ => self.paced_legs.cadence_us(),
+            _ => self.paced.cadence_us(),
         }
     }
 
@@ -176,7 +173,7 @@ impl NetThread {
     fn timeout(&self) -> EpollTimeout {
         let turn = self.out.local_mix().and_then(|mix| mix.next_turn());
         let report = (!self.legs.is_empty()).then_some(self.next_report_scan);
-        let look = (self.paced_legs.total() > 0).then_some(self.next_look);
+        let look = (self.paced.total() > 0).then_some(self.next_look);
         let now = self.out.clock.now();
         let next = match ([turn, report, look].into_iter().flatten().min(), self.pulse.next(now)) {
             (None, _) => return EpollTimeout::NONE,
@@ -262,25 +259,25 @@ impl NetThread {
         }
     }
 
-    /// Moves a leg's RTP socket from one set to the other.
+    /// Whether a leg's RTP socket is to be reported, or paced.
     fn set_eager(&mut self, key: LegKey, eager: bool) {
         let Some(leg) = self.legs.find(key) else { return };
         if leg.eager == eager {
             return;
         }
-        let (from, to) = if eager { (&self.paced, &self.eager) } else { (&self.eager, &self.paced) };
-        // Should the kernel not have room for it in the other set, it stays where it is.
-        if to.add(leg.socket(), EpollEvent::new(EpollFlags::EPOLLIN, u64::from(key.0))).is_err() {
-            return;
-        }
-        let _ = from.delete(leg.socket());
         if eager {
-            self.paced_legs.remove(leg, &self.out);
+            // Should the kernel not have room for it in the set, it stays paced.
+            if self.eager.add(leg.socket(), EpollEvent::new(EpollFlags::EPOLLIN, u64::from(key.0))).is_err() {
+                return;
+            }
+            self.paced.remove(leg, &self.out);
         } else {
-            self.paced_legs.add(leg, &self.out);
+            // Fails only for a socket that is not in the set, which is what is wanted.
+            let _ = self.eager.delete(leg.socket());
+            self.paced.add(leg, &self.out);
         }
         leg.eager = eager;
-        self.next_look = self.next_look.min(self.paced_legs.next_look(self.out.clock.now()));
+        self.next_look = self.next_look.min(self.paced.next_look(self.out.clock.now()));
     }
 
     fn update_telephone(&mut self, leg: LegKey, remote: TelephoneRemote) {
@@ -297,8 +294,7 @@ impl NetThread {
         if leg.eager {
             let _ = self.eager.delete(leg.socket());
         } else {
-            self.paced_legs.remove(&leg, &self.out);
-            let _ = self.paced.delete(leg.socket());
+            self.paced.remove(&leg, &self.out);
         }
         if let Some(rtcp) = leg.rtcp_socket() {
             let _ = self.eager.delete(rtcp);
@@ -312,15 +308,13 @@ impl NetThread {
         self.out.signalling.wake();
     }
 
-    fn read_paced(&mut self, events: &mut [EpollEvent], buffer: &mut [u8]) {
-        // The set reports its sockets in turn, so each round takes one datagram of each.
-        for _ in 0..ROUNDS_A_LOOK * self.paced_legs.total().div_ceil(EVENTS_A_TURN) {
-            let ready = self.paced.wait(events, EpollTimeout::ZERO).unwrap_or(0);
-            for event in &events[..ready] {
-                self.read(event.data(), buffer);
-            }
-            if ready == 0 {
-                break;
+    fn read_paced(&mut self, buffer: &mut [u8]) {
+        let present = Present::of(&self.out.clock);
+        for leg in self.legs.iter_mut().filter(|leg| !leg.eager) {
+            for _ in 0..BATCHES_A_LOOK {
+                if read(&mut self.batch, leg, present, &mut self.out) < BATCH_DATAGRAMS {
+                    break;
+                }
             }
         }
         // Now, since what the answer misses is a whole look: it would be heard a tick later.
@@ -328,8 +322,8 @@ impl NetThread {
         self.legs.iter_mut().for_each(|leg| leg.request_lost(now, buffer));
     }
 
-    /// One datagram.
-    fn read(&mut self, token: u64, buffer: &mut [u8]) {
+    /// A batch of what the epoll set has reported; it reports what is left.
+    fn read_reported(&mut self, token: u64) {
         match token {
             WAKE_TOKEN => return self.wake.clear(),
             // What it wakes for is seen by the time.
@@ -337,28 +331,40 @@ impl NetThread {
             _ => {}
         }
         let Some(leg) = self.legs.find(LegKey(token as u32)) else { return };
-        let (clock, out) = (self.out.clock, &mut self.out);
-        match &mut leg.kind {
-            LegKind::Peer(peer) => {
-                if let Some(datagram) = peer.socket_mut().receive(&clock, buffer) {
-                    peer.handle_datagram(&datagram, &mut buffer[..datagram.len], out);
-                }
-            }
-            LegKind::Telephone(telephone) if token & RTCP_BIT != 0 => {
-                if let Some(datagram) = telephone.rtcp_socket_mut().and_then(|socket| socket.receive(&clock, buffer)) {
-                    telephone.handle_rtcp(&datagram, &buffer[..datagram.len], out);
-                }
-            }
-            LegKind::Telephone(telephone) => {
-                if let Some(datagram) = telephone.rtp_socket_mut().receive(&clock, buffer) {
-                    telephone.handle_datagram(&datagram, &buffer[..datagram.len], out);
-                }
-            }
+        let present = Present::of(&self.out.clock);
+        if token & RTCP_BIT != 0 {
+            read_rtcp(&mut self.batch, leg, present, &mut self.out);
+        } else {
+            read(&mut self.batch, leg, present, &mut self.out);
         }
     }
 }
 
-/// The legs of the second set, by what decides when they are looked at.
+/// One batch of a leg's RTP socket; returns how many datagrams that were.
+fn read(batch: &mut Batch, leg: &mut Leg, present: Present, out: &mut Outlets) -> usize {
+    let (received, bound) = (batch.receive(leg.socket().as_fd()), leg.socket().bound());
+    for index in 0..received {
+        if let Some((datagram, bytes)) = batch.datagram(index, present, bound) {
+            leg.handle_datagram(&datagram, bytes, out);
+        }
+    }
+    received
+}
+
+/// One batch of a telephone's second socket.
+fn read_rtcp(batch: &mut Batch, leg: &mut Leg, present: Present, out: &mut Outlets) {
+    let Some((received, bound)) = leg.rtcp_socket().map(|socket| (batch.receive(socket.as_fd()), socket.bound()))
+    else {
+        return;
+    };
+    for index in 0..received {
+        if let Some((datagram, bytes)) = batch.datagram(index, present, bound) {
+            leg.handle_rtcp(&datagram, bytes, out);
+        }
+    }
+}
+
+/// The paced legs, by what decides when they are looked at.
 #[derive(Clone, Copy, Debug, Default)]
 struct PacedLegs {
     peers: usize,
