@@ -30,6 +30,7 @@ use telephone_socket::TelephoneSocket;
 use thread::{NetThread, Order, Wiring};
 
 mod batch;
+mod cadence;
 mod leg;
 mod outlets;
 mod peer_socket;

@@ -1,6 +1,7 @@
 //! One media leg of the net thread, of either kind, and the table of all.
 
 use super::batch::Datagram;
+use super::cadence::Pace;
 use super::outlets::Outlets;
 use super::peer_socket::PeerSocket;
 use super::socket::Socket;
@@ -23,13 +24,15 @@ pub(super) enum LegKind {
 pub(super) struct Leg {
     pub(super) key: LegKey,
     pub(super) kind: LegKind,
-    /// Its RTP socket is reported as soon as something comes, or else looked at on the cadence.
-    pub(super) eager: bool,
+    /// When its RTP socket is read.
+    pub(super) pace: Pace,
+    /// A telephone whose caller speaks.
+    pub(super) talks: bool,
 }
 
 impl Leg {
     pub(super) const fn new(key: LegKey, kind: LegKind) -> Self {
-        Self { key, kind, eager: true }
+        Self { key, kind, pace: Pace::AtOnce, talks: false }
     }
 
     /// The one that RTP comes on.
@@ -124,6 +127,14 @@ impl Legs {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn key_at(&self, at: usize) -> LegKey {
+        self.0[at].key
     }
 
     fn position(&self, key: LegKey) -> Result<usize, usize> {

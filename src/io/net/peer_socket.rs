@@ -277,6 +277,11 @@ impl PeerSocket {
         }
     }
 
+    /// DTLS is done.
+    pub(super) const fn is_secured(&self) -> bool {
+        self.secured.is_some()
+    }
+
     pub(super) fn secure(&mut self, secured: Box<Secured>) {
         self.secured = Some(secured);
     }
