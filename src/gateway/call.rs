@@ -42,6 +42,8 @@ pub(super) struct Call {
     pub(super) room: Option<(String, RoomKey)>,
     pub(super) up: Option<UpStream>,
     pub(super) answered: bool,
+    /// The caller speaks.
+    pub(super) talks: bool,
     invited_at: Instant,
     /// Since the last one that connected.
     offers: u32,
@@ -65,6 +67,7 @@ impl Call {
             room: None,
             up: None,
             answered: false,
+            talks: false,
             invited_at: now,
             offers: 0,
         }

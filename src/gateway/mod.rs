@@ -272,8 +272,10 @@ impl<S: Sockets> Gateway<S> {
     fn on_mix(&mut self, event: &MixEvent) {
         match event {
             MixEvent::Talking { caller, talking, level_dbfs, gain_db } => {
-                if let Some(call) = self.calls.values().find(|call| call.caller == *caller) {
-                    self.desk.net(NetCommand::SetTelephoneTalking { leg: call.telephone.leg, talking: *talking });
+                if let Some(call) = self.calls.values_mut().find(|call| call.caller == *caller) {
+                    if std::mem::replace(&mut call.talks, *talking) != *talking {
+                        self.desk.net(NetCommand::SetTelephoneTalking { leg: call.telephone.leg, talking: *talking });
+                    }
                     let what = if *talking { "speaks" } else { "is silent, spoke" };
                     tracing::debug!("{}: {what} at {level_dbfs} dBFS, gain {gain_db} dB", call.title);
                 }

@@ -230,7 +230,7 @@ impl Decoder {
     /// than the last one changes more than the SILK layer's state, and is libopus' own matter.
     fn decode_silk_layer(&mut self, packet: &[u8], out: &mut [i16]) -> Option<Result<usize, OpusError>> {
         let frame = packet::lone_hybrid_frame(packet)?;
-        let layer = self.silk_layer.filter(|_| self.hybrid_toc == Some(frame.toc))?;
+        let layer = self.silk_layer.as_mut().filter(|_| self.hybrid_toc == Some(frame.toc))?;
         if out.len() < self.sample_rate_hz as usize / 1000 * usize::from(frame.ms) {
             return None;
         }

@@ -115,10 +115,8 @@ impl Batch {
         let received = usize::try_from(received).unwrap_or(0);
         for (lengths, message) in self.lengths.iter_mut().zip(&messages[..received]) {
             // The kernel never says more than it was given; what was cut is dropped by its parser.
-            *lengths = (
-                (message.msg_len as usize).min(BUFFER_BYTES),
-                (message.msg_hdr.msg_controllen as usize).min(CONTROL_BYTES),
-            );
+            *lengths =
+                ((message.msg_len as usize).min(BUFFER_BYTES), message.msg_hdr.msg_controllen.min(CONTROL_BYTES));
         }
         received
     }
@@ -142,7 +140,7 @@ impl Batch {
 fn read_control(mut control: &[u8], present: Present, datagram: &mut Datagram) {
     const HEADER_BYTES: usize = size_of::<libc::cmsghdr>();
     while let Some(header) = read::<libc::cmsghdr>(control) {
-        let len = header.cmsg_len as usize;
+        let len = header.cmsg_len;
         let Some(data) = control.get(HEADER_BYTES..len) else { return };
         match (header.cmsg_level, header.cmsg_type) {
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
