@@ -133,8 +133,16 @@ impl Legs {
         self.0.len()
     }
 
-    pub(super) fn key_at(&self, at: usize) -> LegKey {
-        self.0[at].key
+    pub(super) fn at(&self, at: usize) -> &Leg {
+        &self.0[at]
+    }
+
+    pub(super) fn at_mut(&mut self, at: usize) -> &mut Leg {
+        &mut self.0[at]
+    }
+
+    pub(super) fn position_of(&self, key: LegKey) -> Option<usize> {
+        self.position(key).ok()
     }
 
     fn position(&self, key: LegKey) -> Result<usize, usize> {
