@@ -188,6 +188,8 @@ const fn in_words(why: EndReason) -> &'static str {
         EndReason::Cancelled => "the caller gave up before the answer",
         EndReason::NoAck => "the telephone never acknowledged the answer: check that packets reach it",
         EndReason::NoAnswer => "the telephone never answered our offer",
+        EndReason::NoPrack => "the telephone never acknowledged a provisional response: check that packets reach it",
+        EndReason::Lapsed => "the telephone has vanished: it did not refresh the session, or denied the call",
         EndReason::ShutDown => "ended by our shutting down",
     }
 }

@@ -99,7 +99,7 @@ impl Dialog {
         Ok(())
     }
 
-    /// A re-INVITE that came along `source` was accepted: its Contact is the remote target from now on (RFC 3261
+    /// A re-INVITE or UPDATE that came along `source` was accepted: its Contact is the remote target from now on (RFC 3261
     /// §12.2.2).
     pub(crate) fn refresh_target(&mut self, reinvite: &Request, source: Path, out: &mut Outbox) {
         let contacts = reinvite.headers.contacts();
@@ -127,6 +127,14 @@ impl Dialog {
             request.headers.push("Route", route);
         }
         request
+    }
+
+    /// The ACK for the 2xx to our INVITE of `cseq` without Via (RFC 3261 §13.2.2.4).
+    pub(crate) fn ack(&mut self, cseq: u32) -> Request {
+        let latest = std::mem::replace(&mut self.local_cseq, cseq.wrapping_sub(1));
+        let ack = self.request(Method::Ack);
+        self.local_cseq = latest;
+        ack
     }
 
     /// The Request-URI and the Route values, for loose and strict routers.

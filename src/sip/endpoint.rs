@@ -167,6 +167,11 @@ impl Endpoint {
         self.with_call(call, |call, layer| call.ring(now, layer));
     }
 
+    /// Sends 183 with our answer, or with our offer if the INVITE had none: early media.
+    pub fn progress(&mut self, now: Instant, call: CallKey, sdp: Vec<u8>) {
+        self.with_call(call, |call, layer| call.progress(now, sdp, layer));
+    }
+
     /// Answers the call: 200 with our answer, or with our offer if the INVITE had none.
     pub fn answer(&mut self, now: Instant, call: CallKey, sdp: Vec<u8>) {
         self.with_call(call, |call, layer| call.answer(now, sdp, layer));
@@ -263,13 +268,16 @@ impl Endpoint {
                     registration.handle_outcome(now, outcome, &mut self.layer);
                 }
             }
-            Owner::Call(key) => {
-                if let Some(call) = self.calls.get_mut(&key) {
-                    let registration = self.registration.as_ref();
-                    let credentials = |realm: &str, hop| {
-                        registration.and_then(|registration| registration.credentials_for(realm, hop))
-                    };
-                    call.handle_outcome(now, outcome, credentials, &mut self.layer);
+            Owner::Call(key) | Owner::Refresh(key) => {
+                let Some(call) = self.calls.get_mut(&key) else { return };
+                let registration = self.registration.as_ref();
+                let credentials =
+                    |realm: &str, hop| registration.and_then(|registration| registration.credentials_for(realm, hop));
+                match owner {
+                    Owner::Refresh(_) => call.handle_refresh_outcome(now, outcome, credentials, &mut self.layer),
+                    Owner::Registration | Owner::Call(_) => {
+                        call.handle_outcome(now, outcome, credentials, &mut self.layer);
+                    }
                 }
             }
         }

@@ -138,7 +138,7 @@ pub enum Event {
         /// Where the INVITE came from.
         remote: SocketAddr,
     },
-    /// A new offer in the call (re-INVITE), or the wish for ours (`None`): `accept_offer` or `refuse_offer`.
+    /// A new offer in the call (re-INVITE, UPDATE, PRACK), or the wish for ours (`None`): `accept_offer` or `refuse_offer`.
     Offer {
         /// The call.
         call: CallKey,
@@ -198,6 +198,10 @@ pub enum EndReason {
     NoAck,
     /// The ACK brought no answer to our offer; a BYE has been sent.
     NoAnswer,
+    /// A provisional response that must be acknowledged never was; the INVITE has got 504.
+    NoPrack,
+    /// The session timer ran out, or the caller denied the call when it was asked; a BYE has been sent.
+    Lapsed,
     /// [`shut_down`](super::endpoint::Endpoint::shut_down) ended it.
     ShutDown,
 }

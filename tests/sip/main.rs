@@ -2,9 +2,12 @@
 
 mod admission;
 mod calls;
+mod early_media;
 mod noise;
 mod peer;
 mod refusals;
 mod registration;
+mod session_timer;
 mod shut_down;
 mod torture;
+mod update;

@@ -12,8 +12,7 @@ use crate::sip::auth::hexadecimal;
 use crate::sip::call::{Call, OpenInvite};
 use crate::sip::dialog::Dialog;
 use crate::sip::event::{CallKey, Caller, Event, Path};
-use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED};
-use crate::sip::transaction::server::Server;
+use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED, is_supported};
 use crate::sip::transaction::server_invite::InviteServer;
 use crate::sip::transaction::{Origin, ServerKey, ServerTransaction};
 use crate::time::Instant;
@@ -95,6 +94,17 @@ impl Endpoint {
                 }
             }
             Method::Invite => self.handle_reinvite(now, path, key, call_key, request),
+            Method::Prack | Method::Update => {
+                let layer = &mut self.layer;
+                let handled = if request.method == Method::Prack {
+                    call.handle_prack(now, key.clone(), request.clone(), path, layer)
+                } else {
+                    call.handle_update(now, key.clone(), request.clone(), path, layer)
+                };
+                if let Err(refusal) = handled {
+                    self.refuse(now, path, key, &request, &refusal);
+                }
+            }
             Method::Options => {
                 let response = self.capabilities(&request);
                 self.respond(now, path, key, None, response);
@@ -170,7 +180,7 @@ impl Endpoint {
     fn inspect(&self, key: &ServerKey, request: &Request) -> Result<(), Refusal> {
         match &request.method {
             Method::Invite | Method::Options => {}
-            Method::Bye => return Err(Refusal::new(481)),
+            Method::Bye | Method::Prack | Method::Update => return Err(Refusal::new(481)),
             other => return Err(refuse_method(other)),
         }
         match &request.uri {
@@ -238,13 +248,9 @@ impl Endpoint {
 
     /// Sends a final response, and keeps it for a resent request while there is room.
     fn respond(&mut self, now: Instant, path: Path, key: ServerKey, origin: Option<Origin>, response: Response) {
-        let bytes = self.layer.encode(response);
-        if self.layer.servers.is_full() {
+        if !self.layer.respond(now, path, key, origin, response) {
             self.counters.overflows += 1;
-            return self.layer.out.send(path, bytes);
         }
-        let server = Server::respond(now, path, bytes, &mut self.layer.out);
-        self.layer.servers.insert(key, ServerTransaction::Other(server), origin);
     }
 
     /// Refuses a request; an INVITE gets a transaction, so that the refusal is repeated until its ACK.
@@ -288,8 +294,7 @@ fn stateless_tag(secret: &str, headers: &Headers) -> String {
 
 /// Extensions that a request depends on and that we do not know (RFC 3261 §8.2.2.3).
 fn inspect_extensions(request: &Request) -> Result<(), Refusal> {
-    let unknown: Vec<_> =
-        request.headers.require().filter(|extension| !extension.eq_ignore_ascii_case(SUPPORTED)).collect();
+    let unknown: Vec<_> = request.headers.require().filter(|extension| !is_supported(extension)).collect();
     if unknown.is_empty() { Ok(()) } else { Err(Refusal::new(420).with("Unsupported", unknown.join(", "))) }
 }
 
