@@ -128,6 +128,11 @@ impl World {
     }
 
     pub(super) fn request(&mut self, name: &str, method: &str, cseq: u32, body: Option<&str>) {
+        self.request_with(name, method, cseq, "", body);
+    }
+
+    /// The same with header lines of one's own.
+    pub(super) fn request_with(&mut self, name: &str, method: &str, cseq: u32, extra: &str, body: Option<&str>) {
         let to_tag = self.to_tag(name).map_or(String::new(), |tag| format!(";tag={tag}"));
         let body = body.unwrap_or_default();
         let content = if body.is_empty() { String::new() } else { "Content-Type: application/sdp\r\n".into() };
@@ -135,7 +140,24 @@ impl World {
             "{method} sip:room@192.0.2.9 SIP/2.0\r\nVia: SIP/2.0/UDP {TELEPHONE};branch=z9hG4bK{name}{method}{cseq};rport\r\n\
              From: \"{name}\" <sip:{name}@telephone.test>;tag={name}\r\nTo: <sip:room@192.0.2.9>{to_tag}\r\n\
              Call-ID: {name}\r\nCSeq: {cseq} {method}\r\nMax-Forwards: 70\r\nContact: <sip:{name}@{TELEPHONE}>\r\n\
-             {content}Content-Length: {}\r\n\r\n{body}",
+             {extra}{content}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (local, remote) = (GATEWAY.parse().unwrap(), TELEPHONE.parse().unwrap());
+        let input = crate::sip::event::Input::Datagram { local, remote, bytes: text.as_bytes() };
+        self.gateway.handle_input(self.now, Input::Sip(input));
+        self.run(Duration::ZERO);
+    }
+
+    /// The telephone's response to a request of ours.
+    pub(super) fn answer(&mut self, request: &str, status: u16, body: &str) {
+        let copied = request
+            .lines()
+            .filter(|line| ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|name| line.starts_with(name)));
+        let copied: String = copied.map(|line| format!("{line}\r\n")).collect();
+        let text = format!(
+            "SIP/2.0 {status} Reason\r\n{copied}Contact: <sip:phone@{TELEPHONE}>\r\n\
+             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let (local, remote) = (GATEWAY.parse().unwrap(), TELEPHONE.parse().unwrap());
@@ -377,6 +399,7 @@ fn in_short(command: &Command) -> String {
     let flag = match command {
         Command::SetPresent { present, .. } => format!(" {present}"),
         Command::SetMuted { muted, .. } => format!(" {muted}"),
+        Command::SetTelephone { telephone, .. } => format!(" {}", telephone.receives),
         Command::SetUp { up, .. } => format!(" {}", up.is_some()),
         _ => String::new(),
     };
