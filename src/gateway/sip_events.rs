@@ -33,11 +33,15 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_sip(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Invite { call, caller, offer, local, remote } => {
+            Event::Invite { call, caller, offer, replaces, local, remote } => {
                 let title = title(call, &caller);
                 tracing::info!("{title}: calls from {remote}");
                 let path = (local.ip(), remote.ip());
-                if let Err(failure) = self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), path) {
+                let taken = match replaces {
+                    Some(former) => self.on_replacement(now, call, former, offer.as_deref(), path),
+                    None => self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), path),
+                };
+                if let Err(failure) = taken {
                     tracing::warn!("{title}: {}", failure.explain());
                     self.desk.sip.reject(now, call, &failure.rejection());
                 }
@@ -136,6 +140,29 @@ impl<S: Sockets> Gateway<S> {
             desk.close_leg(leg);
         }
         opened
+    }
+
+    /// Another telephone takes a call over (RFC 3891): the caller's membership and its place in the mix stay.
+    fn on_replacement(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        former: CallKey,
+        offer: Option<&[u8]>,
+        (ip, caller): (IpAddr, IpAddr),
+    ) -> Result<(), CallFailure> {
+        let address = self.desk.address_for(ip, caller);
+        let call = self.calls.get_mut(&former).ok_or(CallFailure::NoSuchCall)?;
+        // The sockets are bound to the address that was called first.
+        if call.telephone.local_ip() != ip {
+            return Err(CallFailure::NoSuchCall);
+        }
+        call.telephone.change_hands(address, offer)?;
+        let sdp = call.telephone.local_description().to_owned();
+        self.desk.sip.take_over(now, key, former, sdp);
+        call.apply_telephone(&mut self.desk);
+        tracing::info!("{}: taken over by call {} from {caller}", call.title, key.0);
+        Ok(())
     }
 
     /// A re-INVITE: a bad one is refused and the call goes on as it was (RFC 3261 §14.2).

@@ -175,6 +175,25 @@ impl Call {
         self.dialog.matches(call_id, local_tag, remote_tag)
     }
 
+    /// Whether another call may take its place (RFC 3891 §3): it is answered and not over.
+    ///
+    /// # Errors
+    /// The refusal for the INVITE that asks for it.
+    pub(crate) fn may_be_replaced(&self, is_early_only: bool) -> Result<(), Refusal> {
+        match &self.state {
+            // An early dialog that the caller began is the caller's to end.
+            State::Early(_) => Err(Refusal::new(481)),
+            _ if self.is_released() => Err(Refusal::new(603)),
+            _ if is_early_only => Err(Refusal::new(486)),
+            _ => Ok(()),
+        }
+    }
+
+    /// From now on it is known by another key.
+    pub(crate) const fn rename(&mut self, key: CallKey) {
+        self.key = key;
+    }
+
     /// Our tag.
     pub(crate) fn local_tag(&self) -> &str {
         self.dialog.local_tag()

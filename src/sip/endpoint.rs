@@ -177,6 +177,22 @@ impl Endpoint {
         self.with_call(call, |call, layer| call.answer(now, sdp, layer));
     }
 
+    /// Answers `call`, whose INVITE replaces `former`: the new dialog goes on under the key of the former one, which gets
+    /// BYE. From now on there is no `call`.
+    pub fn take_over(&mut self, now: Instant, call: CallKey, former: CallKey, sdp: Vec<u8>) {
+        if self.calls.contains_key(&former)
+            && let Some(mut taker) = self.calls.remove(&call)
+            && let Some(mut taken) = self.calls.remove(&former)
+        {
+            self.layer.exchange_calls(call, former);
+            taker.rename(former);
+            taken.rename(call);
+            taker.answer(now, sdp, &mut self.layer);
+            taken.hang_up(now, "Replaced", &mut self.layer);
+            self.calls.extend([(former, taker), (call, taken)]);
+        }
+    }
+
     /// Turns the call away.
     pub fn reject(&mut self, now: Instant, call: CallKey, rejection: &Rejection) {
         self.with_call(call, |call, layer| call.reject(now, rejection, layer));

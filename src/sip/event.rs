@@ -133,6 +133,8 @@ pub enum Event {
         caller: Caller,
         /// The offer; without one `answer` carries ours, and the caller's answer comes as [`Event::Answer`].
         offer: Option<Vec<u8>>,
+        /// The call whose place this one is to take (RFC 3891): `take_over` or `reject`.
+        replaces: Option<CallKey>,
         /// The address of ours that was called.
         local: SocketAddr,
         /// Where the INVITE came from.

@@ -171,6 +171,17 @@ impl TransactionLayer {
         unanswered
     }
 
+    /// What was sent for one of these calls is now the other's.
+    pub(crate) fn exchange_calls(&mut self, one: CallKey, other: CallKey) {
+        for (owner, _) in self.clients.values_mut() {
+            match owner {
+                Owner::Call(key) | Owner::Refresh(key) if *key == one => *key = other,
+                Owner::Call(key) | Owner::Refresh(key) if *key == other => *key = one,
+                Owner::Registration | Owner::Call(_) | Owner::Refresh(_) => {}
+            }
+        }
+    }
+
     /// Gives up what `owner` still waits for.
     pub(crate) fn abandon(&mut self, owner: Owner) {
         self.clients.retain(|_, (other, _)| *other != owner);

@@ -7,6 +7,7 @@ mod noise;
 mod peer;
 mod refusals;
 mod registration;
+mod replaces;
 mod session_timer;
 mod shut_down;
 mod torture;

@@ -87,3 +87,28 @@ fn a_caller_that_vanished_leaves_the_room_within_half_an_hour() {
     assert!(world.sip.last().unwrap().starts_with("BYE"));
     assert!(world.gateway.calls.is_empty() && world.gateway.sockets().open.is_empty());
 }
+
+#[test]
+fn another_telephone_takes_a_call_over_and_the_member_stays() {
+    let mut world = world_with_calls(&["ada"]);
+    let ok = world.sip.iter().find(|text| text.starts_with("SIP/2.0 200")).unwrap();
+    let tag = header(ok, "To").split_once("tag=").unwrap().1.to_owned();
+    let members = world.galene.len();
+    let replaces = format!("Replaces: ada;to-tag={tag};from-tag=ada\r\n");
+    // What it cannot speak leaves the call as it was.
+    world.request_with("bob", "INVITE", 1, &replaces, Some(&OFFER.replace("AVP 0 8", "AVP 18")));
+    assert_eq!(world.statuses("bob"), [488]);
+    let other = OFFER.replace("192.0.2.1", "192.0.2.77");
+    world.request_with("cyd", "INVITE", 1, &replaces, Some(&other));
+    assert_eq!(world.statuses("cyd"), [200]);
+    assert!(world.sip.last().unwrap().starts_with("BYE sip:ada@"));
+    let bye = world.sip.last().unwrap().clone();
+    world.answer(&bye, 200, "");
+    world.request("cyd", "ACK", 1, None);
+    assert_eq!(world.gateway.calls.len(), 1);
+    assert_eq!((world.galene.len(), world.mix.last().unwrap().as_str()), (members, "SetTelephone true"));
+    let settings = world.gateway.calls.values().next().unwrap().telephone.settings();
+    assert_eq!(settings.remote.rtp, Some("192.0.2.77:4000".parse().unwrap()));
+    world.request("cyd", "BYE", 2, None);
+    assert!(world.gateway.calls.is_empty() && world.gateway.sockets().open.is_empty());
+}

@@ -154,8 +154,11 @@ impl Endpoint {
             return self.refuse(now, path, key, &request, &Refusal::because(400, "Missing Contact"));
         };
         let Some(caller) = caller(&request.headers) else { return };
-        let (invite, offer) = match OpenInvite::new(key.clone(), request.clone(), path) {
-            Ok(open) => open,
+        let opened = self.replaced(&request.headers).and_then(|replaces| {
+            OpenInvite::new(key.clone(), request.clone(), path).map(|(invite, offer)| (invite, offer, replaces))
+        });
+        let (invite, offer, replaces) = match opened {
+            Ok(opened) => opened,
             Err(refusal) => return self.refuse(now, path, key, &request, &refusal),
         };
         self.begin_invite(now, path, key, origin(&request.headers), &request);
@@ -167,7 +170,25 @@ impl Endpoint {
         let call = Call::new(now, call_key, dialog, format!("<{contact}>"), own_address(path), invite);
         self.calls.insert(call_key, call);
         let local = path.local.unwrap_or(path.remote);
-        self.layer.out.event(Event::Invite { call: call_key, caller, offer, local, remote: path.remote });
+        self.layer.out.event(Event::Invite { call: call_key, caller, offer, replaces, local, remote: path.remote });
+    }
+
+    /// The call that an INVITE takes the place of (RFC 3891 §3). Who sends it has been admitted, and knows tags that only
+    /// the two ends of that call and the proxies between them have seen.
+    fn replaced(&self, headers: &Headers) -> Result<Option<CallKey>, Refusal> {
+        let replaces = headers.replaces().map_err(|error| Refusal::because(400, &error.to_string()))?;
+        let Some(replaces) = replaces else { return Ok(None) };
+        if headers.has("Join") {
+            return Err(Refusal::because(400, "Replaces and Join"));
+        }
+        // Without a tag there stands a 0.
+        let from_tag = |call: &Call| {
+            let is_of = |tag: &str| call.is_of(&replaces.call_id, &replaces.to_tag, tag);
+            is_of(&replaces.from_tag) || (replaces.from_tag == "0" && is_of(""))
+        };
+        let found = self.calls.iter().find(|(_, call)| from_tag(call)).ok_or_else(|| Refusal::new(481))?;
+        found.1.may_be_replaced(replaces.is_early_only)?;
+        Ok(Some(*found.0))
     }
 
     /// Keeps an INVITE and says so: 100.
