@@ -43,6 +43,8 @@ pub(super) struct Call {
     pub(super) title: String,
     pub(super) client: Client,
     pub(super) telephone: TelephoneLeg,
+    /// What the target of a transfer is offered.
+    pub(super) next_telephone: Option<TelephoneLeg>,
     /// Where the caller is, from `joined` on.
     pub(super) room: Option<(String, RoomKey)>,
     pub(super) up: Option<UpStream>,
@@ -69,6 +71,7 @@ impl Call {
             title,
             client,
             telephone,
+            next_telephone: None,
             room: None,
             up: None,
             answered: false,
@@ -252,6 +255,12 @@ impl Call {
         let telephone = Telephone { receives, ..settings.telephone };
         desk.mix(Command::SetTelephone { caller: self.caller, telephone });
         desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: settings.remote });
+    }
+
+    /// The telephone has hung up and another is being called: no sound goes either way.
+    pub(super) fn silence_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
+        let telephone = Telephone { sends: false, receives: false, ..self.telephone.settings().telephone };
+        desk.mix(Command::SetTelephone { caller: self.caller, telephone });
     }
 
     /// Gives back everything that the call held outside itself, but for its membership.

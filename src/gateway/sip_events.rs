@@ -48,6 +48,19 @@ impl<S: Sockets> Gateway<S> {
             }
             Event::Offer { call, sdp } => self.on_reinvite(now, call, sdp.as_deref()),
             Event::Answer { call, sdp } => self.on_delayed_answer(now, call, &sdp),
+            Event::Transfer { call, target } => self.on_transfer(now, call, &target),
+            Event::Parted { call } => {
+                if let Some(call) = self.calls.get(&call) {
+                    call.silence_telephone(&mut self.desk);
+                }
+            }
+            Event::Transferred { call, sdp } => self.on_transferred(now, call, &sdp),
+            Event::TransferFailed { call, status } => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.next_telephone = None;
+                    tracing::info!("{}: the transfer failed with {status}", call.title);
+                }
+            }
             Event::Acknowledged { call } => tracing::debug!("call {}: acknowledged", call.0),
             Event::Ended { call, why } => {
                 if let Some(ended) = self.calls.get(&call) {
@@ -186,6 +199,29 @@ impl<S: Sockets> Gateway<S> {
                 tracing::info!("{}: a change of the call is refused: {}", call.title, failure.explain());
                 self.desk.sip.refuse_offer(now, key, &failure.rejection());
             }
+        }
+    }
+
+    /// The telephone hands its caller on (REFER): another one is offered the same end of ours.
+    fn on_transfer(&mut self, now: Instant, key: CallKey, target: &str) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        tracing::info!("{}: is transferred to {target}", call.title);
+        let next = call.telephone.for_another();
+        self.desk.sip.place(now, key, next.local_description().to_owned());
+        call.next_telephone = Some(next);
+    }
+
+    /// The target has answered: it is the caller's telephone from now on; membership and place in the mix stay.
+    fn on_transferred(&mut self, now: Instant, key: CallKey, sdp: &[u8]) {
+        let Some(call) = self.calls.get_mut(&key) else { return self.desk.sip.hang_up(now, key, "") };
+        let Some(mut next) = call.next_telephone.take() else { return };
+        match next.take_answer(sdp) {
+            Ok(()) => {
+                call.telephone = next;
+                call.apply_telephone(&mut self.desk);
+                tracing::info!("{}: transferred", call.title);
+            }
+            Err(failure) => self.end_call(now, key, &failure),
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) struct Settings {
 }
 
 /// The telephone's RTP leg and its session description.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct TelephoneLeg {
     pub(super) leg: LegKey,
     local: SocketAddr,
@@ -112,6 +112,13 @@ impl TelephoneLeg {
             (self.session.address, self.theirs) = former;
         }
         answered
+    }
+
+    /// The same end of ours for another telephone, to which it makes an offer.
+    pub(super) fn for_another(&self) -> Self {
+        let mut another = Self { theirs: None, ..self.clone() };
+        another.offer();
+        another
     }
 
     /// The address that its socket is bound to.

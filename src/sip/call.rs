@@ -5,16 +5,17 @@
 //! Flow: Early → Answered → Confirmed ⇄ (ReOffered → Answered) → Ending → Over. The gateway hears `Ended` once, unless
 //! it ended the call itself.
 //! Beside that flow run provisional responses and PRACK (`early`), UPDATE (`update`), and the session timer with our own
-//! UPDATE or re-INVITE (`refresh`).
+//! UPDATE or re-INVITE (`refresh`), and what a transfer does to both of its calls (`parting`).
 
 mod early;
+mod parting;
 mod refresh;
 mod update;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::auth::{Authorizer, Challenge, Credentials};
+use super::auth::{Credentials, authorize};
 use super::body::session_description;
 use super::dialog::Dialog;
 use super::event::{CallKey, EndReason, Event, Path, Rejection};
@@ -53,6 +54,8 @@ pub(crate) struct Call {
     peer: PeerAbilities,
     timer: SessionTimer,
     refresh: Refresh,
+    /// REFERs so far.
+    refers: u32,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,10 @@ enum State {
     Confirmed,
     /// A re-INVITE waits for the gateway.
     ReOffered { invite: OpenInvite },
+    /// The telephone that transfers the call has hung up, its target has not answered: only NOTIFYs live in this dialog.
+    Parted,
+    /// The transfer is done; the transferor is expected to hang up until then.
+    Transferred { bye_at: Instant },
     /// Our BYE is under way.
     Ending { has_authorized: bool },
     /// Nothing is left to do.
@@ -162,6 +169,7 @@ impl Call {
             peer,
             timer: SessionTimer::default(),
             refresh: Refresh::default(),
+            refers: 0,
         }
     }
 
@@ -208,7 +216,12 @@ impl Call {
     pub(crate) fn has_open_invite(&self, key: &ServerKey) -> bool {
         match &self.state {
             State::Early(Early { invite, .. }) | State::ReOffered { invite } => invite.key == *key,
-            State::Answered(_) | State::Confirmed | State::Ending { .. } | State::Over => false,
+            State::Answered(_)
+            | State::Confirmed
+            | State::Parted
+            | State::Transferred { .. }
+            | State::Ending { .. }
+            | State::Over => false,
         }
     }
 
@@ -260,7 +273,8 @@ impl Call {
                 self.refuse(now, &invite, &Refusal::new(487), layer);
                 self.send_bye(now, reason, layer);
             }
-            State::Confirmed => self.send_bye(now, reason, layer),
+            State::Confirmed | State::Transferred { .. } => self.send_bye(now, reason, layer),
+            State::Parted => {}
             over @ (State::Ending { .. } | State::Over) => self.state = over,
         }
     }
@@ -322,7 +336,7 @@ impl Call {
             State::Early(Early { invite, .. }) | State::ReOffered { invite } => {
                 self.refuse(now, &invite, &Refusal::new(487), layer);
             }
-            State::Answered(_) | State::Confirmed | State::Over => {}
+            State::Answered(_) | State::Confirmed | State::Parted | State::Transferred { .. } | State::Over => {}
             // Both hung up at once; the wait for the answer to our BYE is over as well (RFC 3261 §15.1.2 allows it).
             State::Ending { .. } => layer.abandon(Owner::Call(self.key)),
         }
@@ -345,7 +359,9 @@ impl Call {
             }
             // No one knows what both sides agreed on before the ACK (RFC 5407 §3.1.4).
             State::Answered(_) => return Err(Refusal::new(491)),
-            State::Ending { .. } | State::Over => return Err(Refusal::new(481)),
+            State::Parted | State::Transferred { .. } | State::Ending { .. } | State::Over => {
+                return Err(Refusal::new(481));
+            }
             State::Confirmed => {}
         }
         match self.exchange {
@@ -387,7 +403,6 @@ impl Call {
         self.state = State::Over;
     }
 
-    /// Adds our credentials for the challenge of `response` to `request`; false if it may not have them.
     fn authorize<'c>(
         &self,
         response: &Response,
@@ -395,13 +410,7 @@ impl Call {
         credentials: impl Fn(&str, IpAddr) -> Option<&'c Credentials>,
         layer: &mut TransactionLayer,
     ) -> bool {
-        let next_hop = self.dialog.path().remote.ip();
-        let Some(challenge) = Challenge::choose(&response.headers, response.status == 407) else { return false };
-        let Some(credentials) = credentials(&challenge.realm, next_hop) else { return false };
-        let mut authorizer = Authorizer::new(challenge, &mut layer.random);
-        let value = authorizer.authorize(credentials, request.method.as_str(), &request.uri.to_string());
-        request.headers.push(authorizer.header_name(), value);
-        true
+        authorize(response, self.dialog.path().remote.ip(), request, credentials, &mut layer.random)
     }
 
     /// Runs what is due.
@@ -422,7 +431,12 @@ impl Call {
                 }
             }
             State::Confirmed => self.run_session_timer(now, layer),
-            State::ReOffered { .. } | State::Ending { .. } | State::Over => {}
+            State::Transferred { bye_at } if now >= *bye_at => self.send_bye(now, "Transferred", layer),
+            State::ReOffered { .. }
+            | State::Parted
+            | State::Transferred { .. }
+            | State::Ending { .. }
+            | State::Over => {}
         }
     }
 
@@ -436,16 +450,17 @@ impl Call {
                 answered.bye_by.map(|at| Deadline::new(at, "BYE without ACK")),
             ]),
             State::Confirmed => self.timer.next_timeout(),
-            State::ReOffered { .. } | State::Ending { .. } | State::Over => None,
+            State::Transferred { bye_at } => Some(Deadline::new(*bye_at, "BYE after the transfer")),
+            State::ReOffered { .. } | State::Parted | State::Ending { .. } | State::Over => None,
         }
     }
 
     /// Whether the gateway knows already that this call is over.
-    fn is_released(&self) -> bool {
+    pub(crate) fn is_released(&self) -> bool {
         match &self.state {
-            State::Early(_) | State::Confirmed | State::ReOffered { .. } => false,
+            State::Early(_) | State::Confirmed | State::ReOffered { .. } | State::Parted => false,
             State::Answered(answered) => answered.bye_by.is_some(),
-            State::Ending { .. } | State::Over => true,
+            State::Transferred { .. } | State::Ending { .. } | State::Over => true,
         }
     }
 

@@ -14,6 +14,9 @@ use crate::time::{Deadline, Instant, earliest};
 use crate::wire::sip::{BRANCH_COOKIE, Method, Request, Response, Via};
 use crate::wire::uri::Host;
 
+/// What is added to its INVITE's branch, which it shares, to name a CANCEL in our table.
+const CANCEL: &str = " CANCEL";
+
 /// Who waits for the response to a request of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -22,6 +25,10 @@ pub(crate) enum Owner {
     Call(CallKey),
     /// A session refresh: UPDATE or re-INVITE.
     Refresh(CallKey),
+    /// An INVITE to the target of a transfer.
+    Transfer(CallKey),
+    /// No one: NOTIFY and CANCEL.
+    Unheeded,
 }
 
 /// What became of a request of ours.
@@ -140,10 +147,36 @@ impl TransactionLayer {
         branch
     }
 
+    /// Sends a CANCEL for the INVITE of `owner`; false if there is none that has had a provisional response and no final
+    /// one (RFC 3261 §9.1).
+    pub(crate) fn cancel(&mut self, now: Instant, owner: Owner) -> bool {
+        let cancel = self.clients.iter().find_map(|(branch, (other, client))| match client {
+            ClientTransaction::Invite(invite) if *other == owner => {
+                invite.cancel().map(|request| (branch.clone(), invite.path(), request))
+            }
+            ClientTransaction::Invite(_) | ClientTransaction::Other(_) => None,
+        });
+        let Some((branch, path, request)) = cancel else { return false };
+        let client = Client::send(now, Method::Cancel, path, request.to_bytes(), &mut self.out);
+        self.clients.insert(format!("{branch}{CANCEL}"), (Owner::Unheeded, ClientTransaction::Other(client)));
+        true
+    }
+
+    /// The way that the INVITE went which this response answers.
+    pub(crate) fn path_of(&self, response: &Response) -> Option<Path> {
+        match self.clients.get(&*response.headers.via().ok()?.branch()?)? {
+            (_, ClientTransaction::Invite(invite)) => Some(invite.path()),
+            (_, ClientTransaction::Other(_)) => None,
+        }
+    }
+
     /// Whose request this response answers; `None` if no one waits for it.
     pub(crate) fn handle_response(&mut self, now: Instant, response: &Response) -> Option<Owner> {
-        let branch = response.headers.via().ok()?.branch()?.into_owned();
+        let mut branch = response.headers.via().ok()?.branch()?.into_owned();
         let method = response.headers.cseq().ok()?.method;
+        if method == Method::Cancel {
+            branch.push_str(CANCEL);
+        }
         let (owner, client) = self.clients.get_mut(&branch)?;
         let is_news = match client {
             ClientTransaction::Invite(invite) => {
@@ -177,7 +210,7 @@ impl TransactionLayer {
             match owner {
                 Owner::Call(key) | Owner::Refresh(key) if *key == one => *key = other,
                 Owner::Call(key) | Owner::Refresh(key) if *key == other => *key = one,
-                Owner::Registration | Owner::Call(_) | Owner::Refresh(_) => {}
+                Owner::Registration | Owner::Call(_) | Owner::Refresh(_) | Owner::Transfer(_) | Owner::Unheeded => {}
             }
         }
     }

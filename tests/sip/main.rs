@@ -5,6 +5,7 @@ mod calls;
 mod early_media;
 mod noise;
 mod peer;
+mod refer;
 mod refusals;
 mod registration;
 mod replaces;

@@ -188,6 +188,7 @@ pub(crate) fn config(registrar: Option<&str>, password: Option<&str>) -> Endpoin
         account: Account { uri: Uri::parse("sip:6002@example.com").unwrap(), credentials },
         registrar: registrar.map(|host| Registrar { host: host.into(), port: None }),
         allow: vec![],
+        refer_anywhere: false,
         local: vec!["0.0.0.0:5060".parse().unwrap()],
         user_agent: "galene-sip/test".into(),
     }

@@ -3,7 +3,7 @@
 use crate::peer::{ANSWER, OFFER, OWN, PHONE, Phone, Sent, World};
 use galene_sip::sip::endpoint::{MAX_CALLS, MAX_MESSAGE_BYTES};
 
-const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE";
+const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, REFER";
 
 /// What one request outside a dialog gets.
 fn answer(edit: impl Fn(String) -> String, method: &str, extra: &str, body: &str) -> Sent {

@@ -95,6 +95,7 @@ impl World {
             account: Account { uri: Uri::parse("sip:room@gateway.test").unwrap(), credentials: None },
             registrar: None,
             allow: Vec::new(),
+            refer_anywhere: false,
             local: vec![GATEWAY.parse().unwrap()],
             user_agent: "test".into(),
         };

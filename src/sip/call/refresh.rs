@@ -7,8 +7,7 @@ use std::time::Duration;
 use super::{Call, Exchange, State};
 use crate::random::Random;
 use crate::sip::auth::Credentials;
-use crate::sip::body::session_description;
-use crate::sip::event::{EndReason, Event, Path};
+use crate::sip::event::{EndReason, Path};
 use crate::sip::layer::{Outcome, Owner, TransactionLayer};
 use crate::sip::reply::{ALLOW, SUPPORTED};
 use crate::sip::session_timer::{Due, Terms};
@@ -99,7 +98,7 @@ impl Call {
             && cseq.method == Method::Invite
             && cseq.number == ack.cseq
         {
-            return layer.out.send(ack.path, ack.bytes.clone());
+            return self.acknowledge_again(layer);
         }
         let is_awaited = |flight: &mut InFlight| cseq.as_ref().is_none_or(|cseq| cseq.number == flight.cseq);
         let Some(flight) = self.refresh.in_flight.take_if(is_awaited) else { return };
@@ -133,19 +132,29 @@ impl Call {
 
     fn refreshed(&mut self, now: Instant, flight: &InFlight, response: &Response, layer: &mut TransactionLayer) {
         if flight.method == Method::Invite {
-            let (path, ack) = (self.dialog.path(), self.dialog.ack(flight.cseq));
-            let bytes = layer.acknowledge(path, self.sent_by.clone(), ack);
-            self.refresh.ack = Some(Ack { cseq: flight.cseq, path, bytes });
+            self.send_ack(flight.cseq, layer);
         }
         if let State::Ending { .. } | State::Over = self.state {
             return;
         }
         self.peer.learn(&response.headers);
         self.timer.start(now, Terms::of_response(&response.headers, self.timer.interval_s()), false);
-        if flight.method == Method::Invite
-            && let Ok(Some(sdp)) = session_description(&response.headers, &response.body)
-        {
-            layer.out.event(Event::Answer { call: self.key, sdp });
+        if flight.method == Method::Invite {
+            self.take_answer(response, layer);
+        }
+    }
+
+    /// ACK for the 2xx to our INVITE of `cseq`.
+    pub(super) fn send_ack(&mut self, cseq: u32, layer: &mut TransactionLayer) {
+        let (path, ack) = (self.dialog.path(), self.dialog.ack(cseq));
+        let bytes = layer.acknowledge(path, self.sent_by.clone(), ack);
+        self.refresh.ack = Some(Ack { cseq, path, bytes });
+    }
+
+    /// The same 2xx has come again: the ACK was lost.
+    pub(crate) fn acknowledge_again(&self, layer: &mut TransactionLayer) {
+        if let Some(ack) = &self.refresh.ack {
+            layer.out.send(ack.path, ack.bytes.clone());
         }
     }
 
@@ -158,8 +167,10 @@ impl Call {
                 self.timer.raise(least_s);
                 self.timer.refresh_at(Some(if is_raised { now } else { now + TRY_AGAIN }));
             }
-            // Glare: RFC 3261 §14.1 for a side that does not own the Call-ID.
-            491 => self.timer.refresh_at(Some(now + glare_wait(&mut layer.random))),
+            491 => {
+                let wait = glare_wait(self.dialog.is_caller(), &mut layer.random);
+                self.timer.refresh_at(Some(now + wait));
+            }
             405 | 501 if flight.method == Method::Update => {
                 self.peer.updates = false;
                 self.timer.refresh_at(Some(now));
@@ -177,7 +188,8 @@ impl Call {
     }
 }
 
-/// 0 to 2 s in steps of 10 ms.
-fn glare_wait(random: &mut Random) -> Duration {
-    Duration::from_millis(u64::from(random.below(201)) * 10)
+/// RFC 3261 §14.1, in steps of 10 ms: 2.1 to 4 s for the side that owns the Call-ID, 0 to 2 s for the other.
+fn glare_wait(is_caller: bool, random: &mut Random) -> Duration {
+    let steps = if is_caller { 210 + random.below(191) } else { random.below(201) };
+    Duration::from_millis(u64::from(steps) * 10)
 }

@@ -89,10 +89,14 @@ impl Endpoint {
         match &request.method {
             Method::Bye => {
                 self.respond(now, path, key, None, Response::to_request(&request, 200, ""));
-                if let Some(call) = self.calls.get_mut(&call_key) {
+                let is_transferring = self.transfers.values().any(|transfer| transfer.of == call_key);
+                if let Some(call) = self.calls.get_mut(&call_key)
+                    && !(is_transferring && call.leave_to_transfer(&mut self.layer))
+                {
                     call.handle_bye(now, &mut self.layer);
                 }
             }
+            Method::Refer => self.handle_refer(now, path, key, call_key, &request),
             Method::Invite => self.handle_reinvite(now, path, key, call_key, request),
             Method::Prack | Method::Update => {
                 let layer = &mut self.layer;
@@ -201,6 +205,8 @@ impl Endpoint {
     fn inspect(&self, key: &ServerKey, request: &Request) -> Result<(), Refusal> {
         match &request.method {
             Method::Invite | Method::Options => {}
+            // RFC 3515 lets anyone ask; we call nobody for a stranger.
+            Method::Refer => return Err(Refusal::because(403, "REFER only inside a call")),
             Method::Bye | Method::Prack | Method::Update => return Err(Refusal::new(481)),
             other => return Err(refuse_method(other)),
         }
@@ -268,14 +274,21 @@ impl Endpoint {
     }
 
     /// Sends a final response, and keeps it for a resent request while there is room.
-    fn respond(&mut self, now: Instant, path: Path, key: ServerKey, origin: Option<Origin>, response: Response) {
+    pub(super) fn respond(
+        &mut self,
+        now: Instant,
+        path: Path,
+        key: ServerKey,
+        origin: Option<Origin>,
+        response: Response,
+    ) {
         if !self.layer.respond(now, path, key, origin, response) {
             self.counters.overflows += 1;
         }
     }
 
     /// Refuses a request; an INVITE gets a transaction, so that the refusal is repeated until its ACK.
-    fn refuse(&mut self, now: Instant, path: Path, key: ServerKey, request: &Request, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, now: Instant, path: Path, key: ServerKey, request: &Request, refusal: &Refusal) {
         let response = refusal.to_response(request, &self.stateless_tag(&request.headers));
         if request.method != Method::Invite || self.layer.servers.is_full() {
             return self.respond(now, path, key, origin(&request.headers), response);

@@ -50,6 +50,23 @@ impl InviteClient {
         Self { path, request, state }
     }
 
+    /// Where it was sent.
+    pub(crate) const fn path(&self) -> Path {
+        self.path
+    }
+
+    /// The CANCEL for it (RFC 3261 §9.1), if one would have an effect: a provisional response is in, the final is not.
+    pub(crate) fn cancel(&self) -> Option<Request> {
+        let State::Proceeding = self.state else { return None };
+        let mut cancel = Request::new(Method::Cancel, self.request.uri.clone());
+        for name in ["Via", "Max-Forwards", "From", "To", "Call-ID", "Route"] {
+            cancel.headers.copy(name, &self.request.headers);
+        }
+        let number = self.request.headers.cseq().map_or(0, |cseq| cseq.number);
+        cancel.headers.push("CSeq", format!("{number} CANCEL"));
+        Some(cancel)
+    }
+
     /// Takes a response; true if the transaction user must see it.
     pub(crate) fn handle_response(&mut self, now: Instant, response: &Response, out: &mut Outbox) -> bool {
         match &self.state {
