@@ -1,5 +1,7 @@
 //! What the SIP dialog does to a call while its place in the room stays: early media, hold, refreshes.
 
+use serde_json::json;
+
 use super::world::{OFFER, World};
 use super::{body, seconds, world_with_calls};
 
@@ -111,4 +113,47 @@ fn another_telephone_takes_a_call_over_and_the_member_stays() {
     assert_eq!(settings.remote.rtp, Some("192.0.2.77:4000".parse().unwrap()));
     world.request("cyd", "BYE", 2, None);
     assert!(world.gateway.calls.is_empty() && world.gateway.sockets().open.is_empty());
+}
+
+#[test]
+fn a_blind_transfer_keeps_the_member_and_its_place_in_the_mix() {
+    let mut world = world_with_calls(&["ada"]);
+    let members = world.galene.len();
+    world.request_with("ada", "REFER", 2, "Refer-To: <sip:carol@gateway.test>\r\n", None);
+    let invite = world.sip.iter().find(|text| text.starts_with("INVITE")).unwrap().clone();
+    assert!(invite.starts_with("INVITE sip:carol@gateway.test SIP/2.0"));
+    assert!(body(&invite).contains("m=audio 20002 RTP/AVP"), "{invite}");
+    world.request("ada", "BYE", 3, None);
+    // Nobody is at the telephone: nothing goes to it, and nothing is taken from it.
+    assert_eq!(world.mix.last().unwrap(), "SetTelephone false");
+    assert_eq!((world.gateway.calls.len(), world.galene.len()), (1, members));
+    world.answer(&invite, 200, &OFFER.replace("192.0.2.1", "192.0.2.66"));
+    assert!(world.sip.iter().any(|text| text.starts_with("ACK sip:phone@")));
+    assert_eq!((world.mix.last().unwrap().as_str(), world.galene.len()), ("SetTelephone true", members));
+    let call = world.gateway.calls.values().next().unwrap();
+    assert_eq!(call.telephone.settings().remote.rtp, Some("192.0.2.66:4000".parse().unwrap()));
+    world.run(seconds(60));
+    assert_eq!(world.gateway.calls.len(), 1);
+}
+
+#[test]
+fn a_transfer_that_fails_after_the_transferor_left_ends_the_call() {
+    let mut world = world_with_calls(&["ada"]);
+    world.request_with("ada", "REFER", 2, "Refer-To: <sip:carol@gateway.test>\r\n", None);
+    let invite = world.sip.iter().find(|text| text.starts_with("INVITE")).unwrap().clone();
+    world.request("ada", "BYE", 3, None);
+    world.answer(&invite, 486, "");
+    assert!(world.gateway.calls.is_empty() && world.gateway.sockets().open.is_empty());
+}
+
+#[test]
+fn a_kick_while_the_target_rings_cancels_the_call_to_it() {
+    let mut world = world_with_calls(&["ada"]);
+    world.request_with("ada", "REFER", 2, "Refer-To: <sip:carol@gateway.test>\r\n", None);
+    let invite = world.sip.iter().find(|text| text.starts_with("INVITE")).unwrap().clone();
+    world.answer(&invite, 180, "");
+    world.tell(1, &json!({"type": "usermessage", "kind": "kicked", "privileged": true, "value": "out"}));
+    assert!(world.sip.iter().any(|text| text.starts_with("CANCEL")));
+    assert!(world.sip.iter().any(|text| text.starts_with("BYE sip:ada@")));
+    assert!(world.gateway.calls.is_empty());
 }

@@ -16,7 +16,7 @@ use crate::media::control::{Command, LegKey, NetCommand, NetEvent, PeerRole, Str
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer::{self, Peer, PeerConfig};
-use crate::sip::event::{Account, CallKey, EndpointConfig};
+use crate::sip::event::{Account, CallKey, EndpointConfig, Route};
 use crate::time::Instant;
 use crate::wire::uri::Uri;
 
@@ -168,7 +168,8 @@ impl World {
     }
 
     fn to_tag(&self, name: &str) -> Option<String> {
-        let answer = self.sip.iter().rev().find(|text| text.contains(&format!("Call-ID: {name}\r\n")))?;
+        let is_answer = |text: &&String| text.starts_with("SIP/2.0") && text.contains(&format!("Call-ID: {name}\r\n"));
+        let answer = self.sip.iter().rev().find(is_answer)?;
         let to = answer.lines().find(|line| line.starts_with("To:"))?;
         Some(to.split_once("tag=")?.1.trim().to_owned())
     }
@@ -249,7 +250,12 @@ impl World {
             any = true;
             match output {
                 Output::SendSip { bytes, .. } => self.sip.push(String::from_utf8(bytes).unwrap()),
-                Output::Resolve { .. } => panic!("nothing is to be resolved without a registrar"),
+                Output::Resolve { host, port } => {
+                    let remote = SocketAddr::new("192.0.2.66".parse().unwrap(), port.unwrap_or(5060));
+                    let routes = vec![Route { remote, local: "192.0.2.9".parse().unwrap() }];
+                    let input = crate::sip::event::Input::Resolved { host, port, routes };
+                    self.gateway.handle_input(self.now, Input::Sip(input));
+                }
                 Output::Galene { call, output } => self.on_galene(call, output),
                 Output::Net(NetCommand::SendTo { leg, bytes, .. }) => {
                     if let Some(far) = self.far_ends.get_mut(&leg).filter(|_| !self.media_is_cut) {
