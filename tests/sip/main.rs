@@ -9,6 +9,8 @@ mod refer;
 mod refusals;
 mod registration;
 mod replaces;
+mod rfc3665;
+mod rfc5359;
 mod session_timer;
 mod shut_down;
 mod torture;
