@@ -89,10 +89,12 @@ enum Exchange {
     Settled,
 }
 
-/// What the peer says that it can.
+/// What the peer says of itself.
 #[derive(Clone, Copy, Debug, Default)]
 struct PeerAbilities {
+    /// It takes UPDATE.
     updates: bool,
+    /// It has asked for a session timer, or agreed to one.
     timers: bool,
 }
 
@@ -102,7 +104,7 @@ impl PeerAbilities {
         if headers.has("Allow") {
             self.updates = headers.values("Allow").any(|method| method == Method::Update.as_str());
         }
-        self.timers = headers.knows(super::session_timer::TIMER) || headers.has("Session-Expires");
+        self.timers = headers.has("Session-Expires");
     }
 }
 

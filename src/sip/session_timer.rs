@@ -45,12 +45,13 @@ impl Terms {
         }
         let least_s = headers.seconds("Min-SE").unwrap_or(0).max(MIN_INTERVAL_S);
         let interval_s = wanted.map_or(INTERVAL_S, |wanted| wanted.seconds.min(INTERVAL_S)).max(least_s);
-        let refresher = match wanted.and_then(|wanted| wanted.refresher) {
+        let refresher = match wanted {
             // Table 2 of RFC 4028: without support there is nobody else.
-            _ if !is_supported => Refresher::Uas,
-            Some(refresher) => refresher,
+            Some(_) if !is_supported => Refresher::Uas,
             // The caller's way to us is open, ours to it may pass a NAT or a proxy that challenges.
-            None => Refresher::Uac,
+            Some(wanted) => wanted.refresher.unwrap_or(Refresher::Uac),
+            // Whoever alone wants a timer does its work: telephones that can refresh but did not ask may forget to.
+            None => Refresher::Uas,
         };
         Ok(Self { interval_s, refresher })
     }
@@ -192,7 +193,7 @@ mod tests {
         for (supported, wanted, refresher) in [
             ("", "", Refresher::Uas),
             ("", "1800", Refresher::Uas),
-            ("timer", "", Refresher::Uac),
+            ("timer", "", Refresher::Uas),
             ("timer", "1800", Refresher::Uac),
             ("timer", "1800;refresher=uac", Refresher::Uac),
             ("timer", "1800;refresher=uas", Refresher::Uas),

@@ -20,8 +20,8 @@ fn says(expires: &str, require: &str) -> (String, String) {
 }
 
 #[test]
-fn the_caller_refreshes_if_it_can_and_says_nothing_else() {
-    assert_eq!(granted("Supported: timer\r\n"), says("1800;refresher=uac", "timer"));
+fn a_caller_that_asks_for_a_timer_refreshes_unless_it_says_otherwise() {
+    assert_eq!(granted("k: timer\r\nx: 1200\r\n"), says("1200;refresher=uac", "timer"));
     assert_eq!(
         granted("Supported: timer\r\nSession-Expires: 600;refresher=uac\r\n"),
         says("600;refresher=uac", "timer")
@@ -32,7 +32,8 @@ fn the_caller_refreshes_if_it_can_and_says_nothing_else() {
 }
 
 #[test]
-fn a_caller_without_timers_is_refreshed_by_us() {
+fn a_caller_that_does_not_ask_for_one_is_refreshed_by_us() {
+    assert_eq!(granted("Supported: timer\r\n"), says("1800;refresher=uas", ""));
     assert_eq!(granted(""), says("1800;refresher=uas", ""));
     assert_eq!(granted("Session-Expires: 60\r\n"), says("90;refresher=uas", ""));
 }

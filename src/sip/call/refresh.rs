@@ -175,7 +175,7 @@ impl Call {
                 self.peer.updates = false;
                 self.timer.refresh_at(Some(now));
             }
-            // A peer that knows nothing of timers has promised nothing: that it answers at all is what we asked for.
+            // A peer that has agreed to no timer has promised nothing: that it answers at all is what we asked for.
             _ if !self.peer.timers => {
                 let unchanged = Terms::of_response(&Headers::new(), self.timer.interval_s());
                 self.timer.start(now, unchanged, false);
