@@ -39,7 +39,7 @@ pub(crate) enum State {
     /// The target's name is looked up.
     Resolving { host: String, port: Option<u16>, sdp: Vec<u8>, until: Instant },
     /// The INVITE is out.
-    Calling(Attempt),
+    Calling(Box<Attempt>),
     /// Nobody waits for it any more; what it brings is ended.
     Cancelling { is_sent: bool, until: Instant },
 }
@@ -104,7 +104,7 @@ impl Transfer {
         Terms::ask(INTERVAL_S, false, &mut request);
         let request = request.with_body("application/sdp", sdp);
         let attempt = Attempt { request: request.clone(), path, has_authorized: false, until: now + TRANSFER_LIMIT };
-        self.state = State::Calling(attempt);
+        self.state = State::Calling(Box::new(attempt));
         request
     }
 

@@ -56,7 +56,7 @@ impl Early {
 }
 
 impl Call {
-    /// 180. A caller who insists on reliable responses and left the offer to us would have to be given it with the first
+    /// Sends 180. A caller who insists on reliable responses and left the offer to us would have to be given it with the first
     /// one (RFC 3262 §5): it hears nothing before [`Self::progress`].
     pub(crate) fn ring(&mut self, now: Instant, layer: &mut TransactionLayer) {
         let State::Early(early) = &mut self.state else { return };

@@ -114,7 +114,7 @@ impl Call {
     }
 
     /// The answer that a 2xx to our re-INVITE brings.
-    pub(super) fn take_answer(&mut self, response: &Response, layer: &mut TransactionLayer) {
+    pub(super) fn take_answer(&self, response: &Response, layer: &mut TransactionLayer) {
         if let Ok(Some(sdp)) = session_description(&response.headers, &response.body) {
             layer.out.event(Event::Answer { call: self.key, sdp });
         }

@@ -199,9 +199,9 @@ mod tests {
     fn session_expires_may_name_the_refresher() {
         let read = |text| with("x", text).session_expires();
         assert_eq!(read("1800"), Some(SessionExpires { seconds: 1800, refresher: None }));
-        let uas = Some(SessionExpires { seconds: 90, refresher: Some(Refresher::Uas) });
-        assert_eq!(read("90 ; Refresher = UAS"), uas);
-        assert_eq!(uas.unwrap().to_string(), "90;refresher=uas");
+        let uas = SessionExpires { seconds: 90, refresher: Some(Refresher::Uas) };
+        assert_eq!(read("90 ; Refresher = UAS"), Some(uas));
+        assert_eq!(uas.to_string(), "90;refresher=uas");
         assert_eq!(read("90;refresher=me"), Some(SessionExpires { seconds: 90, refresher: None }));
         assert_eq!(read("soon"), None);
     }
