@@ -65,6 +65,12 @@ pub const FLAGS: &[Flag] = &[
     flag("ice-lite", Bool, "", "let Galene do the connectivity checks: for a host that Galene can always reach"),
     flag("no-agc", Bool, "", "leave every caller's loudness as it is, instead of slowly bringing quiet telephones up"),
     flag("sip-allow", Many("ADDRESS"), "", "IP address that may call without being the registrar; may be repeated"),
+    flag(
+        "sip-refer-anywhere",
+        Bool,
+        "",
+        "let telephones transfer their calls (REFER) to any address, not only within the registrar's domain",
+    ),
 ];
 
 /// The text that `-help` prints.

@@ -90,6 +90,8 @@ pub struct Config {
     pub ice_ports: Option<RangeInclusive<u16>>,
     /// `-ice-lite`.
     pub ice_lite: bool,
+    /// `-sip-refer-anywhere`.
+    pub sip_refer_anywhere: bool,
     /// `-no-agc`.
     pub no_agc: bool,
 }
@@ -161,6 +163,7 @@ pub fn parse(
         rtp_ports: parse_ports("rtp-ports", flags.one("--rtp-ports")?)?,
         ice_ports: parse_ports("ice-ports", flags.one("--ice-ports")?)?,
         ice_lite: flags.bool("ice-lite", "--ice-lite")?,
+        sip_refer_anywhere: flags.bool("sip-refer-anywhere", "--sip-refer-anywhere")?,
         no_agc: flags.bool("no-agc", "--no-agc")?,
         group_url: Url::parse("https://invalid/").expect("a constant URL parses"),
         token: None,

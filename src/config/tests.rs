@@ -24,6 +24,7 @@ fn the_defaults_are_those_of_the_original() {
     assert_eq!(config.registrar, Some(Registrar { host: "localhost".into(), port: None, ipv6: false }));
     assert_eq!(config.sip_udp_address, SipUdpAddress::Any(None));
     assert!(!config.insecure && !config.debug && !config.ice_lite && !config.no_agc && config.token.is_none());
+    assert!(!config.sip_refer_anywhere);
 }
 
 #[test]

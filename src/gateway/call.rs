@@ -10,13 +10,18 @@ use super::room::Room;
 use super::telephone::TelephoneLeg;
 use crate::galene::client::{Client, Joined};
 use crate::media::control::{
-    Caller, CallerKey, CallerSetup, Command, NetCommand, PeerRole, RoomCodec, RoomKey, TelephoneSetup, Up, UpSetup,
+    Caller, CallerKey, CallerSetup, Command, NetCommand, PeerRole, RoomCodec, RoomKey, Telephone, TelephoneSetup, Up,
+    UpSetup,
 };
 use crate::sip::event::CallKey;
 use crate::time::{Deadline, Instant};
 
 /// From INVITE to 200 at most: callers hang up after about half a minute of ringing.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// From joining to early media: a call that is not answered by then finds its way to Galene by a relay or not at all. Its
+/// caller hears the room meanwhile instead of a ringing tone.
+const EARLY_MEDIA_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a stream that lost its media path is offered again before the call ends.
 const MAX_OFFERS: u32 = 4;
@@ -38,12 +43,16 @@ pub(super) struct Call {
     pub(super) title: String,
     pub(super) client: Client,
     pub(super) telephone: TelephoneLeg,
+    /// What the target of a transfer is offered.
+    pub(super) next_telephone: Option<TelephoneLeg>,
     /// Where the caller is, from `joined` on.
     pub(super) room: Option<(String, RoomKey)>,
     pub(super) up: Option<UpStream>,
     pub(super) answered: bool,
     /// The caller speaks.
     pub(super) talks: bool,
+    /// When the caller is to hear the room before the answer; `None` before it has joined, and once it hears it.
+    early_media_at: Option<Instant>,
     invited_at: Instant,
     /// Since the last one that connected.
     offers: u32,
@@ -64,10 +73,12 @@ impl Call {
             title,
             client,
             telephone,
+            next_telephone: None,
             room: None,
             up: None,
             answered: false,
             talks: false,
+            early_media_at: None,
             invited_at: now,
             offers: 0,
         }
@@ -83,6 +94,7 @@ impl Call {
     ) -> Result<(), CallFailure> {
         tracing::info!("{}: joined {} as '{}'", self.title, room.name, joined.username);
         self.room = Some((room.name.clone(), room.key));
+        self.early_media_at = (!self.answered).then(|| now + EARLY_MEDIA_AFTER);
         room.callers.insert(self.key);
         let ssrc = desk.random.next_u32();
         let caller = Caller::new(&CallerSetup {
@@ -210,6 +222,7 @@ impl Call {
     /// The 200, with voices both ways from now on.
     pub(super) fn answer<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         self.answered = true;
+        self.early_media_at = None;
         let sdp = self.telephone.local_description().to_owned();
         desk.sip.answer(now, self.key, sdp);
         desk.mix(Command::StartTelephone(self.caller));
@@ -217,14 +230,40 @@ impl Call {
         tracing::info!("{}: answered after {after_ms} ms", self.title);
     }
 
-    /// SDP settled codec, direction or address anew: both threads must know.
+    /// 183, and the room's voices down, if the answer is long in coming.
+    pub(super) fn progress<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
+        if self.early_media_at.take_if(|at| now >= *at).is_none() {
+            return;
+        }
+        let sdp = self.telephone.local_description().to_owned();
+        desk.sip.progress(now, self.key, sdp);
+        desk.mix(Command::StartTelephone(self.caller));
+        tracing::debug!("{}: early media", self.title);
+    }
+
+    /// Whether the telephone sends without listening, in a call that began otherwise: it has put us on hold, and what
+    /// it sends is music.
+    const fn is_on_hold(&self) -> bool {
+        let telephone = self.telephone.settings().telephone;
+        self.answered && telephone.receives && !telephone.sends
+    }
+
+    /// SDP settled codec, direction or address anew: both threads must know. Music on hold is not for the room.
     pub(super) fn apply_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
         if self.room.is_none() {
             return;
         }
         let settings = self.telephone.settings();
-        desk.mix(Command::SetTelephone { caller: self.caller, telephone: settings.telephone });
+        let receives = settings.telephone.receives && !self.is_on_hold();
+        let telephone = Telephone { receives, ..settings.telephone };
+        desk.mix(Command::SetTelephone { caller: self.caller, telephone });
         desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: settings.remote });
+    }
+
+    /// The telephone has hung up and another is being called: no sound goes either way.
+    pub(super) fn silence_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
+        let telephone = Telephone { sends: false, receives: false, ..self.telephone.settings().telephone };
+        desk.mix(Command::SetTelephone { caller: self.caller, telephone });
     }
 
     /// Gives back everything that the call held outside itself, but for its membership.
@@ -246,7 +285,8 @@ impl Call {
     pub(super) fn next_timeout(&self) -> Option<Deadline> {
         let up = self.up.as_ref().and_then(|up| up.link.peer.next_timeout());
         let answer = (!self.answered).then(|| Deadline::new(self.answer_by(), "answer the call"));
-        crate::time::earliest([self.client.next_timeout(), up, answer])
+        let early = self.early_media_at.map(|at| Deadline::new(at, "early media"));
+        crate::time::earliest([self.client.next_timeout(), up, answer, early])
     }
 
     /// What an unanswered call waits for.

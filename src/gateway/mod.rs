@@ -131,7 +131,10 @@ impl<S: Sockets> Gateway<S> {
         if let Some(probe) = &mut self.probe {
             probe.handle_timeout(now);
         }
-        self.calls.values_mut().for_each(|call| call.handle_timeout(now));
+        for call in self.calls.values_mut() {
+            call.handle_timeout(now);
+            call.progress(now, &mut self.desk);
+        }
         for room in self.rooms.values_mut() {
             let listener = room.listens().and_then(|key| self.calls.get_mut(&key));
             room.handle_timeout(now, listener.map(|call| &mut call.client));

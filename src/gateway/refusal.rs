@@ -24,6 +24,8 @@ pub enum CallFailure {
     NoAudio,
     /// It offers audio, but neither PCMU nor PCMA.
     NoTelephoneCodec,
+    /// Another telephone wants to take a call over that is not there, or by another address of ours.
+    NoSuchCall,
     /// The group allows no codec that telephones can be bridged to.
     NoRoomCodec(String),
     /// Galene took the offer back: it does not let us speak.
@@ -60,6 +62,7 @@ impl CallFailure {
             Self::NoTelephoneCodec => {
                 "the telephone offers neither PCMU nor PCMA: allow G.711 (ulaw, alaw) on the telephone or PBX".into()
             }
+            Self::NoSuchCall => "the call to be taken over is not there, or came in at another address".into(),
             Self::NoRoomCodec(error) => {
                 format!("the group allows no codec for voices ({error}): add opus to the group's codecs")
             }
@@ -85,6 +88,7 @@ impl CallFailure {
             Self::GatewayFull | Self::NoPort(_) | Self::Socket(_) => (503, "Gateway Full"),
             Self::BadDescription(_) => (400, "Bad Session Description"),
             Self::NoAudio | Self::NoTelephoneCodec | Self::NoRoomCodec(_) => (488, "Not Acceptable Here"),
+            Self::NoSuchCall => (481, "No Such Call"),
             Self::OfferAborted => (403, "Not Allowed To Speak"),
             Self::NoMedia(_) | Self::TimedOut | Self::Disconnected(_) => (480, "Conference Unreachable"),
             Self::Kicked { by_server: true, .. } => (480, "Conference Closed"),

@@ -33,17 +33,34 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_sip(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Invite { call, caller, offer, local, remote } => {
+            Event::Invite { call, caller, offer, replaces, local, remote } => {
                 let title = title(call, &caller);
                 tracing::info!("{title}: calls from {remote}");
                 let path = (local.ip(), remote.ip());
-                if let Err(failure) = self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), path) {
+                let taken = match replaces {
+                    Some(former) => self.on_replacement(now, call, former, offer.as_deref(), path),
+                    None => self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), path),
+                };
+                if let Err(failure) = taken {
                     tracing::warn!("{title}: {}", failure.explain());
                     self.desk.sip.reject(now, call, &failure.rejection());
                 }
             }
             Event::Offer { call, sdp } => self.on_reinvite(now, call, sdp.as_deref()),
             Event::Answer { call, sdp } => self.on_delayed_answer(now, call, &sdp),
+            Event::Transfer { call, target } => self.on_transfer(now, call, &target),
+            Event::Parted { call } => {
+                if let Some(call) = self.calls.get(&call) {
+                    call.silence_telephone(&mut self.desk);
+                }
+            }
+            Event::Transferred { call, sdp } => self.on_transferred(now, call, &sdp),
+            Event::TransferFailed { call, status } => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.next_telephone = None;
+                    tracing::info!("{}: the transfer failed with {status}", call.title);
+                }
+            }
             Event::Acknowledged { call } => tracing::debug!("call {}: acknowledged", call.0),
             Event::Ended { call, why } => {
                 if let Some(ended) = self.calls.get(&call) {
@@ -138,6 +155,29 @@ impl<S: Sockets> Gateway<S> {
         opened
     }
 
+    /// Another telephone takes a call over (RFC 3891): the caller's membership and its place in the mix stay.
+    fn on_replacement(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        former: CallKey,
+        offer: Option<&[u8]>,
+        (ip, caller): (IpAddr, IpAddr),
+    ) -> Result<(), CallFailure> {
+        let address = self.desk.address_for(ip, caller);
+        let call = self.calls.get_mut(&former).ok_or(CallFailure::NoSuchCall)?;
+        // The sockets are bound to the address that was called first.
+        if call.telephone.local_ip() != ip {
+            return Err(CallFailure::NoSuchCall);
+        }
+        call.telephone.change_hands(address, offer)?;
+        let sdp = call.telephone.local_description().to_owned();
+        self.desk.sip.take_over(now, key, former, sdp);
+        call.apply_telephone(&mut self.desk);
+        tracing::info!("{}: taken over by call {} from {caller}", call.title, key.0);
+        Ok(())
+    }
+
     /// A re-INVITE: a bad one is refused and the call goes on as it was (RFC 3261 §14.2).
     fn on_reinvite(&mut self, now: Instant, key: CallKey, sdp: Option<&[u8]>) {
         let Some(call) = self.calls.get_mut(&key) else { return };
@@ -159,6 +199,29 @@ impl<S: Sockets> Gateway<S> {
                 tracing::info!("{}: a change of the call is refused: {}", call.title, failure.explain());
                 self.desk.sip.refuse_offer(now, key, &failure.rejection());
             }
+        }
+    }
+
+    /// The telephone hands its caller on (REFER): another one is offered the same end of ours.
+    fn on_transfer(&mut self, now: Instant, key: CallKey, target: &str) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        tracing::info!("{}: is transferred to {target}", call.title);
+        let next = call.telephone.for_another();
+        self.desk.sip.place(now, key, next.local_description().to_owned());
+        call.next_telephone = Some(next);
+    }
+
+    /// The target has answered: it is the caller's telephone from now on; membership and place in the mix stay.
+    fn on_transferred(&mut self, now: Instant, key: CallKey, sdp: &[u8]) {
+        let Some(call) = self.calls.get_mut(&key) else { return self.desk.sip.hang_up(now, key, "") };
+        let Some(mut next) = call.next_telephone.take() else { return };
+        match next.take_answer(sdp) {
+            Ok(()) => {
+                call.telephone = next;
+                call.apply_telephone(&mut self.desk);
+                tracing::info!("{}: transferred", call.title);
+            }
+            Err(failure) => self.end_call(now, key, &failure),
         }
     }
 
@@ -188,6 +251,8 @@ const fn in_words(why: EndReason) -> &'static str {
         EndReason::Cancelled => "the caller gave up before the answer",
         EndReason::NoAck => "the telephone never acknowledged the answer: check that packets reach it",
         EndReason::NoAnswer => "the telephone never answered our offer",
+        EndReason::NoPrack => "the telephone never acknowledged a provisional response: check that packets reach it",
+        EndReason::Lapsed => "the telephone has vanished: it did not refresh the session, or denied the call",
         EndReason::ShutDown => "ended by our shutting down",
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Settings {
 }
 
 /// The telephone's RTP leg and its session description.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct TelephoneLeg {
     pub(super) leg: LegKey,
     local: SocketAddr,
@@ -94,6 +94,36 @@ impl TelephoneLeg {
             None => self.session.offer(&audio),
             Some((theirs, index)) => self.session.offer_again(theirs, *index, &audio),
         };
+    }
+
+    /// Another telephone takes the place of this one: nothing is left of what was settled but our own end, which is
+    /// shown at `address`.
+    ///
+    /// # Errors
+    /// Its offer cannot be read, or holds no audio that we speak; everything stays as it was.
+    pub(super) fn change_hands(&mut self, address: IpAddr, offer: Option<&[u8]>) -> Result<(), CallFailure> {
+        let former = (std::mem::replace(&mut self.session.address, address), self.theirs.take());
+        let Some(offer) = offer else {
+            self.offer();
+            return Ok(());
+        };
+        let answered = self.answer(offer);
+        if answered.is_err() {
+            (self.session.address, self.theirs) = former;
+        }
+        answered
+    }
+
+    /// The same end of ours for another telephone, to which it makes an offer.
+    pub(super) fn for_another(&self) -> Self {
+        let mut another = Self { theirs: None, ..self.clone() };
+        another.offer();
+        another
+    }
+
+    /// The address that its socket is bound to.
+    pub(super) const fn local_ip(&self) -> IpAddr {
+        self.local.ip()
     }
 
     /// Takes the telephone's answer to our offer.

@@ -86,6 +86,7 @@ fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {
         },
         registrar: registrar.map(|registrar| Registrar { host: registrar.host.clone(), port: registrar.port }),
         allow: config.sip_allow.clone(),
+        refer_anywhere: config.sip_refer_anywhere,
         local: sip.bound(),
         user_agent: concat!("galene-sip/", env!("CARGO_PKG_VERSION")).into(),
     }

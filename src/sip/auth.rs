@@ -6,12 +6,13 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
 use crate::random::Random;
-use crate::wire::sip::{Authentication, Headers};
+use crate::wire::sip::{Authentication, Headers, Request, Response};
 use crate::wire::uri::quote;
 
 /// The hash of a challenge. The `-sess` variants bind the password's hash to one nonce pair.
@@ -196,6 +197,22 @@ impl Authorizer {
             hash(&format!("{secret}:{nonce}:{request}"))
         }
     }
+}
+
+/// Adds to `request` our credentials for the challenge of `response`, if `credentials` gives any for its realm at `next_hop`.
+pub(crate) fn authorize<'c>(
+    response: &Response,
+    next_hop: IpAddr,
+    request: &mut Request,
+    credentials: impl Fn(&str, IpAddr) -> Option<&'c Credentials>,
+    random: &mut Random,
+) -> bool {
+    let Some(challenge) = Challenge::choose(&response.headers, response.status == 407) else { return false };
+    let Some(credentials) = credentials(&challenge.realm, next_hop) else { return false };
+    let mut authorizer = Authorizer::new(challenge, random);
+    let value = authorizer.authorize(credentials, request.method.as_str(), &request.uri.to_string());
+    request.headers.push(authorizer.header_name(), value);
+    true
 }
 
 #[cfg(test)]

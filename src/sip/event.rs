@@ -20,6 +20,8 @@ pub struct EndpointConfig {
     pub registrar: Option<Registrar>,
     /// Addresses whose calls are taken although the Request-URI does not carry our token.
     pub allow: Vec<IpAddr>,
+    /// Calls may be transferred (REFER) to anyone, not only within the registrar's domain.
+    pub refer_anywhere: bool,
     /// The bound sockets; their addresses may be unspecified.
     pub local: Vec<SocketAddr>,
     /// Name and version for the `User-Agent` and `Server` headers.
@@ -133,12 +135,14 @@ pub enum Event {
         caller: Caller,
         /// The offer; without one `answer` carries ours, and the caller's answer comes as [`Event::Answer`].
         offer: Option<Vec<u8>>,
+        /// The call whose place this one is to take (RFC 3891): `take_over` or `reject`.
+        replaces: Option<CallKey>,
         /// The address of ours that was called.
         local: SocketAddr,
         /// Where the INVITE came from.
         remote: SocketAddr,
     },
-    /// A new offer in the call (re-INVITE), or the wish for ours (`None`): `accept_offer` or `refuse_offer`.
+    /// A new offer in the call (re-INVITE, UPDATE, PRACK), or the wish for ours (`None`): `accept_offer` or `refuse_offer`.
     Offer {
         /// The call.
         call: CallKey,
@@ -156,6 +160,32 @@ pub enum Event {
     Acknowledged {
         /// The call.
         call: CallKey,
+    },
+    /// The caller's telephone hands its caller on to `target` (REFER): `place` with an offer of a new telephone's.
+    Transfer {
+        /// The call.
+        call: CallKey,
+        /// Whom we are to call, for the log.
+        target: String,
+    },
+    /// The telephone that transfers the call has hung up; the caller goes on without one until the target answers.
+    Parted {
+        /// The call.
+        call: CallKey,
+    },
+    /// The target has answered, and is the call's telephone from now on.
+    Transferred {
+        /// The call.
+        call: CallKey,
+        /// Its answer to the offer of `place`.
+        sdp: Vec<u8>,
+    },
+    /// The target did not answer; the call goes on as it was, or [`Event::Ended`] follows.
+    TransferFailed {
+        /// The call.
+        call: CallKey,
+        /// The SIP status.
+        status: u16,
     },
     /// The call is over and its key dead. Not given for what the gateway itself ended by `reject` or `hang_up`.
     Ended {
@@ -198,6 +228,10 @@ pub enum EndReason {
     NoAck,
     /// The ACK brought no answer to our offer; a BYE has been sent.
     NoAnswer,
+    /// A provisional response that must be acknowledged never was; the INVITE has got 504.
+    NoPrack,
+    /// The session timer ran out, or the caller denied the call when it was asked; a BYE has been sent.
+    Lapsed,
     /// [`shut_down`](super::endpoint::Endpoint::shut_down) ended it.
     ShutDown,
 }

@@ -1,4 +1,5 @@
-//! An answering SIP user agent (RFC 3261) over UDP: it registers, takes calls and ends them; it never calls.
+//! An answering SIP user agent (RFC 3261) over UDP: it registers, takes calls and ends them. It calls only whom a caller's
+//! telephone hands its caller on to.
 //!
 //! Owns: transactions (§17, RFC 6026), dialogs (§12), INVITE sessions (§13, §14, §15), registration (§10) with digest
 //! (§22), admission. Does not own: the grammar (`wire::sip`), session descriptions (`wire::sdp`, `gateway`), sockets
@@ -22,10 +23,13 @@ pub mod endpoint;
 pub mod event;
 mod layer;
 mod registration;
+mod reliable;
 mod reply;
+mod session_timer;
 mod strangers;
 pub mod timer;
 mod transaction;
+mod transfer;
 
 pub use endpoint::Endpoint;
 pub use event::CallKey;

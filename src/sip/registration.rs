@@ -146,6 +146,16 @@ impl Registration {
         self.routes.iter().any(|route| route.remote.ip().to_canonical() == address.to_canonical())
     }
 
+    /// Whether this is its name.
+    pub(crate) fn is_called(&self, host: &str) -> bool {
+        self.registrar.host.eq_ignore_ascii_case(host)
+    }
+
+    /// The way to it.
+    pub(crate) const fn route(&self) -> Option<Route> {
+        self.current
+    }
+
     /// The credentials for a challenge in a call: only for the realm in which the registrar asked us itself, and only
     /// along its own address. Otherwise anyone who is hung up on could ask for a digest to guess the password from.
     pub(crate) fn credentials_for(&self, realm: &str, next_hop: IpAddr) -> Option<&Credentials> {

@@ -2,9 +2,16 @@
 
 mod admission;
 mod calls;
+mod early_media;
 mod noise;
 mod peer;
+mod refer;
 mod refusals;
 mod registration;
+mod replaces;
+mod rfc3665;
+mod rfc5359;
+mod session_timer;
 mod shut_down;
 mod torture;
+mod update;

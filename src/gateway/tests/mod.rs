@@ -1,5 +1,6 @@
 //! Calls from INVITE to end in virtual time, against real peer connections.
 
+mod dialogs;
 mod moderation;
 mod take_over;
 mod world;
@@ -136,7 +137,7 @@ fn a_call_without_an_offer_gets_ours() {
     world.run(seconds(1));
     assert!(body(world.sip.last().unwrap()).contains("RTP/AVP 0 8 101"));
     world.request("ada", "ACK", 1, Some(OFFER));
-    assert_eq!(world.mix.last().unwrap(), "SetTelephone");
+    assert_eq!(world.mix.last().unwrap(), "SetTelephone true");
 }
 
 #[test]
@@ -187,7 +188,7 @@ fn without_a_media_path_the_call_is_refused_with_words_about_udp() {
     world.media_is_cut = true;
     world.invite("ada");
     world.run(seconds(21));
-    assert_eq!(world.statuses("ada"), [180, 480]);
+    assert_eq!(world.statuses("ada"), [180, 183, 480]);
     assert!(world.sip.last().unwrap().contains("UDP passes"));
 }
 

@@ -16,7 +16,7 @@ use crate::media::control::{Command, LegKey, NetCommand, NetEvent, PeerRole, Str
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer::{self, Peer, PeerConfig};
-use crate::sip::event::{Account, CallKey, EndpointConfig};
+use crate::sip::event::{Account, CallKey, EndpointConfig, Route};
 use crate::time::Instant;
 use crate::wire::uri::Uri;
 
@@ -95,6 +95,7 @@ impl World {
             account: Account { uri: Uri::parse("sip:room@gateway.test").unwrap(), credentials: None },
             registrar: None,
             allow: Vec::new(),
+            refer_anywhere: false,
             local: vec![GATEWAY.parse().unwrap()],
             user_agent: "test".into(),
         };
@@ -128,6 +129,11 @@ impl World {
     }
 
     pub(super) fn request(&mut self, name: &str, method: &str, cseq: u32, body: Option<&str>) {
+        self.request_with(name, method, cseq, "", body);
+    }
+
+    /// The same with header lines of one's own.
+    pub(super) fn request_with(&mut self, name: &str, method: &str, cseq: u32, extra: &str, body: Option<&str>) {
         let to_tag = self.to_tag(name).map_or(String::new(), |tag| format!(";tag={tag}"));
         let body = body.unwrap_or_default();
         let content = if body.is_empty() { String::new() } else { "Content-Type: application/sdp\r\n".into() };
@@ -135,7 +141,24 @@ impl World {
             "{method} sip:room@192.0.2.9 SIP/2.0\r\nVia: SIP/2.0/UDP {TELEPHONE};branch=z9hG4bK{name}{method}{cseq};rport\r\n\
              From: \"{name}\" <sip:{name}@telephone.test>;tag={name}\r\nTo: <sip:room@192.0.2.9>{to_tag}\r\n\
              Call-ID: {name}\r\nCSeq: {cseq} {method}\r\nMax-Forwards: 70\r\nContact: <sip:{name}@{TELEPHONE}>\r\n\
-             {content}Content-Length: {}\r\n\r\n{body}",
+             {extra}{content}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (local, remote) = (GATEWAY.parse().unwrap(), TELEPHONE.parse().unwrap());
+        let input = crate::sip::event::Input::Datagram { local, remote, bytes: text.as_bytes() };
+        self.gateway.handle_input(self.now, Input::Sip(input));
+        self.run(Duration::ZERO);
+    }
+
+    /// The telephone's response to a request of ours.
+    pub(super) fn answer(&mut self, request: &str, status: u16, body: &str) {
+        let copied = request
+            .lines()
+            .filter(|line| ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|name| line.starts_with(name)));
+        let copied: String = copied.map(|line| format!("{line}\r\n")).collect();
+        let text = format!(
+            "SIP/2.0 {status} Reason\r\n{copied}Contact: <sip:phone@{TELEPHONE}>\r\n\
+             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let (local, remote) = (GATEWAY.parse().unwrap(), TELEPHONE.parse().unwrap());
@@ -145,7 +168,8 @@ impl World {
     }
 
     fn to_tag(&self, name: &str) -> Option<String> {
-        let answer = self.sip.iter().rev().find(|text| text.contains(&format!("Call-ID: {name}\r\n")))?;
+        let is_answer = |text: &&String| text.starts_with("SIP/2.0") && text.contains(&format!("Call-ID: {name}\r\n"));
+        let answer = self.sip.iter().rev().find(is_answer)?;
         let to = answer.lines().find(|line| line.starts_with("To:"))?;
         Some(to.split_once("tag=")?.1.trim().to_owned())
     }
@@ -226,7 +250,12 @@ impl World {
             any = true;
             match output {
                 Output::SendSip { bytes, .. } => self.sip.push(String::from_utf8(bytes).unwrap()),
-                Output::Resolve { .. } => panic!("nothing is to be resolved without a registrar"),
+                Output::Resolve { host, port } => {
+                    let remote = SocketAddr::new("192.0.2.66".parse().unwrap(), port.unwrap_or(5060));
+                    let routes = vec![Route { remote, local: "192.0.2.9".parse().unwrap() }];
+                    let input = crate::sip::event::Input::Resolved { host, port, routes };
+                    self.gateway.handle_input(self.now, Input::Sip(input));
+                }
                 Output::Galene { call, output } => self.on_galene(call, output),
                 Output::Net(NetCommand::SendTo { leg, bytes, .. }) => {
                     if let Some(far) = self.far_ends.get_mut(&leg).filter(|_| !self.media_is_cut) {
@@ -377,6 +406,7 @@ fn in_short(command: &Command) -> String {
     let flag = match command {
         Command::SetPresent { present, .. } => format!(" {present}"),
         Command::SetMuted { muted, .. } => format!(" {muted}"),
+        Command::SetTelephone { telephone, .. } => format!(" {}", telephone.receives),
         Command::SetUp { up, .. } => format!(" {}", up.is_some()),
         _ => String::new(),
     };

@@ -1,6 +1,4 @@
-//! The non-INVITE client transaction (RFC 3261 §17.1.2, figure 6): our REGISTER and BYE.
-//!
-//! An answering user agent sends no INVITE, hence there is no INVITE client transaction (timers A, B, D and M).
+//! The non-INVITE client transaction (RFC 3261 §17.1.2, figure 6): our REGISTER, BYE, UPDATE, NOTIFY and CANCEL.
 
 use crate::sip::event::{Outbox, Path};
 use crate::sip::timer::{LIFETIME, Resend, T4};

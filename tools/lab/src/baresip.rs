@@ -2,8 +2,8 @@
 //!
 //! Owns: its configuration in a folder of its own, and finding its recording.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,6 +16,7 @@ pub struct Baresip {
     pub program: Program,
     folder: Folder,
     port: u16,
+    control_port: u16,
 }
 
 impl Baresip {
@@ -26,17 +27,17 @@ impl Baresip {
     /// As the system has them.
     pub fn start(binary: &Path, speech: &Path, dial: Option<&str>) -> io::Result<Self> {
         let folder = Folder::new()?;
-        let port = free_udp_port()?;
+        let (port, control_port) = (free_udp_port()?, free_tcp_port()?);
         let modules = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules", "/usr/lib64/baresip/modules"];
         let modules = modules.into_iter().find(|path| Path::new(path).is_dir()).unwrap_or("/usr/lib/baresip/modules");
-        folder.write("config", &config(port, free_tcp_port()?, modules, speech, folder.path()))?;
+        folder.write("config", &config(port, control_port, modules, speech, folder.path()))?;
         folder.write("accounts", &format!("<sip:baresip@127.0.0.1:{port}>;regint=0;answermode=auto\n"))?;
         let mut command = Command::new(binary);
         command.arg("-f").arg(folder.path());
         if let Some(uri) = dial {
             command.args(["-e", &format!("/dial {uri}")]);
         }
-        Ok(Self { program: Program::start(&mut command)?, folder, port })
+        Ok(Self { program: Program::start(&mut command)?, folder, port, control_port })
     }
 
     /// The URI at which it is called.
@@ -47,6 +48,17 @@ impl Baresip {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Has it do something, as if typed into its menu: `hold`, `resume`, `transfer sip:…`.
+    ///
+    /// # Errors
+    /// As the system has them.
+    pub fn command(&self, line: &str) -> io::Result<()> {
+        let (command, parameters) = line.split_once(' ').unwrap_or((line, ""));
+        let json = format!("{{\"command\":\"{command}\",\"params\":\"{parameters}\",\"token\":\"lab\"}}");
+        // Netstrings, as its ctrl_tcp module speaks them.
+        TcpStream::connect(("127.0.0.1", self.control_port))?.write_all(format!("{}:{json},", json.len()).as_bytes())
     }
 
     /// What it heard in its last call, once that call is over.
