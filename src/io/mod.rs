@@ -5,6 +5,7 @@
 mod addresses;
 mod blocking;
 pub mod clock;
+mod connections;
 mod driver;
 mod fault;
 pub mod http;
@@ -17,6 +18,7 @@ mod resolve;
 mod rings;
 mod run;
 mod sip;
+mod sip_tls;
 mod sockets;
 pub mod threads;
 pub mod tls;

@@ -75,13 +75,7 @@ impl NetHandle {
             stop: Arc::clone(&stop),
             orders: thread_orders,
             retired: thread_retired,
-            out: Outlets {
-                clock,
-                mixes,
-                events: thread_events,
-                signalling: signalling.wake(),
-                owes_wake: false,
-            },
+            out: Outlets { clock, mixes, events: thread_events, signalling: signalling.wake(), owes_wake: false },
         })?;
         let thread = std::thread::Builder::new().name("net".into()).spawn(move || {
             if !request_real_time(NET_PRIORITY) {

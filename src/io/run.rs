@@ -10,6 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use url::Url;
 
 use super::clock::{Clock, system_random};
+use super::connections::SipConnections;
 use super::driver::Driver;
 use super::http::Http;
 use super::memory::keep_one_heap;
@@ -21,7 +22,7 @@ use crate::config::Config;
 use crate::gateway::{Gateway, GatewayConfig};
 use crate::rtc::dtls::Identity;
 use crate::sip::auth::Credentials;
-use crate::sip::event::{Account, EndpointConfig, Registrar};
+use crate::sip::event::{Account, EndpointConfig, Registrar, Target};
 use crate::wire::uri::Uri;
 
 /// Why the program cannot start, in one sentence.
@@ -46,7 +47,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let random = system_random().map_err(|error| StartError::because("no random numbers")(&error))?;
     let identity =
         Identity::generate(clock.base()).map_err(|error| StartError::because("no DTLS certificate")(&error))?;
-    let sip = SipSockets::bind(&config.sip_udp_address).map_err(StartError)?;
+    let sip = SipSockets::bind(&config.sip_transports.udp_address).map_err(StartError)?;
+    let connections = SipConnections::bind(&config.sip_transports).map_err(StartError)?;
     let started = threads::start(clock, threads::default_mix_threads());
     let (net, mix) = started.map_err(|error| StartError::because("the sound threads cannot start")(&error))?;
     let tls = Tls::load(config.insecure);
@@ -55,12 +57,25 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let loopback = is_on_loopback(&config.group_url);
     let sockets = MediaSockets::new(net, config.ice_ports.as_ref(), config.rtp_ports.as_ref(), loopback);
     let ipv6 = config.registrar.as_ref().is_some_and(|registrar| registrar.ipv6);
-    let addresses = sip.bound().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    let datagrams = sip.bound().into_iter().map(|address| address.to_string());
+    let streams = connections.bound().map(|(transport, address)| format!("{address} ({transport})"));
+    let addresses = datagrams.chain(streams).collect::<Vec<_>>().join(" and ");
     tracing::info!("galene-sip {}: SIP at {addresses}, group {}", env!("CARGO_PKG_VERSION"), config.group_url);
     let gateway = Gateway::new(clock.now(), gateway_config(config), endpoint, sockets, random, identity);
     let executor = Rc::new(LocalExecutor::new());
-    let driver =
-        Driver { clock, executor: executor.clone(), gateway, mix, sip, ipv6, tls, http, stop_by: None, stopped: false };
+    let driver = Driver {
+        clock,
+        executor: executor.clone(),
+        gateway,
+        mix,
+        sip,
+        connections,
+        ipv6,
+        tls,
+        http,
+        stop_by: None,
+        stopped: false,
+    };
     smol::block_on(executor.run(driver.run()));
     Ok(())
 }
@@ -84,7 +99,15 @@ fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {
             uri: Uri::Sip(config.sip.clone()),
             credentials: password.map(|password| Credentials { username, password }),
         },
-        registrar: registrar.map(|registrar| Registrar { host: registrar.host.clone(), port: registrar.port }),
+        registrar: registrar.map(|registrar| Registrar {
+            target: Target {
+                host: registrar.host.clone(),
+                port: registrar.port,
+                transport: registrar.transport,
+                is_secure: registrar.is_secure,
+            },
+            proxy: registrar.proxy.clone(),
+        }),
         allow: config.sip_allow.clone(),
         local: sip.bound(),
         user_agent: concat!("galene-sip/", env!("CARGO_PKG_VERSION")).into(),

@@ -4,13 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{CallKey, Outbox, Path};
-use super::transaction::client::Client;
+use super::event::{CallKey, ConnectionKey, Outbox, Path};
+use super::transaction::client::{Client, Sending};
 use super::transaction::{ServerKey, ServerTransactions};
 use crate::random::Random;
 use crate::time::{Deadline, Instant, earliest};
-use crate::wire::sip::{BRANCH_COOKIE, Request, Response, Via};
+use crate::wire::sip::{BRANCH_COOKIE, Request, Response, Transport, Via};
 use crate::wire::uri::Host;
+
+/// What is longer does not fit into one packet on every way, and packets in parts get lost (RFC 3261 §18.1.1).
+const MAX_DATAGRAM_BYTES: usize = 1300;
 
 /// Who waits for the response to a request of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub(crate) enum Owner {
 pub(crate) enum Outcome<'a> {
     /// A final or provisional response.
     Response(&'a Response),
-    /// None within 64·T1.
+    /// None within 64·T1, or the connection has ended before it came.
     Timeout,
 }
 
@@ -65,7 +68,8 @@ impl TransactionLayer {
         bytes
     }
 
-    /// Sends a request along `path` with a new branch. `sent_by` is our address in its Via.
+    /// Sends a request along `path` with a new branch: by the connection of `path` if that is there, and over TCP if it is
+    /// too long for a datagram. `sent_by` is our address in its Via.
     pub(crate) fn request(
         &mut self,
         now: Instant,
@@ -75,12 +79,43 @@ impl TransactionLayer {
         mut request: Request,
     ) {
         let branch = format!("{BRANCH_COOKIE}{}", self.random.token(20));
-        request.headers.push_front("Via", Via::udp(sent_by.0, sent_by.1, &branch).to_string());
         request.headers.push("User-Agent", self.user_agent.clone());
-        let method = request.method.clone();
-        let bytes = request.to_bytes();
-        let client = Client::send(now, method, path, bytes, &mut self.out);
+        let connected = path.connection.and_then(|connection| self.out.connections.transport(connection));
+        let path = Path {
+            transport: connected.unwrap_or(path.transport),
+            connection: path.connection.filter(|_| connected.is_some()),
+            ..path
+        };
+        let encoded = |transport| {
+            let mut request = request.clone();
+            let via = Via::new(transport, sent_by.0.clone(), sent_by.1, &branch);
+            request.headers.push_front("Via", via.to_string());
+            request.to_bytes()
+        };
+        let server_name = next_hop_name(&request);
+        let bytes = encoded(path.transport);
+        let is_too_long = path.transport == Transport::Udp && bytes.len() > MAX_DATAGRAM_BYTES;
+        let sending = if is_too_long {
+            let path_over_tcp = Path { transport: Transport::Tcp, ..path };
+            let fallback = Some((path, bytes));
+            Sending { path: path_over_tcp, request: encoded(Transport::Tcp), server_name, fallback }
+        } else {
+            Sending { path, request: bytes, server_name, fallback: None }
+        };
+        let client = Client::send(now, request.method.clone(), sending, &mut self.out);
         self.clients.insert(branch, (owner, client));
+    }
+
+    /// A connection has ended; the owners whose request went by it and cannot go by another way.
+    pub(crate) fn handle_closed(&mut self, now: Instant, connection: ConnectionKey) -> Vec<Owner> {
+        let mut unanswered = Vec::new();
+        self.clients.retain(|_, (owner, client)| {
+            if client.handle_closed(now, connection, &mut self.out) {
+                unanswered.push(*owner);
+            }
+            !client.is_terminated()
+        });
+        unanswered
     }
 
     /// Whose request this response answers; `None` if no one waits for it.
@@ -114,4 +149,12 @@ impl TransactionLayer {
         let clients = self.clients.values().map(|(_, client)| client.next_timeout());
         earliest(clients.chain([self.servers.next_timeout()]))
     }
+}
+
+/// Whom the next hop's certificate has to name (RFC 5922 §7.2): the domain of the URI that the request is routed by.
+fn next_hop_name(request: &Request) -> Option<String> {
+    let routes = request.headers.routes().ok()?;
+    let loose =
+        routes.first().map(|route| &route.uri).filter(|uri| uri.as_sip().is_some_and(|uri| uri.is_loose_router()));
+    loose.unwrap_or(&request.uri).host().map(Host::to_string)
 }

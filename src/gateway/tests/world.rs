@@ -226,7 +226,8 @@ impl World {
             any = true;
             match output {
                 Output::SendSip { bytes, .. } => self.sip.push(String::from_utf8(bytes).unwrap()),
-                Output::Resolve { .. } => panic!("nothing is to be resolved without a registrar"),
+                Output::Resolve(_) => panic!("nothing is to be resolved without a registrar"),
+                Output::SipConnection(_) => panic!("nothing here has a connection"),
                 Output::Galene { call, output } => self.on_galene(call, output),
                 Output::Net(NetCommand::SendTo { leg, bytes, .. }) => {
                     if let Some(far) = self.far_ends.get_mut(&leg).filter(|_| !self.media_is_cut) {
