@@ -3,13 +3,15 @@
 mod real;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lab::gateway::Gateway;
-use lab::kamailio::{Kamailio, PASSWORD, USER};
-use lab::program::{Signal, find_or_skip, free_udp_port};
+use lab::kamailio::{Kamailio, PASSWORD, Pem, USER};
+use lab::program::{Folder, Signal, find_or_skip, free_udp_port, skip};
 use lab::room::{GroupConfig, RoomConfig, RoomServer};
 use lab::telephone::{Telephone, TelephoneSetup, What};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use real::{GROUP, PATIENCE, alone, binary, from};
 
 /// Unregistering and BYE have to be done within this after a signal.
@@ -52,4 +54,93 @@ fn over_tcp_calls_come_in_by_the_connection_that_we_opened() {
     call_and_end(&kamailio, gateway);
     kamailio.wait_unbound(PATIENCE).unwrap();
     assert!(kamailio.program.is_running());
+}
+
+/// An authority for one test.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: Folder,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Self { issuer, folder: Folder::new().unwrap() }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.write("ca.pem", &self.issuer.pem()).unwrap()
+    }
+
+    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pem {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Pem { certificate, key: key.serialize_pem(), clients_ca: None }
+    }
+}
+
+fn start_tls(binary: &std::path::Path, pem: &Pem) -> Kamailio {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_udp_port().unwrap()));
+    Kamailio::start_at(binary, address, Some(pem)).unwrap()
+}
+
+fn kamailio_with_tls() -> Option<PathBuf> {
+    let binary = find_or_skip("kamailio")?;
+    if !Kamailio::has_tls() {
+        skip("Kamailio's tls module (kamailio-tls-modules) is not installed");
+        return None;
+    }
+    Some(binary)
+}
+
+#[test]
+fn over_tls_the_certificate_is_checked_and_ours_is_shown_and_calls_come_in() {
+    let Some(binary) = kamailio_with_tls() else { return };
+    let _alone = alone();
+    let room = room();
+    let authority = Authority::new();
+    let pem = Pem { clients_ca: Some(authority.issuer.pem()), ..authority.sign("127.0.0.1", |_| ()) };
+    let kamailio = start_tls(&binary, &pem);
+    let ours = authority.sign("gateway.example", |_| ());
+    let certificate = authority.folder.write("ours.pem", &ours.certificate).unwrap();
+    let key = authority.folder.write("ours-key.pem", &ours.key).unwrap();
+    let ca = authority.file();
+    let account = format!("sip:{USER}@{};transport=tls", kamailio.tls_address().unwrap());
+    let files = ["-sip-tls-ca", "-sip-tls-certificate", "-sip-tls-key"].into_iter().zip([&ca, &certificate, &key]);
+    let mut flags: Vec<&str> = files.flat_map(|(flag, file)| [flag, file.to_str().unwrap()]).collect();
+    flags.extend(["-sip-tls-address", "127.0.0.1:0"]);
+    let gateway = register(&account, &flags, &room.group_url(GROUP));
+    let bound = kamailio.wait_bound(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
+    assert!(bound.contains(";transport=tls"), "{bound}");
+    call_and_end(&kamailio, gateway);
+    kamailio.wait_unbound(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_certificate_that_is_expired_for_another_name_or_from_a_stranger_gets_no_password() {
+    let Some(binary) = kamailio_with_tls() else { return };
+    let _alone = alone();
+    let room = room();
+    let authority = Authority::new();
+    let stranger = Authority::new();
+    let expired = |params: &mut CertificateParams| {
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    };
+    let ca = authority.file();
+    for (pem, words) in [
+        (authority.sign("127.0.0.1", expired), "has expired"),
+        (authority.sign("sip.example.com", |_| ()), "is for another host name"),
+        (stranger.sign("127.0.0.1", |_| ()), "comes from nobody whom"),
+    ] {
+        let kamailio = start_tls(&binary, &pem);
+        let account = format!("sips:{USER}@{}", kamailio.tls_address().unwrap());
+        let gateway = register(&account, &["-sip-tls-ca", ca.to_str().unwrap()], &room.group_url(GROUP));
+        gateway.wait_for_line(PATIENCE, |line| line.contains("not registered") && line.contains(words)).unwrap();
+        assert!(!gateway.lines().iter().any(|line| line.contains("REGISTER sip")));
+    }
 }
