@@ -72,6 +72,7 @@ pub const FLAGS: &[Flag] = &[
     flag("sip-tls-certificate", One("FILE"), "", "our certificate and its chain, PEM; shown also to servers that ask"),
     flag("sip-tls-key", One("FILE"), "", "the key of that certificate, PEM"),
     flag("sip-tls-ca", One("FILE"), "the system's", "authorities that SIP servers' certificates must come from, PEM"),
+    flag("sip-dns", One("ADDRESS"), "the system's", "name server that is asked for SIP servers, IP-ADDRESS:PORT"),
     flag("username", One("NAME"), "the caller's name", "user name in the Galene group, the same for every caller"),
     flag("password", One("PASSWORD"), "", "password of the Galene group (better: environment GALENE_PASSWORD)"),
     flag("insecure", Bool, "", "do not check Galene's certificate"),

@@ -108,6 +108,7 @@ fn every_mistake_names_its_flag_and_the_remedy() {
         (&["-sip-proxy", "a b", URL], &["-sip-proxy", "HOST"]),
         (&["-sip-tcp-address", "host:5060", URL], &["-sip-tcp-address", "IP-ADDRESS:PORT"]),
         (&["-sip-tls-address", ":", URL], &["-sip-tls-address", "-sip-tls-certificate FILE"]),
+        (&["-sip-dns", "ns.example", URL], &["-sip-dns ns.example", "IP-ADDRESS"]),
         (&["-sip-tls-certificate", "c", URL], &["-sip-tls-key FILE"]),
         (&["-sip-tls-key", "k", URL], &["-sip-tls-certificate FILE"]),
         (&["-rtp-ports", "9-3", URL], &["-rtp-ports 9-3", "LO-HI"]),

@@ -12,6 +12,7 @@ use smol::{LocalExecutor, Timer};
 
 use super::clock::Clock;
 use super::connections::{SipConnections, StreamWord};
+use super::dns::Dns;
 use super::http::Http;
 use super::mix::MixHandle;
 use super::resolve::{self, Located};
@@ -86,6 +87,7 @@ pub(super) struct Driver {
     pub(super) mix: MixHandle,
     pub(super) sip: SipSockets,
     pub(super) connections: SipConnections,
+    pub(super) dns: Dns,
     /// True if the registrar is to be reached over IPv6.
     pub(super) ipv6: bool,
     pub(super) tls: Tls,
@@ -300,9 +302,9 @@ impl Driver {
     }
 
     fn resolve(&self, words: Sender<Word>, target: Target) {
-        let ipv6 = self.ipv6;
+        let (dns, ipv6) = (self.dns.clone(), self.ipv6);
         let task = async move {
-            let result = resolve::locate(&target, ipv6).await;
+            let result = resolve::locate(&dns, &target, ipv6).await;
             let _ = words.send(Word::Routes { target, result }).await;
         };
         self.executor.spawn(task).detach();

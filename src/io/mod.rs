@@ -6,6 +6,7 @@ mod addresses;
 mod blocking;
 pub mod clock;
 mod connections;
+mod dns;
 mod driver;
 mod fault;
 pub mod http;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod calls;
+mod connections;
 mod noise;
 mod peer;
 mod refusals;
