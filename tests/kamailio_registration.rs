@@ -1,4 +1,4 @@
-//! The gateway's program registers with a real Kamailio, with digest authentication.
+//! The gateway's program registers with a real Kamailio, with digest authentication, over UDP.
 
 mod real;
 

@@ -1,6 +1,6 @@
 //! The table of flags: name, value, default and help text side by side.
 //!
-//! The first eleven are those of the original program, with its names, defaults and meaning.
+//! Those of the original program have its names, defaults and meaning.
 
 /// What a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,34 @@ pub const FLAGS: &[Flag] = &[
         ":",
         "local address for SIP over UDP, HOST:PORT; no port: 5060, or any free one if that is taken",
     ),
+    flag(
+        "sip-transport",
+        One("TRANSPORT"),
+        "by DNS, else udp",
+        "how the registrar is reached: udp, tcp or tls (also as sips:USER@HOST or USER@HOST;transport=tcp in -sip)",
+    ),
+    flag(
+        "sip-proxy",
+        One("HOST"),
+        "",
+        "proxy between us and the registrar, HOST or HOST:PORT or sip:HOST;transport=tcp",
+    ),
+    flag(
+        "sip-tcp-address",
+        One("ADDRESS"),
+        ": with -sip-transport tcp, else no listener",
+        "local address for SIP over TCP",
+    ),
+    flag(
+        "sip-tls-address",
+        One("ADDRESS"),
+        ": with -sip-transport tls and a certificate, else no listener",
+        "local address for SIP over TLS; no port: 5061",
+    ),
+    flag("sip-tls-certificate", One("FILE"), "", "our certificate and its chain, PEM; shown also to servers that ask"),
+    flag("sip-tls-key", One("FILE"), "", "the key of that certificate, PEM"),
+    flag("sip-tls-ca", One("FILE"), "the system's", "authorities that SIP servers' certificates must come from, PEM"),
+    flag("sip-dns", One("ADDRESS"), "the system's", "name server that is asked for SIP servers, IP-ADDRESS:PORT"),
     flag("username", One("NAME"), "the caller's name", "user name in the Galene group, the same for every caller"),
     flag("password", One("PASSWORD"), "", "password of the Galene group (better: environment GALENE_PASSWORD)"),
     flag("insecure", Bool, "", "do not check Galene's certificate"),

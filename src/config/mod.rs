@@ -5,17 +5,20 @@
 mod arguments;
 mod conceal;
 mod flags;
+mod transports;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use url::Url;
 
+use crate::wire::sip::Transport;
 use crate::wire::uri::{SipUri, Uri};
 pub use conceal::{Concealed, conceal};
 pub use flags::{FLAGS, Flag, Value, help};
+pub use transports::{SipAddress, SipTransports, TlsFiles};
 
 /// A password or token, which never shows in a log.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,24 +42,21 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The registrar that the account lives at.
+/// The server that the account is registered by: the registrar, or the proxy before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registrar {
     /// Host name or address literal.
     pub host: String,
     /// The port, if one was given.
     pub port: Option<u16>,
+    /// `-sip-transport`, or what the address says; `None` leaves it to DNS.
+    pub transport: Option<Transport>,
+    /// The address begins with `sips:`.
+    pub is_secure: bool,
+    /// `-sip-proxy`, as it goes into the Route header; host and port above are then its own.
+    pub proxy: Option<SipUri>,
     /// True to reach it over IPv6 (`-sip-register-network udp6`).
     pub ipv6: bool,
-}
-
-/// Where SIP over UDP listens (`-sip-udp-address`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SipUdpAddress {
-    /// Every local address, IPv4 and IPv6, at this port; `None` is 5060, or any free one if that is taken.
-    Any(Option<u16>),
-    /// One address; port 0 is any free one.
-    One(SocketAddr),
 }
 
 /// What the program was asked to do.
@@ -68,8 +68,8 @@ pub struct Config {
     pub registrar: Option<Registrar>,
     /// `-sip-password`.
     pub sip_password: Option<Secret>,
-    /// `-sip-udp-address`.
-    pub sip_udp_address: SipUdpAddress,
+    /// How SIP travels.
+    pub sip_transports: SipTransports,
     /// `-sip-allow`.
     pub sip_allow: Vec<IpAddr>,
     /// `-username`.
@@ -146,15 +146,29 @@ pub fn parse(
         Some("udp6") => true,
         Some(other) => return Err(UsageError::flag("sip-register-network", other, "write udp4 or udp6")),
     };
+    let transport = transports::parse_transport(&mut flags)?;
+    let proxy = transports::parse_proxy(&mut flags)?;
     let registrar = match flags.one("--sip-registrar")? {
-        Some(text) => parse_registrar(&text, ipv6)?,
-        None => Registrar { host: sip.host.to_string(), port: sip.port, ipv6 },
+        Some(text) => parse_registrar(&text)?,
+        None => sip.clone(),
+    };
+    let server = proxy.as_ref().unwrap_or(&registrar);
+    // A secure account wants every hop secure.
+    let server = SipUri { is_secure: server.is_secure || sip.is_secure, ..server.clone() };
+    let transport = transports::transport_to(transport, &server)?;
+    let registrar = Registrar {
+        host: server.host.to_string(),
+        port: server.port,
+        transport,
+        is_secure: server.is_secure,
+        proxy,
+        ipv6,
     };
     let mut config = Config {
         sip,
         registrar: (!no_register).then_some(registrar),
         sip_password: secret(flags.one("--sip-password")?, "GALENE_SIP_PASSWORD"),
-        sip_udp_address: parse_udp_address(flags.one("--sip-udp-address")?.as_deref().unwrap_or(":"))?,
+        sip_transports: transports::parse_transports(&mut flags, transport)?,
         sip_allow: flags.many("--sip-allow")?.iter().map(|text| parse_allow(text)).collect::<Result<_, _>>()?,
         username: flags.one("--username")?.filter(|name| !name.is_empty()),
         password: secret(flags.one("--password")?, "GALENE_PASSWORD"),
@@ -239,29 +253,15 @@ fn parse_sip(text: &str) -> Result<SipUri, UsageError> {
     if uri.user().is_none_or(|user| user.is_empty()) { Err(wrong()) } else { Ok(uri) }
 }
 
-fn parse_registrar(text: &str, ipv6: bool) -> Result<Registrar, UsageError> {
-    let uri = sip_uri(text).ok_or_else(|| UsageError::flag("sip-registrar", text, "write HOST or HOST:PORT"))?;
-    Ok(Registrar { host: uri.host.to_string(), port: uri.port, ipv6 })
+fn parse_registrar(text: &str) -> Result<SipUri, UsageError> {
+    sip_uri(text).ok_or_else(|| UsageError::flag("sip-registrar", text, "write HOST or HOST:PORT"))
 }
 
 /// A SIP URI, whose scheme may be left out.
 fn sip_uri(text: &str) -> Option<SipUri> {
-    let text = if text.starts_with("sip:") { text.to_owned() } else { format!("sip:{text}") };
+    let has_scheme = text.starts_with("sip:") || text.starts_with("sips:");
+    let text = if has_scheme { text.to_owned() } else { format!("sip:{text}") };
     Uri::parse(&text).ok()?.as_sip().cloned()
-}
-
-fn parse_udp_address(text: &str) -> Result<SipUdpAddress, UsageError> {
-    let wrong = || UsageError::flag("sip-udp-address", text, "write IP-ADDRESS:PORT, or :PORT for every address");
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(SipUdpAddress::One(address));
-    }
-    if let Ok(ip) = text.trim_end_matches(':').trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(SipUdpAddress::One(SocketAddr::new(ip, 5060)));
-    }
-    match text.strip_prefix(':').ok_or_else(wrong)? {
-        "" => Ok(SipUdpAddress::Any(None)),
-        port => port.parse().map(|port| SipUdpAddress::Any(Some(port))).map_err(|_| wrong()),
-    }
 }
 
 fn parse_allow(text: &str) -> Result<IpAddr, UsageError> {

@@ -21,8 +21,12 @@ const URL: &str = "https://galene.example.org:8443/group/club/";
 fn the_defaults_are_those_of_the_original() {
     let config = config(&[URL]);
     assert_eq!(config.sip.to_string(), "sip:6002@localhost");
-    assert_eq!(config.registrar, Some(Registrar { host: "localhost".into(), port: None, ipv6: false }));
-    assert_eq!(config.sip_udp_address, SipUdpAddress::Any(None));
+    let registrar = config.registrar.unwrap();
+    assert_eq!((registrar.host.as_str(), registrar.port, registrar.ipv6), ("localhost", None, false));
+    assert_eq!((registrar.transport, registrar.proxy), (None, None));
+    let transports = config.sip_transports;
+    assert_eq!(transports.udp_address, SipAddress::Any(None));
+    assert_eq!((transports.tcp_address, transports.tls_address, transports.tls_files), (None, None, None));
     assert!(!config.insecure && !config.debug && !config.ice_lite && !config.no_agc && config.token.is_none());
     assert!(!config.sip_refer_anywhere);
 }
@@ -50,6 +54,30 @@ fn a_registrar_may_be_a_host_a_host_with_port_or_a_uri() {
 }
 
 #[test]
+fn the_transport_comes_from_the_flag_or_the_address_and_brings_its_listener() {
+    let transport = |arguments: &[&str]| config(arguments).registrar.unwrap().transport;
+    assert_eq!(transport(&["-sip", "sip:6002@h;transport=tcp", URL]), Some(Transport::Tcp));
+    assert_eq!(transport(&["-sip", "sips:6002@h", URL]), Some(Transport::Tls));
+    assert_eq!(transport(&["-sip", "sips:6002@h;transport=tcp", URL]), Some(Transport::Tls));
+    assert_eq!(transport(&["-sip", "sip:6002@h;transport=tcp", "-sip-transport", "tls", URL]), Some(Transport::Tls));
+    let with_tcp = config(&["-sip-transport", "tcp", URL]).sip_transports;
+    assert_eq!((with_tcp.tcp_address, with_tcp.tls_address), (Some(SipAddress::Any(None)), None));
+    assert_eq!(config(&["-sip-transport", "tls", URL]).sip_transports.tls_address, None);
+    let with_tls =
+        config(&["-sip-transport", "tls", "-sip-tls-certificate", "c", "-sip-tls-key", "k", URL]).sip_transports;
+    assert_eq!((with_tls.tcp_address, with_tls.tls_address), (None, Some(SipAddress::Any(None))));
+}
+
+#[test]
+fn a_proxy_takes_the_place_of_the_registrar_on_the_way() {
+    let registrar =
+        config(&["-sip", "sip:6002@h", "-sip-proxy", "p.example:5080;transport=tcp", URL]).registrar.unwrap();
+    assert_eq!((registrar.host.as_str(), registrar.port), ("p.example", Some(5080)));
+    assert_eq!(registrar.transport, Some(Transport::Tcp));
+    assert_eq!(registrar.proxy.unwrap().to_string(), "sip:p.example:5080;transport=tcp;lr");
+}
+
+#[test]
 fn secrets_may_come_from_the_environment_but_the_flag_wins() {
     let environment = |name: &str| Some(format!("from-{name}"));
     let Request::Run(config) = parse(["-password", "flag", URL].map(OsString::from), environment).unwrap() else {
@@ -62,11 +90,11 @@ fn secrets_may_come_from_the_environment_but_the_flag_wins() {
 
 #[test]
 fn local_addresses_are_read_in_every_form() {
-    let address = |text: &str| config(&["-sip-udp-address", text, URL]).sip_udp_address;
-    assert_eq!(address(":5062"), SipUdpAddress::Any(Some(5062)));
-    assert_eq!(address("127.0.0.1:5062"), SipUdpAddress::One("127.0.0.1:5062".parse().unwrap()));
-    assert_eq!(address("[::1]:5062"), SipUdpAddress::One("[::1]:5062".parse().unwrap()));
-    assert_eq!(address("192.0.2.1"), SipUdpAddress::One("192.0.2.1:5060".parse().unwrap()));
+    let address = |text: &str| config(&["-sip-udp-address", text, URL]).sip_transports.udp_address;
+    assert_eq!(address(":5062"), SipAddress::Any(Some(5062)));
+    assert_eq!(address("127.0.0.1:5062"), SipAddress::One("127.0.0.1:5062".parse().unwrap()));
+    assert_eq!(address("[::1]:5062"), SipAddress::One("[::1]:5062".parse().unwrap()));
+    assert_eq!(address("192.0.2.1"), SipAddress::One("192.0.2.1:5060".parse().unwrap()));
 }
 
 #[test]
@@ -75,6 +103,15 @@ fn every_mistake_names_its_flag_and_the_remedy() {
         (&["-sip", "nonsense@", URL][..], &["-sip ", "sip:USER@HOST"][..]),
         (&["-sip-register-network", "tcp4", URL], &["-sip-register-network tcp4", "udp4 or udp6"]),
         (&["-sip-udp-address", "host:5060", URL], &["-sip-udp-address", "IP-ADDRESS:PORT"]),
+        (&["-sip-transport", "sctp", URL], &["-sip-transport sctp", "udp, tcp or tls"]),
+        (&["-sip", "sips:a@h", "-sip-transport", "udp", URL], &["sips:", "TLS"]),
+        (&["-sip", "sip:a@h;transport=ws", URL], &["transport ws", "udp, tcp"]),
+        (&["-sip-proxy", "a b", URL], &["-sip-proxy", "HOST"]),
+        (&["-sip-tcp-address", "host:5060", URL], &["-sip-tcp-address", "IP-ADDRESS:PORT"]),
+        (&["-sip-tls-address", ":", URL], &["-sip-tls-address", "-sip-tls-certificate FILE"]),
+        (&["-sip-dns", "ns.example", URL], &["-sip-dns ns.example", "IP-ADDRESS"]),
+        (&["-sip-tls-certificate", "c", URL], &["-sip-tls-key FILE"]),
+        (&["-sip-tls-key", "k", URL], &["-sip-tls-certificate FILE"]),
         (&["-rtp-ports", "9-3", URL], &["-rtp-ports 9-3", "LO-HI"]),
         (&["-ice-ports", "many", URL], &["-ice-ports", "LO-HI"]),
         (&["-sip-allow", "example.org", URL], &["-sip-allow", "IP address"]),

@@ -10,7 +10,7 @@ use crate::time::Instant;
 /// What the gateway is told.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// SIP: a datagram or a resolved name.
+    /// SIP: a datagram, a connection's news or a resolved name.
     Sip(sip::Input<'a>),
     /// What happened to the HTTP requests and the WebSocket of one call's member.
     Galene {
@@ -39,13 +39,10 @@ pub enum Output {
         /// The datagram.
         bytes: Vec<u8>,
     },
-    /// Look a SIP host up, then give [`sip::Input::Resolved`] or [`sip::Input::Unresolved`].
-    Resolve {
-        /// Host name or literal address.
-        host: String,
-        /// The port, if known.
-        port: Option<u16>,
-    },
+    /// Do something to a connection of SIP.
+    SipConnection(sip::ConnectionCommand),
+    /// Find a SIP server, then give [`sip::Input::Resolved`] or [`sip::Input::Unresolved`].
+    Resolve(sip::Target),
     /// HTTP or WebSocket work for one call's member; never [`client::Output::Event`].
     Galene {
         /// Whose.

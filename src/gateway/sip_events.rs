@@ -24,7 +24,8 @@ impl<S: Sockets> Gateway<S> {
                 sip::Output::Send { local, remote, bytes } => {
                     self.desk.outputs.push_back(Output::SendSip { local, remote, bytes });
                 }
-                sip::Output::Resolve { host, port } => self.desk.outputs.push_back(Output::Resolve { host, port }),
+                sip::Output::Connection(command) => self.desk.outputs.push_back(Output::SipConnection(command)),
+                sip::Output::Resolve(target) => self.desk.outputs.push_back(Output::Resolve(target)),
                 sip::Output::Event(event) => self.on_sip(now, event),
             }
         }

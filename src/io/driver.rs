@@ -11,17 +11,20 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::{LocalExecutor, Timer};
 
 use super::clock::Clock;
+use super::connections::{SipConnections, StreamWord};
+use super::dns::Dns;
 use super::http::Http;
 use super::mix::MixHandle;
+use super::resolve::{self, Located};
 use super::sip::SipSockets;
 use super::sockets::MediaSockets;
 use super::tls::Tls;
-use super::{resolve, trace, websocket};
+use super::{trace, websocket};
 use crate::galene::client;
 use crate::gateway::Gateway;
 use crate::gateway::event::{Input, Output};
 use crate::media::control::NetEvent;
-use crate::sip::event::{self as sip_event, CallKey, Route};
+use crate::sip::event::{self as sip_event, CallKey, Target};
 use crate::time::{Deadline, Instant, earliest};
 
 /// SIP datagrams that wait for their turn; more stay in the kernel.
@@ -36,11 +39,16 @@ const STOP_WITHIN: Duration = Duration::from_millis(950);
 /// Larger than any UDP payload.
 const DATAGRAM_BYTES: usize = 65_536;
 
-/// A SIP datagram.
-struct Datagram {
-    local: std::net::SocketAddr,
-    remote: std::net::SocketAddr,
-    bytes: Vec<u8>,
+/// What SIP's sockets bring.
+enum SipWord {
+    Datagram { local: std::net::SocketAddr, remote: std::net::SocketAddr, bytes: Vec<u8> },
+    Stream(StreamWord),
+}
+
+impl From<StreamWord> for SipWord {
+    fn from(word: StreamWord) -> Self {
+        Self::Stream(word)
+    }
 }
 
 /// What the tasks beside the loop tell it.
@@ -55,9 +63,8 @@ enum Word {
         incoming: websocket::Incoming,
     },
     Routes {
-        host: String,
-        port: Option<u16>,
-        result: Result<Vec<Route>, String>,
+        target: Target,
+        result: Result<Located, String>,
     },
     /// SIGUSR1: somebody wants to know how the sound does.
     Report,
@@ -66,7 +73,7 @@ enum Word {
 
 /// Why the loop goes on.
 enum Turn {
-    Sip(Datagram),
+    Sip(SipWord),
     Word(Word),
     Media,
     Timeout,
@@ -79,6 +86,8 @@ pub(super) struct Driver {
     pub(super) gateway: Gateway<MediaSockets>,
     pub(super) mix: MixHandle,
     pub(super) sip: SipSockets,
+    pub(super) connections: SipConnections,
+    pub(super) dns: Dns,
     /// True if the registrar is to be reached over IPv6.
     pub(super) ipv6: bool,
     pub(super) tls: Tls,
@@ -95,16 +104,21 @@ impl Driver {
         let (sip_in, sip_out) = bounded(MAX_WAITING_SIP);
         let (word_in, word_out) = bounded(MAX_WAITING_WORDS);
         self.spawn_receivers(&sip_in);
+        self.connections.spawn_listeners(&self.executor, &sip_in);
         self.spawn_signals(word_in.clone());
         let mut connections = Connections::default();
-        while self.carry_out(&word_in, &mut connections) {
+        while self.carry_out(&word_in, &sip_in, &mut connections) {
             let turn = self.next_turn(&sip_out, &word_out).await;
             let now = self.clock.now();
             match turn {
-                Turn::Sip(Datagram { local, remote, bytes }) => {
+                Turn::Sip(SipWord::Datagram { local, remote, bytes }) => {
                     trace::sip("from", remote, &bytes);
                     let input = sip_event::Input::Datagram { local, remote, bytes: &bytes };
                     self.gateway.handle_input(now, Input::Sip(input));
+                }
+                Turn::Sip(SipWord::Stream(word)) => {
+                    let gateway = &mut self.gateway;
+                    self.connections.take(word, |input| gateway.handle_input(now, Input::Sip(input)));
                 }
                 Turn::Word(word) => self.take_word(now, word, &mut connections),
                 Turn::Media => self.take_media(now),
@@ -113,7 +127,7 @@ impl Driver {
         }
     }
 
-    async fn next_turn(&mut self, sip: &Receiver<Datagram>, words: &Receiver<Word>) -> Turn {
+    async fn next_turn(&mut self, sip: &Receiver<SipWord>, words: &Receiver<Word>) -> Turn {
         if let Ok(datagram) = sip.try_recv() {
             return Turn::Sip(datagram);
         }
@@ -164,10 +178,10 @@ impl Driver {
                 };
                 self.gateway.handle_input(now, Input::Galene { call, input });
             }
-            Word::Routes { host, port, result } => {
+            Word::Routes { target, result } => {
                 let input = match result {
-                    Ok(routes) => sip_event::Input::Resolved { host, port, routes },
-                    Err(error) => sip_event::Input::Unresolved { host, port, error },
+                    Ok(Located { routes, lifetime }) => sip_event::Input::Resolved { target, routes, lifetime },
+                    Err(error) => sip_event::Input::Unresolved { target, error },
                 };
                 self.gateway.handle_input(now, Input::Sip(input));
             }
@@ -194,14 +208,15 @@ impl Driver {
     }
 
     /// Carries out all outputs; false when the gateway has stopped and Galene has heard that our members leave.
-    fn carry_out(&mut self, words: &Sender<Word>, connections: &mut Connections) -> bool {
+    fn carry_out(&mut self, words: &Sender<Word>, sip: &Sender<SipWord>, connections: &mut Connections) -> bool {
         while let Some(output) = self.gateway.poll_output() {
             match output {
                 Output::SendSip { local, remote, bytes } => {
                     trace::sip("to", remote, &bytes);
                     self.sip.send(local, remote, &bytes);
                 }
-                Output::Resolve { host, port } => self.resolve(words.clone(), host, port),
+                Output::SipConnection(command) => self.connections.carry_out(command, &self.executor, sip),
+                Output::Resolve(target) => self.resolve(words.clone(), target),
                 Output::Galene { call, output } => self.carry_out_galene(words, connections, call, output),
                 Output::Net(command) => self.gateway.sockets().net.send(command),
                 Output::AddPeer(setup) => {
@@ -286,16 +301,16 @@ impl Driver {
         self.executor.spawn(task).detach();
     }
 
-    fn resolve(&self, words: Sender<Word>, host: String, port: Option<u16>) {
-        let ipv6 = self.ipv6;
+    fn resolve(&self, words: Sender<Word>, target: Target) {
+        let (dns, ipv6) = (self.dns.clone(), self.ipv6);
         let task = async move {
-            let result = resolve::routes(&host, port, ipv6).await;
-            let _ = words.send(Word::Routes { host, port, result }).await;
+            let result = resolve::locate(&dns, &target, ipv6).await;
+            let _ = words.send(Word::Routes { target, result }).await;
         };
         self.executor.spawn(task).detach();
     }
 
-    fn spawn_receivers(&self, datagrams: &Sender<Datagram>) {
+    fn spawn_receivers(&self, datagrams: &Sender<SipWord>) {
         for socket in self.sip.iter() {
             let (socket, datagrams) = (socket.clone(), datagrams.clone());
             let task = async move {
@@ -304,7 +319,7 @@ impl Driver {
                     // An error is an ICMP message about an earlier datagram.
                     let Ok(received) = socket.receive(&mut buffer).await else { continue };
                     let bytes = buffer[..received.len].to_vec();
-                    let datagram = Datagram { local: received.local, remote: received.remote, bytes };
+                    let datagram = SipWord::Datagram { local: received.local, remote: received.remote, bytes };
                     if datagrams.send(datagram).await.is_err() {
                         break;
                     }

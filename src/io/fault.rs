@@ -29,19 +29,40 @@ pub(crate) fn of_io(host: &str, error: &Error) -> Fault {
     })
 }
 
+/// What an error of a connection of SIP means; the sentence around it names the host.
+pub(crate) fn of_sip(error: &Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(error)) => format!("its certificate {}", of_certificate(error)),
+        Some(rustls::Error::InvalidMessage(_)) => "it does not speak TLS on that port".to_owned(),
+        Some(error) => format!("TLS fails: {error}"),
+        None => match error.kind() {
+            ErrorKind::ConnectionRefused => "it refuses connections on that port".to_owned(),
+            ErrorKind::TimedOut => "no answer".to_owned(),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                "it broke off the connection".to_owned()
+            }
+            _ => error.to_string(),
+        },
+    }
+}
+
+fn of_certificate(error: &CertificateError) -> &'static str {
+    use CertificateError as Certificate;
+    match error {
+        Certificate::Expired | Certificate::ExpiredContext { .. } => "has expired",
+        Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+            "is not valid yet (is this machine's clock right?)"
+        }
+        Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => "is for another host name",
+        Certificate::Revoked => "has been revoked",
+        _ => "comes from nobody whom this system trusts",
+    }
+}
+
 /// What an error of TLS means.
 pub(crate) fn of_tls(host: &str, error: &rustls::Error) -> Fault {
-    use CertificateError as Certificate;
     let what = match error {
-        rustls::Error::InvalidCertificate(error) => match error {
-            Certificate::Expired | Certificate::ExpiredContext { .. } => "has expired",
-            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
-                "is not valid yet (is this machine's clock right?)"
-            }
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => "is for another host name",
-            Certificate::Revoked => "has been revoked",
-            _ => "comes from nobody whom this system trusts",
-        },
+        rustls::Error::InvalidCertificate(error) => of_certificate(error),
         rustls::Error::InvalidMessage(_) => {
             return Fault::Tls(format!(
                 "{host} does not speak TLS on that port: check the port, and whether the group's URL begins with http://"

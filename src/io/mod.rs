@@ -5,6 +5,8 @@
 mod addresses;
 mod blocking;
 pub mod clock;
+mod connections;
+mod dns;
 mod driver;
 mod fault;
 pub mod http;
@@ -17,6 +19,7 @@ mod resolve;
 mod rings;
 mod run;
 mod sip;
+mod sip_tls;
 mod sockets;
 pub mod threads;
 pub mod tls;

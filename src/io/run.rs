@@ -10,6 +10,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use url::Url;
 
 use super::clock::{Clock, system_random};
+use super::connections::SipConnections;
+use super::dns::Dns;
 use super::driver::Driver;
 use super::http::Http;
 use super::memory::keep_one_heap;
@@ -21,8 +23,8 @@ use crate::config::Config;
 use crate::gateway::{Gateway, GatewayConfig};
 use crate::rtc::dtls::Identity;
 use crate::sip::auth::Credentials;
-use crate::sip::event::{Account, EndpointConfig, Registrar};
-use crate::wire::uri::Uri;
+use crate::sip::event::{Account, EndpointConfig, Registrar, Target};
+use crate::wire::uri::{SipUri, Uri};
 
 /// Why the program cannot start, in one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -43,24 +45,40 @@ pub fn run(config: Config) -> Result<(), StartError> {
     keep_one_heap();
     start_log(config.debug);
     let clock = Clock::start();
-    let random = system_random().map_err(|error| StartError::because("no random numbers")(&error))?;
+    let mut random = system_random().map_err(|error| StartError::because("no random numbers")(&error))?;
     let identity =
         Identity::generate(clock.base()).map_err(|error| StartError::because("no DTLS certificate")(&error))?;
-    let sip = SipSockets::bind(&config.sip_udp_address).map_err(StartError)?;
+    let sip = SipSockets::bind(&config.sip_transports.udp_address).map_err(StartError)?;
+    let connections = SipConnections::bind(&config.sip_transports).map_err(StartError)?;
     let started = threads::start(clock, threads::default_mix_threads());
     let (net, mix) = started.map_err(|error| StartError::because("the sound threads cannot start")(&error))?;
     let tls = Tls::load(config.insecure);
     let http = Http::new(&tls);
+    let dns = Dns::new(config.sip_transports.dns, random.fork());
     let endpoint = endpoint_config(&config, &sip);
     let loopback = is_on_loopback(&config.group_url);
     let sockets = MediaSockets::new(net, config.ice_ports.as_ref(), config.rtp_ports.as_ref(), loopback);
     let ipv6 = config.registrar.as_ref().is_some_and(|registrar| registrar.ipv6);
-    let addresses = sip.bound().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+    let datagrams = sip.bound().into_iter().map(|address| address.to_string());
+    let streams = connections.bound().map(|(transport, address)| format!("{address} ({transport})"));
+    let addresses = datagrams.chain(streams).collect::<Vec<_>>().join(" and ");
     tracing::info!("galene-sip {}: SIP at {addresses}, group {}", env!("CARGO_PKG_VERSION"), config.group_url);
     let gateway = Gateway::new(clock.now(), gateway_config(config), endpoint, sockets, random, identity);
     let executor = Rc::new(LocalExecutor::new());
-    let driver =
-        Driver { clock, executor: executor.clone(), gateway, mix, sip, ipv6, tls, http, stop_by: None, stopped: false };
+    let driver = Driver {
+        clock,
+        executor: executor.clone(),
+        gateway,
+        mix,
+        sip,
+        connections,
+        dns,
+        ipv6,
+        tls,
+        http,
+        stop_by: None,
+        stopped: false,
+    };
     smol::block_on(executor.run(driver.run()));
     Ok(())
 }
@@ -81,15 +99,30 @@ fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {
     let registrar = config.registrar.as_ref();
     EndpointConfig {
         account: Account {
-            uri: Uri::Sip(config.sip.clone()),
+            uri: Uri::Sip(address_of_record(&config.sip)),
             credentials: password.map(|password| Credentials { username, password }),
         },
-        registrar: registrar.map(|registrar| Registrar { host: registrar.host.clone(), port: registrar.port }),
+        registrar: registrar.map(|registrar| Registrar {
+            target: Target {
+                host: registrar.host.clone(),
+                port: registrar.port,
+                transport: registrar.transport,
+                is_secure: registrar.is_secure,
+            },
+            proxy: registrar.proxy.clone(),
+        }),
         allow: config.sip_allow.clone(),
         refer_anywhere: config.sip_refer_anywhere,
         local: sip.bound(),
         user_agent: concat!("galene-sip/", env!("CARGO_PKG_VERSION")).into(),
     }
+}
+
+/// The account's name; the way to its registrar is no part of it (RFC 3261 §19.1.1, table 1: not in From and To).
+fn address_of_record(sip: &SipUri) -> SipUri {
+    let mut uri = sip.clone();
+    uri.parameters.remove("transport");
+    uri
 }
 
 fn gateway_config(config: Config) -> GatewayConfig {

@@ -1,11 +1,11 @@
-//! The SIP sockets as a whole: binding by `-sip-udp-address`, and which one sends what.
+//! The UDP sockets of SIP as a whole: binding by `-sip-udp-address`, and which one sends what.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 
 use super::udp::SipSocket;
-use crate::config::SipUdpAddress;
+use crate::config::SipAddress;
 
 /// SIP's registered port (RFC 3261 §19.1.2).
 const SIP_PORT: u16 = 5060;
@@ -19,18 +19,18 @@ impl SipSockets {
     ///
     /// # Errors
     /// One sentence that names the flag.
-    pub(super) fn bind(address: &SipUdpAddress) -> Result<Self, String> {
+    pub(super) fn bind(address: &SipAddress) -> Result<Self, String> {
         let wrong = |address: SocketAddr, error: io::Error| {
             format!("cannot receive SIP at {address}: {error}; choose another address or port with -sip-udp-address")
         };
         match *address {
-            SipUdpAddress::One(address) => {
+            SipAddress::One(address) => {
                 SipSocket::bind(address).map(|socket| Self(vec![Rc::new(socket)])).map_err(|e| wrong(address, e))
             }
-            SipUdpAddress::Any(Some(port)) => {
+            SipAddress::Any(Some(port)) => {
                 Self::bind_all(port).map_err(|error| wrong((Ipv4Addr::UNSPECIFIED, port).into(), error))
             }
-            SipUdpAddress::Any(None) => Self::bind_all(SIP_PORT)
+            SipAddress::Any(None) => Self::bind_all(SIP_PORT)
                 .or_else(|_| Self::bind_all(0))
                 .map_err(|error| wrong((Ipv4Addr::UNSPECIFIED, 0).into(), error)),
         }

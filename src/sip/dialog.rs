@@ -5,8 +5,8 @@
 
 use std::net::SocketAddr;
 
-use super::event::{Outbox, Path};
-use crate::wire::sip::{Contacts, HeaderError, Method, NameAddr, Request, Response};
+use super::event::{Outbox, Path, Route, Target};
+use crate::wire::sip::{Contacts, HeaderError, Method, NameAddr, Request, Response, Transport};
 use crate::wire::uri::{Host, Uri};
 
 /// The remaining hops of a request that has seen none yet.
@@ -36,12 +36,9 @@ pub(crate) struct Dialog {
 /// Where our requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum NextHop {
-    Known(SocketAddr),
+    Known(Transport, SocketAddr),
     /// Being looked up; until then what the INVITE came from serves.
-    Unresolved {
-        host: String,
-        port: Option<u16>,
-    },
+    Unresolved(Target),
 }
 
 /// A request that arrives out of order (RFC 3261 §12.2.2).
@@ -73,7 +70,7 @@ impl Dialog {
             local_cseq: 0,
             remote_cseq: headers.cseq()?.number,
             source,
-            next_hop: NextHop::Known(source.remote),
+            next_hop: NextHop::Known(source.transport, source.remote),
             is_caller: false,
         };
         dialog.next_hop = dialog.find_next_hop(Some(invite));
@@ -97,13 +94,13 @@ impl Dialog {
             local_cseq: headers.cseq().ok()?.number,
             remote_cseq: 0,
             source: path,
-            next_hop: NextHop::Known(path.remote),
+            next_hop: NextHop::Known(path.transport, path.remote),
             is_caller: true,
         };
         dialog.next_hop = dialog.find_next_hop(None);
         // A name that we have just found an address for needs no second look.
         if invite.uri.host() == dialog.remote_target.host() && dialog.route_set.is_empty() {
-            dialog.next_hop = NextHop::Known(path.remote);
+            dialog.next_hop = NextHop::Known(path.transport, path.remote);
         }
         Some(dialog)
     }
@@ -188,44 +185,45 @@ impl Dialog {
         }
     }
 
-    /// The way of our next request.
+    /// The way of our next request: the connection that the INVITE came by, if it leads to the right host.
     pub(crate) fn path(&self) -> Path {
-        let remote = match &self.next_hop {
-            NextHop::Known(address) => *address,
-            NextHop::Unresolved { .. } => self.source.remote,
+        let (transport, remote) = match &self.next_hop {
+            NextHop::Known(transport, address) => (*transport, *address),
+            NextHop::Unresolved(_) => (self.source.transport, self.source.remote),
         };
         let is_same_family = |local: &SocketAddr| local.is_ipv4() == remote.is_ipv4();
-        Path { local: self.source.local.filter(is_same_family), remote }
+        let leads_there = remote.ip().to_canonical() == self.source.remote.ip().to_canonical();
+        let connection = self.source.connection.filter(|_| leads_there);
+        Path { transport, local: self.source.local.filter(is_same_family), remote, connection }
     }
 
     /// Asks for the next hop's address if it is a name.
     pub(crate) fn look_up(&self, out: &mut Outbox) {
-        if let NextHop::Unresolved { host, port } = &self.next_hop {
-            out.resolve(host.clone(), *port);
+        if let NextHop::Unresolved(target) = &self.next_hop {
+            out.resolve(target.clone());
         }
     }
 
     /// The answer to [`Self::look_up`].
-    pub(crate) fn handle_resolved(&mut self, host: &str, port: Option<u16>, address: SocketAddr) {
-        if matches!(&self.next_hop, NextHop::Unresolved { host: h, port: p } if h == host && *p == port) {
-            self.next_hop = NextHop::Known(address);
+    pub(crate) fn handle_resolved(&mut self, target: &Target, route: Route) {
+        if matches!(&self.next_hop, NextHop::Unresolved(asked) if asked == target) {
+            self.next_hop = NextHop::Known(route.transport, route.remote);
         }
     }
 
     /// `request` is the peer's, whose Via shows a NAT.
     fn find_next_hop(&self, request: Option<&Request>) -> NextHop {
         let first = self.route_set.first().map_or(&self.remote_target, |route| &route.uri);
-        // Other schemes and TLS are out of our reach; what sent us the INVITE knows better.
-        let Some(uri) = first.as_sip().filter(|uri| !uri.is_secure) else { return NextHop::Known(self.source.remote) };
+        let source = NextHop::Known(self.source.transport, self.source.remote);
+        // Other schemes and transports are out of our reach; what sent us the INVITE knows better.
+        let Some((uri, target)) = first.as_sip().and_then(|uri| Some((uri, Target::of(uri)?))) else { return source };
         let is_behind_nat = |request| is_behind_nat(request, &uri.host, self.source.remote);
         if self.route_set.is_empty() && request.is_some_and(is_behind_nat) {
-            return NextHop::Known(self.source.remote);
+            return source;
         }
-        let forced = uri.parameters.value("maddr").and_then(|maddr| Host::parse(&maddr).ok());
-        match forced.as_ref().unwrap_or(&uri.host) {
-            Host::Name(host) => NextHop::Unresolved { host: host.clone(), port: uri.port },
-            Host::V4(address) => NextHop::Known(SocketAddr::new((*address).into(), uri.port_or_default())),
-            Host::V6(address) => NextHop::Known(SocketAddr::new((*address).into(), uri.port_or_default())),
+        match target.literal() {
+            Some((transport, address)) => NextHop::Known(transport, address),
+            None => NextHop::Unresolved(target),
         }
     }
 }
@@ -243,7 +241,7 @@ fn route_value(route: &NameAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sip::event::Output;
+    use crate::sip::event::{ConnectionKey, Output};
     use crate::wire::sip::Message;
 
     fn invite(via: &str, contact: &str, record_route: &str) -> Request {
@@ -259,7 +257,7 @@ mod tests {
     }
 
     fn dialog(invite: &Request) -> Dialog {
-        let source = Path { local: Some("10.0.0.2:5060".parse().unwrap()), remote: "192.0.2.9:4000".parse().unwrap() };
+        let source = Path::udp(Some("10.0.0.2:5060".parse().unwrap()), "192.0.2.9:4000".parse().unwrap());
         Dialog::from_invite(invite, "t", source).unwrap().unwrap()
     }
 
@@ -313,11 +311,14 @@ mod tests {
         let mut dialog = dialog(&invite("192.0.2.9", "<sip:bob@pc33.example.com>", ""));
         let mut out = Outbox::default();
         dialog.look_up(&mut out);
-        assert_eq!(out.pop(), Some(Output::Resolve { host: "pc33.example.com".into(), port: None }));
+        let target = Target { host: "pc33.example.com".into(), port: None, transport: None, is_secure: false };
+        assert_eq!(out.pop(), Some(Output::Resolve(target.clone())));
         assert_eq!(remote(&dialog), "192.0.2.9:4000");
-        dialog.handle_resolved("pc33.example.com", Some(5070), "192.0.2.7:5060".parse().unwrap());
+        let (remote_address, local) = ("192.0.2.7:5060".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let found = Route { transport: Transport::Udp, remote: remote_address, local };
+        dialog.handle_resolved(&Target { port: Some(5070), ..target.clone() }, found);
         assert_eq!(remote(&dialog), "192.0.2.9:4000");
-        dialog.handle_resolved("pc33.example.com", None, "192.0.2.7:5060".parse().unwrap());
+        dialog.handle_resolved(&target, found);
         assert_eq!(remote(&dialog), "192.0.2.7:5060");
     }
 
@@ -328,7 +329,7 @@ mod tests {
         assert_eq!((dialog.accept_cseq(9), dialog.accept_cseq(8)), (Ok(()), Err(OutOfOrder)));
         let mut bare = invite("h", "<sip:b@h>", "");
         bare.headers.remove("Contact");
-        let source = Path { local: None, remote: "192.0.2.9:1".parse().unwrap() };
+        let source = Path::udp(None, "192.0.2.9:1".parse().unwrap());
         assert!(Dialog::from_invite(&bare, "t", source).unwrap().is_none());
     }
 
@@ -339,5 +340,24 @@ mod tests {
         dialog.refresh_target(&invite("192.0.2.9", "<sip:bob@192.0.2.3>", ""), source, &mut Outbox::default());
         assert_eq!(remote(&dialog), "192.0.2.3:5060");
         assert_eq!(dialog.request(Method::Bye).uri.to_string(), "sip:bob@192.0.2.3");
+    }
+
+    #[test]
+    fn a_request_takes_the_connection_of_the_invite_where_that_leads_to_the_target() {
+        let connection = Some(ConnectionKey::Theirs(3));
+        let source =
+            Path { transport: Transport::Tcp, local: None, remote: "192.0.2.9:5060".parse().unwrap(), connection };
+        let path = |contact: &str, record_route: &str| {
+            let invite = invite("192.0.2.9", contact, record_route);
+            let path = Dialog::from_invite(&invite, "t", source).unwrap().unwrap().path();
+            (path.transport, path.remote.to_string(), path.connection)
+        };
+        let contact = "<sip:bob@192.0.2.9:5070;transport=tcp>";
+        assert_eq!(path(contact, ""), (Transport::Tcp, "192.0.2.9:5070".into(), connection));
+        assert_eq!(path("<sips:bob@192.0.2.8>", ""), (Transport::Tls, "192.0.2.8:5061".into(), None));
+        let route = "Record-Route: <sip:192.0.2.1;lr;transport=tcp>\r\n";
+        assert_eq!(path(contact, route), (Transport::Tcp, "192.0.2.1:5060".into(), None));
+        let unknown = "<sip:bob@192.0.2.8;transport=sctp>";
+        assert_eq!(path(unknown, ""), (Transport::Tcp, "192.0.2.9:5060".into(), connection));
     }
 }

@@ -5,6 +5,7 @@
 //! Strangers, who neither know the token of our registration nor are on the list, get stateless answers (§8.2.7).
 
 mod requests;
+mod streams;
 mod transfers;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::call::Call;
-use super::event::{CallKey, EndpointConfig, Event, Input, Output, Path, Rejection, Route};
+use super::event::{CallKey, EndpointConfig, Event, Input, Output, Path, Rejection, Route, Target};
 use super::layer::{Outcome, Owner, TransactionLayer};
 use super::registration::Registration;
 use super::reply::Refusal;
@@ -123,11 +124,26 @@ impl Endpoint {
     /// Takes one input.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {
-            Input::Datagram { local, remote, bytes } => self.handle_datagram(now, local, remote, bytes),
-            Input::Resolved { host, port, routes } => self.handle_resolved(now, &host, port, routes),
-            Input::Unresolved { host, port, error } => {
-                self.resolve_transfers(now, &host, port, None);
-                if let Some(registration) = self.registration.as_mut().filter(|one| one.is_at(&host, port)) {
+            Input::Datagram { local, remote, bytes } => {
+                if !is_keep_alive(bytes) {
+                    self.handle_message(now, Path::udp(Some(local), remote), bytes);
+                }
+            }
+            Input::Accepted { connection, transport, local, remote } => {
+                let path = Path { transport, local: Some(local), remote, connection: Some(connection) };
+                let out = &mut self.layer.out;
+                out.connections.handle_accepted(now, connection, path, &mut out.queue);
+            }
+            Input::Connected { connection, local } => self.handle_connected(now, connection, local),
+            Input::Bytes { connection, bytes } => self.handle_bytes(now, connection, bytes),
+            Input::Closed { connection, error } => {
+                self.layer.out.connections.handle_closed(connection);
+                self.handle_closed(now, connection, &error);
+            }
+            Input::Resolved { target, routes, lifetime } => self.handle_resolved(now, &target, routes, lifetime),
+            Input::Unresolved { target, error } => {
+                self.resolve_transfers(now, &target, None);
+                if let Some(registration) = self.registration.as_mut().filter(|one| one.is_at(&target)) {
                     registration.handle_unresolved(now, &error, &mut self.layer);
                 }
             }
@@ -140,6 +156,10 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         for owner in self.layer.handle_timeout(now) {
             self.handle_outcome(now, owner, &Outcome::Timeout);
+        }
+        let out = &mut self.layer.out;
+        for connection in out.connections.handle_timeout(now, &mut out.queue) {
+            self.handle_closed(now, connection, "it was silent for too long");
         }
         for call in self.calls.values_mut() {
             call.handle_timeout(now, &mut self.layer);
@@ -163,7 +183,8 @@ impl Endpoint {
         };
         let registration = self.registration.as_ref().and_then(Registration::next_timeout);
         let transfers = self.transfers.values().map(Transfer::next_timeout);
-        earliest(calls.chain(transfers).chain([self.layer.next_timeout(), registration, end]))
+        let connections = self.layer.out.connections.next_timeout();
+        earliest(calls.chain(transfers).chain([self.layer.next_timeout(), connections, registration, end]))
     }
 
     /// What is to be done next.
@@ -250,15 +271,13 @@ impl Endpoint {
         }
     }
 
-    fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, bytes: &[u8]) {
-        if is_keep_alive(bytes) {
-            return;
-        }
-        let path = Path { local: Some(local), remote };
+    /// One message; `path` leads back to where it came from.
+    fn handle_message(&mut self, now: Instant, path: Path, bytes: &[u8]) {
         match Message::parse(bytes) {
             Ok(Message::Request(mut request)) => {
                 // A parsed request has a Via.
-                let _ = request.headers.mark_source(remote);
+                let _ = request.headers.mark_source(path.remote);
+                let path = path.back_to(&request.headers);
                 if bytes.len() > MAX_MESSAGE_BYTES {
                     return self.refuse_statelessly(path, &request, &Refusal::new(513));
                 }
@@ -267,7 +286,7 @@ impl Endpoint {
             Ok(Message::Response(response)) => self.handle_response(now, &response),
             Err(error) => {
                 self.counters.malformed += 1;
-                tracing::debug!(%remote, %error, "malformed SIP message");
+                tracing::debug!(remote = %path.remote, %error, "malformed SIP message");
                 if let Some(response) = error.reply {
                     self.reply_to_malformed(path, *response);
                 }
@@ -314,15 +333,15 @@ impl Endpoint {
         }
     }
 
-    fn handle_resolved(&mut self, now: Instant, host: &str, port: Option<u16>, routes: Vec<Route>) {
-        self.resolve_transfers(now, host, port, routes.first().copied());
+    fn handle_resolved(&mut self, now: Instant, target: &Target, routes: Vec<Route>, lifetime: Duration) {
+        self.resolve_transfers(now, target, routes.first().copied());
         if let Some(route) = routes.first() {
             for call in self.calls.values_mut() {
-                call.dialog().handle_resolved(host, port, route.remote);
+                call.dialog().handle_resolved(target, *route);
             }
         }
-        if let Some(registration) = self.registration.as_mut().filter(|one| one.is_at(host, port)) {
-            registration.handle_resolved(now, routes, &mut self.layer);
+        if let Some(registration) = self.registration.as_mut().filter(|one| one.is_at(target)) {
+            registration.handle_resolved(now, routes, lifetime, &mut self.layer);
         }
     }
 

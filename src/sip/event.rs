@@ -5,11 +5,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::auth::Credentials;
-use crate::wire::uri::Uri;
+use super::connections::Connections;
+use crate::wire::sip::{Headers, Transport};
+use crate::wire::uri::{Host, SipUri, Uri};
 
 /// One call, from its INVITE on. Numbers are never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallKey(pub u64);
+
+/// One connection over TCP or TLS. Numbers are never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConnectionKey {
+    /// One that the user agent has asked for.
+    Ours(u64),
+    /// One that came in, numbered by `io`.
+    Theirs(u64),
+}
 
 /// Settings of the user agent.
 #[derive(Clone, Debug)]
@@ -40,15 +51,62 @@ pub struct Account {
 /// Where to register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registrar {
+    /// The server that is spoken to: the registrar itself or the proxy before it.
+    pub target: Target,
+    /// The proxy as it goes into a Route header, if there is one.
+    pub proxy: Option<SipUri>,
+}
+
+/// A server as a URI names it: what finding its addresses begins with (RFC 3263 §4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
     /// Host name or address.
     pub host: String,
-    /// The port, if one was given; else `io` may ask for SRV records.
+    /// The port, if one was given: then there are no SRV records to ask for.
     pub port: Option<u16>,
+    /// The transport, if one was given: then there are no NAPTR records to ask for.
+    pub transport: Option<Transport>,
+    /// `sips:`: nothing but TLS will do.
+    pub is_secure: bool,
+}
+
+impl Target {
+    /// The server that `uri` leads to; `None` if its transport is none of ours.
+    pub fn of(uri: &SipUri) -> Option<Self> {
+        let parameter = uri.parameters.value("transport");
+        let transport = match &parameter {
+            Some(text) => Some(Transport::from_parameter(text)?),
+            None => None,
+        };
+        // `sips:` over TCP is TLS (RFC 3261 §26.2.2); over UDP it is nothing.
+        let transport = match transport {
+            Some(Transport::Udp) if uri.is_secure => return None,
+            Some(Transport::Tcp) if uri.is_secure => Some(Transport::Tls),
+            other => other,
+        };
+        let forced = uri.parameters.value("maddr").and_then(|maddr| Host::parse(&maddr).ok());
+        let host = forced.unwrap_or_else(|| uri.host.clone()).to_string();
+        Some(Self { host, port: uri.port, transport, is_secure: uri.is_secure })
+    }
+
+    /// The transport and the address, if the host is an address itself (RFC 3263 §4.1).
+    pub fn literal(&self) -> Option<(Transport, SocketAddr)> {
+        let address = Host::parse(&self.host).ok()?.address()?;
+        let transport = self.transport_or_default();
+        Some((transport, SocketAddr::new(address, self.port.unwrap_or(transport.default_port()))))
+    }
+
+    /// The transport where nothing else is known of it.
+    pub fn transport_or_default(&self) -> Transport {
+        self.transport.unwrap_or(if self.is_secure { Transport::Tls } else { Transport::Udp })
+    }
 }
 
 /// A resolved address together with the address the system would send from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// How to send.
+    pub transport: Transport,
     /// Where to send.
     pub remote: SocketAddr,
     /// Our own address on the way there, for `Via` and `Contact`.
@@ -67,21 +125,51 @@ pub enum Input<'a> {
         /// All of it.
         bytes: &'a [u8],
     },
+    /// Somebody has opened a connection to one of our listeners.
+    Accepted {
+        /// Its key, [`ConnectionKey::Theirs`].
+        connection: ConnectionKey,
+        /// TCP or TLS, whose handshake may still be under way.
+        transport: Transport,
+        /// Our end.
+        local: SocketAddr,
+        /// The other one.
+        remote: SocketAddr,
+    },
+    /// [`ConnectionCommand::Open`] has succeeded.
+    Connected {
+        /// As asked.
+        connection: ConnectionKey,
+        /// Our end.
+        local: SocketAddr,
+    },
+    /// Bytes have arrived on a connection.
+    Bytes {
+        /// Which.
+        connection: ConnectionKey,
+        /// Any part of a stream of messages.
+        bytes: &'a [u8],
+    },
+    /// A connection has ended, or could not be opened.
+    Closed {
+        /// Which.
+        connection: ConnectionKey,
+        /// Why, in plain words.
+        error: String,
+    },
     /// The answer to [`Output::Resolve`], best address first.
     Resolved {
         /// As asked.
-        host: String,
-        /// As asked.
-        port: Option<u16>,
+        target: Target,
         /// At least one for a name that exists.
         routes: Vec<Route>,
+        /// For how long the answer may be used.
+        lifetime: Duration,
     },
     /// [`Output::Resolve`] came to nothing.
     Unresolved {
         /// As asked.
-        host: String,
-        /// As asked.
-        port: Option<u16>,
+        target: Target,
         /// Why, in plain words.
         error: String,
     },
@@ -99,16 +187,38 @@ pub enum Output {
         /// The datagram.
         bytes: Vec<u8>,
     },
-    /// Look a host up (SRV `_sip._udp` first if `port` is `None`), then give [`Input::Resolved`] or
-    /// [`Input::Unresolved`].
-    Resolve {
-        /// Host name or literal address.
-        host: String,
-        /// The port to reach it at, if known.
-        port: Option<u16>,
-    },
+    /// Do something to a connection.
+    Connection(ConnectionCommand),
+    /// Find a server (RFC 3263), then give [`Input::Resolved`] or [`Input::Unresolved`].
+    Resolve(Target),
     /// Something the gateway must know.
     Event(Event),
+}
+
+/// What to do to a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionCommand {
+    /// Open it, then give [`Input::Connected`] or [`Input::Closed`].
+    Open {
+        /// Its key, [`ConnectionKey::Ours`].
+        connection: ConnectionKey,
+        /// Where to.
+        remote: SocketAddr,
+        /// Over TLS, with a server that proves to have this name; `None` for TCP.
+        server_name: Option<String>,
+    },
+    /// Send bytes.
+    Write {
+        /// By this connection.
+        connection: ConnectionKey,
+        /// One message, or line ends.
+        bytes: Vec<u8>,
+    },
+    /// Close it once all that was written is out. Nothing more needs to be said of it.
+    Close {
+        /// Which.
+        connection: ConnectionKey,
+    },
 }
 
 /// Who calls, by the From header alone: no other header is ever shown to a room.
@@ -249,33 +359,69 @@ pub struct Rejection {
     pub retry_after_s: Option<u32>,
 }
 
-/// The two ends of a message's way.
+/// A message's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Path {
+    /// How it travels.
+    pub(crate) transport: Transport,
     /// Our socket's address, if it is known.
     pub(crate) local: Option<SocketAddr>,
     /// The peer's.
     pub(crate) remote: SocketAddr,
+    /// The connection to prefer, as long as it is there.
+    pub(crate) connection: Option<ConnectionKey>,
 }
 
-/// What waits for `poll_output`.
+impl Path {
+    /// The way of a datagram.
+    pub(crate) const fn udp(local: Option<SocketAddr>, remote: SocketAddr) -> Self {
+        Self { transport: Transport::Udp, local, remote, connection: None }
+    }
+
+    /// The same with the port that a response has to go to if the connection is gone by then (RFC 3261 §18.2.2).
+    pub(crate) fn back_to(self, request: &Headers) -> Self {
+        let port = request.via().ok().map(|via| via.port_or_default()).filter(|_| self.connection.is_some());
+        Self { remote: SocketAddr::new(self.remote.ip(), port.unwrap_or_else(|| self.remote.port())), ..self }
+    }
+}
+
+/// What waits for `poll_output`, and the connections that messages go by.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox(VecDeque<Output>);
+pub(crate) struct Outbox {
+    pub(crate) queue: VecDeque<Output>,
+    pub(crate) connections: Connections,
+}
 
 impl Outbox {
+    /// Sends a response, or anything else that goes back the way a request came.
     pub(crate) fn send(&mut self, path: Path, bytes: Vec<u8>) {
-        self.0.push_back(Output::Send { local: path.local, remote: path.remote, bytes });
+        self.send_request(path, bytes, None);
+    }
+
+    /// Sends a request. `server_name` is whom a new connection over TLS has to lead to. The connection that it takes, or
+    /// `None` if it takes none.
+    pub(crate) fn send_request(
+        &mut self,
+        path: Path,
+        bytes: Vec<u8>,
+        server_name: Option<&str>,
+    ) -> Option<ConnectionKey> {
+        if path.transport == Transport::Udp {
+            self.queue.push_back(Output::Send { local: path.local, remote: path.remote, bytes });
+            return None;
+        }
+        self.connections.send(path, bytes, server_name, &mut self.queue)
     }
 
     pub(crate) fn event(&mut self, event: Event) {
-        self.0.push_back(Output::Event(event));
+        self.queue.push_back(Output::Event(event));
     }
 
-    pub(crate) fn resolve(&mut self, host: String, port: Option<u16>) {
-        self.0.push_back(Output::Resolve { host, port });
+    pub(crate) fn resolve(&mut self, target: Target) {
+        self.queue.push_back(Output::Resolve(target));
     }
 
     pub(crate) fn pop(&mut self) -> Option<Output> {
-        self.0.pop_front()
+        self.queue.pop_front()
     }
 }

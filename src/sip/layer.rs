@@ -4,18 +4,21 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{CallKey, Outbox, Path};
-use super::transaction::client::Client;
+use super::event::{CallKey, ConnectionKey, Outbox, Path};
+use super::transaction::client::{Client, Sending};
 use super::transaction::client_invite::InviteClient;
 use super::transaction::server::Server;
 use super::transaction::{Origin, ServerKey, ServerTransaction, ServerTransactions};
 use crate::random::Random;
 use crate::time::{Deadline, Instant, earliest};
-use crate::wire::sip::{BRANCH_COOKIE, Method, Request, Response, Via};
+use crate::wire::sip::{BRANCH_COOKIE, Method, Request, Response, Transport, Via};
 use crate::wire::uri::Host;
 
 /// What is added to its INVITE's branch, which it shares, to name a CANCEL in our table.
 const CANCEL: &str = " CANCEL";
+
+/// What is longer does not fit into one packet on every way, and packets in parts get lost (RFC 3261 §18.1.1).
+const MAX_DATAGRAM_BYTES: usize = 1300;
 
 /// Who waits for the response to a request of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub(crate) enum Owner {
 pub(crate) enum Outcome<'a> {
     /// A final or provisional response.
     Response(&'a Response),
-    /// None within 64·T1.
+    /// None within 64·T1, or the connection has ended before it came.
     Timeout,
 }
 
@@ -113,38 +116,54 @@ impl TransactionLayer {
         true
     }
 
-    /// Sends a request along `path` with a new branch. `sent_by` is our address in its Via.
-    pub(crate) fn request(
-        &mut self,
-        now: Instant,
-        owner: Owner,
-        path: Path,
-        sent_by: (Host, u16),
-        mut request: Request,
-    ) {
-        let branch = self.add_via(sent_by, &mut request);
-        let client = if request.method == Method::Invite {
-            ClientTransaction::Invite(InviteClient::send(now, path, request, &mut self.out))
+    /// Sends a request along `path` with a new branch: by the connection of `path` if that is there, and over TCP if it is
+    /// too long for a datagram. `sent_by` is our address in its Via.
+    pub(crate) fn request(&mut self, now: Instant, owner: Owner, path: Path, sent_by: (Host, u16), request: Request) {
+        let is_invite = request.method == Method::Invite;
+        let (branch, sending) = self.prepare(path, sent_by, request);
+        let client = if is_invite {
+            ClientTransaction::Invite(InviteClient::send(now, sending, &mut self.out))
         } else {
-            let method = request.method.clone();
-            ClientTransaction::Other(Client::send(now, method, path, request.to_bytes(), &mut self.out))
+            ClientTransaction::Other(Client::send(now, sending, &mut self.out))
         };
         self.clients.insert(branch, (owner, client));
     }
 
-    /// Sends the ACK for a 2xx, which is no transaction; the bytes are for the same 2xx again.
-    pub(crate) fn acknowledge(&mut self, path: Path, sent_by: (Host, u16), mut ack: Request) -> Vec<u8> {
-        self.add_via(sent_by, &mut ack);
-        let bytes = ack.to_bytes();
-        self.out.send(path, bytes.clone());
-        bytes
+    /// Sends the ACK for a 2xx, which is no transaction; its way and its bytes are for the same 2xx again.
+    pub(crate) fn acknowledge(&mut self, path: Path, sent_by: (Host, u16), ack: Request) -> (Path, Vec<u8>) {
+        let (_, Sending { path, request, server_name, .. }) = self.prepare(path, sent_by, ack);
+        let bytes = request.to_bytes();
+        let connection = self.out.send_request(path, bytes.clone(), server_name.as_deref());
+        (Path { connection, ..path }, bytes)
     }
 
-    fn add_via(&mut self, sent_by: (Host, u16), request: &mut Request) -> String {
+    /// Chooses the way and adds what every request has.
+    fn prepare(&mut self, path: Path, sent_by: (Host, u16), mut request: Request) -> (String, Sending) {
         let branch = format!("{BRANCH_COOKIE}{}", self.random.token(20));
-        request.headers.push_front("Via", Via::udp(sent_by.0, sent_by.1, &branch).to_string());
         request.headers.push("User-Agent", self.user_agent.clone());
-        branch
+        let connected = path.connection.and_then(|connection| self.out.connections.transport(connection));
+        let path = Path {
+            transport: connected.unwrap_or(path.transport),
+            connection: path.connection.filter(|_| connected.is_some()),
+            ..path
+        };
+        let with_via = |transport| {
+            let mut request = request.clone();
+            let via = Via::new(transport, sent_by.0.clone(), sent_by.1, &branch);
+            request.headers.push_front("Via", via.to_string());
+            request
+        };
+        let server_name = next_hop_name(&request);
+        let request = with_via(path.transport);
+        let is_too_long = path.transport == Transport::Udp && request.to_bytes().len() > MAX_DATAGRAM_BYTES;
+        let sending = if is_too_long {
+            let path_over_tcp = Path { transport: Transport::Tcp, ..path };
+            let fallback = Some((path, request));
+            Sending { path: path_over_tcp, request: with_via(Transport::Tcp), server_name, fallback }
+        } else {
+            Sending { path, request, server_name, fallback: None }
+        };
+        (branch, sending)
     }
 
     /// Sends a CANCEL for the INVITE of `owner`; false if there is none that has had a provisional response and no final
@@ -157,7 +176,8 @@ impl TransactionLayer {
             ClientTransaction::Invite(_) | ClientTransaction::Other(_) => None,
         });
         let Some((branch, path, request)) = cancel else { return false };
-        let client = Client::send(now, Method::Cancel, path, request.to_bytes(), &mut self.out);
+        let sending = Sending { path, request, server_name: None, fallback: None };
+        let client = Client::send(now, sending, &mut self.out);
         self.clients.insert(format!("{branch}{CANCEL}"), (Owner::Unheeded, ClientTransaction::Other(client)));
         true
     }
@@ -168,6 +188,22 @@ impl TransactionLayer {
             (_, ClientTransaction::Invite(invite)) => Some(invite.path()),
             (_, ClientTransaction::Other(_)) => None,
         }
+    }
+
+    /// A connection has ended; the owners whose request went by it and cannot go by another way.
+    pub(crate) fn handle_closed(&mut self, now: Instant, connection: ConnectionKey) -> Vec<Owner> {
+        let mut unanswered = Vec::new();
+        self.clients.retain(|_, (owner, client)| {
+            let is_unanswered = match client {
+                ClientTransaction::Invite(invite) => invite.handle_closed(now, connection, &mut self.out),
+                ClientTransaction::Other(other) => other.handle_closed(now, connection, &mut self.out),
+            };
+            if is_unanswered {
+                unanswered.push(*owner);
+            }
+            !client.is_terminated()
+        });
+        unanswered
     }
 
     /// Whose request this response answers; `None` if no one waits for it.
@@ -228,4 +264,12 @@ impl TransactionLayer {
         });
         earliest(clients.chain([self.servers.next_timeout()]))
     }
+}
+
+/// Whom the next hop's certificate has to name (RFC 5922 §7.2): the domain of the URI that the request is routed by.
+fn next_hop_name(request: &Request) -> Option<String> {
+    let routes = request.headers.routes().ok()?;
+    let loose =
+        routes.first().map(|route| &route.uri).filter(|uri| uri.as_sip().is_some_and(|uri| uri.is_loose_router()));
+    loose.unwrap_or(&request.uri).host().map(Host::to_string)
 }

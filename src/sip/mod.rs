@@ -1,5 +1,5 @@
-//! An answering SIP user agent (RFC 3261) over UDP: it registers, takes calls and ends them. It calls only whom a caller's
-//! telephone hands its caller on to.
+//! An answering SIP user agent (RFC 3261) over UDP, TCP and TLS: it registers, takes calls and ends them. It calls only whom
+//! a caller's telephone hands its caller on to.
 //!
 //! Owns: transactions (§17, RFC 6026), dialogs (§12), INVITE sessions (§13, §14, §15), registration (§10) with digest
 //! (§22), admission. Does not own: the grammar (`wire::sip`), session descriptions (`wire::sdp`, `gateway`), sockets
@@ -18,6 +18,7 @@
 pub mod auth;
 mod body;
 mod call;
+mod connections;
 mod dialog;
 pub mod endpoint;
 pub mod event;

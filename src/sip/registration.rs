@@ -2,24 +2,27 @@
 //!
 //! Owns: REGISTER, refresh, the pauses after failures, the address that the registrar sees us at, the keep-alive.
 //! Does not own: the transactions (`layer`), name look-ups (`io`), which calls the registration lets in (`endpoint`).
-//! Flow: Resolving → Registering → Registered → (refresh) Registering …; a failure leads through Waiting back to
-//! Resolving; `unregister` ends in Off.
+//! Flow: Resolving → (Connecting →) Registering → Registered → (refresh) Registering …; a failure leads to the
+//! registrar's next address, and from the last one through Waiting back to Resolving; `unregister` ends in Off.
 
 mod failure;
+mod flow;
+mod request;
+mod servers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::auth::{Authorizer, Challenge, Credentials};
-use super::dialog::MAX_FORWARDS;
-use super::event::{Account, EndpointConfig, Event, Path, Registrar, Route};
+use super::event::{Account, ConnectionKey, EndpointConfig, Event, Registrar, Route, Target};
 use super::layer::{Outcome, Owner, TransactionLayer};
-use super::reply::{ALLOW, SUPPORTED};
 use crate::random::Random;
 use crate::time::{Deadline, Instant, earliest};
-use crate::wire::sip::{Contacts, Method, NameAddr, Request, Response, Rport};
-use crate::wire::uri::{Host, SipUri};
+use crate::wire::sip::{Contacts, NameAddr, Response};
+use crate::wire::uri::SipUri;
 use failure::{Failure, Pauses};
+use flow::{Flow, Opening};
+use servers::Servers;
 
 /// The lifetime that we ask for: what a crash leaves behind rings in vain for at most this long.
 const WANTED_EXPIRES_S: u32 = 600;
@@ -33,8 +36,13 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(20);
 const MAX_CHALLENGES: u32 = 4;
 /// A NAT that gives a new address with each answer must not make us register without end.
 const MOVE_AGAIN: Duration = Duration::from_secs(30);
-/// Addresses of the registrar that are remembered.
-const MAX_ROUTES: usize = 32;
+/// Opening a connection, TLS included; `io` gives an attempt up earlier and tells why.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long an address of the registrar is waited for while there is another one: five copies of a datagram. The last one
+/// has the 32 s of timer F.
+const TURN_LIMIT: Duration = Duration::from_secs(8);
+/// A refresh comes this early where a substitute is registered with: the first address may be back.
+const RETURN_AFTER: Duration = Duration::from_secs(120);
 
 /// The registration of our one account.
 #[derive(Debug)]
@@ -47,8 +55,15 @@ pub(crate) struct Registration {
     call_id: String,
     from_tag: String,
     cseq: u32,
-    routes: Vec<Route>,
-    current: Option<Route>,
+    servers: Servers,
+    /// The next look-up begins at the first address again, since the one in use has failed.
+    has_failed: bool,
+    /// The connection, where the registrar is reached by one.
+    flow: Option<Flow>,
+    /// The next one; until it is open calls come in by the old one.
+    opening: Option<Opening>,
+    /// The address that was heard to answer pings.
+    ponging: Option<SocketAddr>,
     /// For 401 and for 407.
     authorizers: [Option<Authorizer>; 2],
     wanted_expires_s: u32,
@@ -71,6 +86,7 @@ enum State {
     Resolving {
         give_up: Instant,
     },
+    Connecting,
     Registering(Attempt),
     Registered {
         refresh: Instant,
@@ -93,11 +109,13 @@ struct Attempt {
     is_fresh: [bool; 2],
     /// The lifetime was raised because of a 423.
     is_raised: bool,
+    /// When the next address has its turn, if there is one.
+    turn_ends: Option<Instant>,
 }
 
 impl Attempt {
     fn new(contact: SipUri) -> Self {
-        Self { contact, challenges: 0, is_fresh: [false; 2], is_raised: false }
+        Self { contact, challenges: 0, is_fresh: [false; 2], is_raised: false, turn_ends: None }
     }
 }
 
@@ -111,8 +129,11 @@ impl Registration {
             call_id: random.token(24),
             from_tag: random.token(12),
             cseq: 0,
-            routes: Vec::new(),
-            current: None,
+            servers: Servers::default(),
+            has_failed: false,
+            flow: None,
+            opening: None,
+            ponging: None,
             authorizers: [None, None],
             wanted_expires_s: WANTED_EXPIRES_S,
             public: None,
@@ -136,24 +157,34 @@ impl Registration {
         self.public
     }
 
-    /// Whether this is the name that it looks up.
-    pub(crate) fn is_at(&self, host: &str, port: Option<u16>) -> bool {
-        self.registrar.host == host && self.registrar.port == port
+    /// Whether this is what it looks up.
+    pub(crate) fn is_at(&self, target: &Target) -> bool {
+        self.registrar.target == *target
     }
 
     /// Whether `address` is one of the registrar's.
     pub(crate) fn is_registrar(&self, address: IpAddr) -> bool {
-        self.routes.iter().any(|route| route.remote.ip().to_canonical() == address.to_canonical())
+        self.servers.has(address)
+    }
+
+    /// Whether it is our own connection to the registrar that something came by.
+    pub(crate) fn is_flow(&self, connection: Option<ConnectionKey>) -> bool {
+        connection.is_some() && self.flow.as_ref().map(|flow| flow.connection) == connection
     }
 
     /// Whether this is its name.
     pub(crate) fn is_called(&self, host: &str) -> bool {
-        self.registrar.host.eq_ignore_ascii_case(host)
+        self.registrar.target.host.eq_ignore_ascii_case(host)
     }
 
     /// The way to it.
-    pub(crate) const fn route(&self) -> Option<Route> {
-        self.current
+    pub(crate) fn route(&self) -> Option<Route> {
+        self.servers.current()
+    }
+
+    /// Our connection there, if that is the way.
+    pub(crate) fn connection_to(&self, route: Route) -> Option<ConnectionKey> {
+        self.flow.as_ref().filter(|flow| flow.route == route).map(|flow| flow.connection)
     }
 
     /// The credentials for a challenge in a call: only for the realm in which the registrar asked us itself, and only
@@ -174,29 +205,34 @@ impl Registration {
         layer.abandon(Owner::Registration);
         let in_flight = match std::mem::replace(&mut self.state, State::Off) {
             State::Registering(attempt) => Some(attempt.contact),
+            State::Connecting => None,
             other @ (State::Unregistering(_) | State::Off) => {
                 self.state = other;
                 return;
             }
             State::Idle | State::Resolving { .. } | State::Registered { .. } | State::Waiting { .. } => None,
         };
-        if let Some(contact) = self.binding.clone().or(in_flight) {
+        let can_send = self.servers.current().is_some_and(|route| self.way(route).is_some());
+        if let Some(contact) = self.binding.clone().or(in_flight).filter(|_| can_send) {
             self.state = State::Unregistering(Attempt::new(contact.clone()));
             self.send(now, &contact, 0, layer);
         }
     }
 
     /// The registrar's addresses.
-    pub(crate) fn handle_resolved(&mut self, now: Instant, mut routes: Vec<Route>, layer: &mut TransactionLayer) {
+    pub(crate) fn handle_resolved(
+        &mut self,
+        now: Instant,
+        routes: Vec<Route>,
+        lifetime: Duration,
+        layer: &mut TransactionLayer,
+    ) {
         let State::Resolving { .. } = self.state else { return };
-        routes.truncate(MAX_ROUTES);
         if routes.is_empty() {
             return self.fail(now, Failure::Unresolved("it has no address".to_owned()), layer);
         }
-        let kept = self.current.filter(|current| routes.contains(current));
-        let turn = self.pauses.failures() as usize % routes.len();
-        self.current = kept.or_else(|| routes.get(turn).copied());
-        self.routes = routes;
+        self.servers.replace(now, routes, lifetime, !self.has_failed);
+        self.has_failed = false;
         self.register(now, layer);
     }
 
@@ -246,7 +282,7 @@ impl Registration {
     /// Some registrars take one Contact at a time. What they refuse is not tried again: the old binding runs out.
     fn forget_refused_removal(&mut self) {
         if let State::Waiting { .. } = self.state
-            && self.current.is_some()
+            && !self.has_failed
             && self.binding.as_ref() != Some(&self.contact())
         {
             self.binding = None;
@@ -316,14 +352,17 @@ impl Registration {
         }
         self.pauses = Pauses::default();
         self.binding = Some(attempt.contact);
-        self.keep_alive = self.current.filter(|_| self.public.is_some()).map(|route| (now + KEEP_ALIVE, route));
+        let by_datagrams = self.servers.current().filter(|route| !route.transport.is_reliable());
+        self.keep_alive = by_datagrams.filter(|_| self.public.is_some()).map(|route| (now + KEEP_ALIVE, route));
         layer.out.event(Event::Registered { expires_s: granted_s, public: self.public });
         let has_moved = self.binding.as_ref() != Some(&self.contact());
         if has_moved && self.moved.is_none_or(|moved| now >= moved + MOVE_AGAIN) {
             self.moved = Some(now);
             return self.register(now, layer);
         }
-        self.state = State::Registered { refresh: now + refresh_after(granted_s, &mut layer.random) };
+        let refresh = refresh_after(granted_s, &mut layer.random);
+        let refresh = if self.servers.is_substitute() { refresh.min(RETURN_AFTER) } else { refresh };
+        self.state = State::Registered { refresh: now + refresh };
     }
 
     /// What the registrar grants to our Contact among those it lists (RFC 3261 §10.2.4).
@@ -337,14 +376,85 @@ impl Registration {
     }
 
     fn fail(&mut self, now: Instant, failure: Failure, layer: &mut TransactionLayer) {
-        let pause = self.pauses.after(&failure, &mut layer.random);
-        let text = failure.text(&self.registrar.host, &self.account, self.current.map(|route| route.remote));
-        if !failure.leaves_route() {
-            self.current = None;
-        }
         self.authorizers = [None, None];
+        let address = self.servers.current().map(|route| route.remote);
+        if !failure.leaves_route() && !matches!(failure, Failure::Unresolved(_)) {
+            self.drop_failed(layer);
+            if self.servers.advance().is_some() {
+                return self.register(now, layer);
+            }
+            self.has_failed = true;
+        }
+        let text = failure.text(&self.registrar.target.host, &self.account, address);
+        let pause = self.pauses.after(&failure, &mut layer.random);
         layer.out.event(Event::RegistrationFailed { text, retry_in: pause });
         self.state = State::Waiting { until: now + pause };
+    }
+
+    /// Closes what leads, or was to lead, to the address whose turn it is.
+    fn drop_failed(&mut self, layer: &mut TransactionLayer) {
+        let out = &mut layer.out;
+        if let Some(opening) = self.opening.take() {
+            out.connections.close(opening.connection, &mut out.queue);
+        }
+        let current = self.servers.current();
+        if let Some(flow) = self.flow.take_if(|flow| Some(flow.route) == current) {
+            out.connections.close(flow.connection, &mut out.queue);
+        }
+    }
+
+    /// A connection is open.
+    pub(crate) fn handle_connected(
+        &mut self,
+        now: Instant,
+        connection: ConnectionKey,
+        local: SocketAddr,
+        layer: &mut TransactionLayer,
+    ) {
+        let Some(opening) = self.opening.take_if(|opening| opening.connection == connection) else { return };
+        if let Some(old) = self.flow.replace(Flow::new(now, &opening, local)) {
+            layer.out.connections.close(old.connection, &mut layer.out.queue);
+        }
+        // What the last connection was seen at.
+        self.public = None;
+        if let State::Connecting = self.state {
+            self.send_first(now, layer);
+        }
+    }
+
+    /// A pong has come.
+    pub(crate) fn handle_pong(&mut self, now: Instant, connection: ConnectionKey) {
+        if let Some(flow) = self.flow.as_mut().filter(|flow| flow.connection == connection)
+            && flow.handle_pong(now)
+        {
+            self.ponging = Some(flow.route.remote);
+        }
+    }
+
+    /// A connection has ended. If it was ours, calls do not come in any more: register again at once.
+    pub(crate) fn handle_closed(
+        &mut self,
+        now: Instant,
+        connection: ConnectionKey,
+        error: &str,
+        layer: &mut TransactionLayer,
+    ) {
+        if self.opening.take_if(|opening| opening.connection == connection).is_none()
+            && self.flow.take_if(|flow| flow.connection == connection).is_none()
+        {
+            return;
+        }
+        match self.state {
+            // The old connection has ended while the new one is being opened.
+            State::Connecting if self.opening.is_some() => {}
+            State::Connecting | State::Registering(_) => {
+                layer.abandon(Owner::Registration);
+                self.fail(now, Failure::Unconnected(error.to_owned()), layer);
+            }
+            State::Registered { .. } => self.resolve(now, layer),
+            State::Unregistering(_) => self.state = State::Off,
+            State::Idle | State::Resolving { .. } | State::Waiting { .. } | State::Off => {}
+        }
     }
 
     /// Runs what is due.
@@ -353,16 +463,32 @@ impl Registration {
             && now >= at
         {
             self.keep_alive = Some((now + KEEP_ALIVE, route));
-            layer.out.send(self.path(route), KEEP_ALIVE_BYTES.to_vec());
+            layer.out.send(self.datagram_path(route), KEEP_ALIVE_BYTES.to_vec());
         }
-        match self.state {
-            State::Resolving { give_up } if now >= give_up => {
+        if let Some(flow) = &mut self.flow
+            && flow.handle_timeout(now, self.ponging == Some(flow.route.remote), &mut layer.out)
+        {
+            let connection = flow.connection;
+            layer.out.connections.close(connection, &mut layer.out.queue);
+            self.handle_closed(now, connection, "it does not answer", layer);
+        }
+        if let Some(opening) = self.opening.take_if(|opening| now >= opening.give_up) {
+            layer.out.connections.close(opening.connection, &mut layer.out.queue);
+            self.fail(now, Failure::Unconnected("it takes too long".to_owned()), layer);
+        }
+        match &self.state {
+            State::Resolving { give_up } if now >= *give_up => {
                 self.fail(now, Failure::Unresolved("the look-up takes too long".to_owned()), layer);
             }
-            State::Registered { refresh } if now >= refresh => self.register(now, layer),
-            State::Waiting { until } if now >= until => self.resolve(now, layer),
+            State::Registering(Attempt { turn_ends: Some(at), .. }) if now >= *at => {
+                layer.abandon(Owner::Registration);
+                self.fail(now, Failure::NoAnswer, layer);
+            }
+            State::Registered { refresh } if now >= *refresh => self.refresh(now, layer),
+            State::Waiting { until } if now >= *until => self.resolve(now, layer),
             State::Idle
             | State::Resolving { .. }
+            | State::Connecting
             | State::Registering(_)
             | State::Registered { .. }
             | State::Waiting { .. }
@@ -373,93 +499,52 @@ impl Registration {
 
     /// The next deadline.
     pub(crate) fn next_timeout(&self) -> Option<Deadline> {
-        let of_state = match self.state {
-            State::Resolving { give_up } => Some(Deadline::new(give_up, "registrar look-up")),
-            State::Registered { refresh } => Some(Deadline::new(refresh, "refresh registration")),
-            State::Waiting { until } => Some(Deadline::new(until, "register again")),
-            State::Idle | State::Registering(_) | State::Unregistering(_) | State::Off => None,
+        let of_state = match &self.state {
+            State::Resolving { give_up } => Some(Deadline::new(*give_up, "registrar look-up")),
+            State::Registering(attempt) => attempt.turn_ends.map(|at| Deadline::new(at, "next registrar's turn")),
+            State::Registered { refresh } => Some(Deadline::new(*refresh, "refresh registration")),
+            State::Waiting { until } => Some(Deadline::new(*until, "register again")),
+            State::Idle | State::Connecting | State::Unregistering(_) | State::Off => None,
         };
-        earliest([of_state, self.keep_alive.map(|(at, _)| Deadline::new(at, "keep-alive"))])
+        let keep_alive = self.keep_alive.map(|(at, _)| Deadline::new(at, "keep-alive"));
+        let opening =
+            self.opening.as_ref().map(|opening| Deadline::new(opening.give_up, "connection to the registrar"));
+        earliest([of_state, keep_alive, opening, self.flow.as_ref().map(Flow::next_timeout)])
     }
 
     fn resolve(&mut self, now: Instant, layer: &mut TransactionLayer) {
         self.state = State::Resolving { give_up: now + RESOLVE_LIMIT };
-        layer.out.resolve(self.registrar.host.clone(), self.registrar.port);
+        layer.out.resolve(self.registrar.target.clone());
     }
 
+    /// Registers again: with the first address if another one has stood in for it, and with what the name stands for
+    /// now.
+    fn refresh(&mut self, now: Instant, layer: &mut TransactionLayer) {
+        self.servers.rewind();
+        if self.servers.is_stale(now) { self.resolve(now, layer) } else { self.register(now, layer) }
+    }
+
+    /// Begins an attempt with the address whose turn it is.
     fn register(&mut self, now: Instant, layer: &mut TransactionLayer) {
+        let Some(route) = self.servers.current() else { return };
+        let is_open = self.flow.as_ref().is_some_and(|flow| flow.route == route);
+        if is_open || !route.transport.is_reliable() {
+            return self.send_first(now, layer);
+        }
+        self.state = State::Connecting;
+        let (out, host) = (&mut layer.out, &self.registrar.target.host);
+        let opened = out.connections.open_kept(route.transport, route.remote, host, &mut out.queue);
+        match opened {
+            Some(connection) => self.opening = Some(Opening { connection, route, give_up: now + CONNECT_LIMIT }),
+            None => self.fail(now, Failure::Unconnected("too many connections".to_owned()), layer),
+        }
+    }
+
+    fn send_first(&mut self, now: Instant, layer: &mut TransactionLayer) {
         let contact = self.contact();
-        self.state = State::Registering(Attempt::new(contact.clone()));
+        let turn_ends = self.servers.has_next().then_some(now + TURN_LIMIT);
+        self.state = State::Registering(Attempt { turn_ends, ..Attempt::new(contact.clone()) });
         self.send(now, &contact, self.wanted_expires_s, layer);
-    }
-
-    /// Sends a REGISTER for `contact`; a binding of another address is removed by it.
-    fn send(&mut self, now: Instant, contact: &SipUri, expires_s: u32, layer: &mut TransactionLayer) {
-        let Some(route) = self.current.or_else(|| self.routes.first().copied()) else { return };
-        self.cseq += 1;
-        let uri = self.domain();
-        let address = NameAddr::new(self.account.uri.clone());
-        let mut request = Request::new(Method::Register, uri.clone())
-            .with("Max-Forwards", MAX_FORWARDS)
-            .with("From", address.clone().with_tag(&self.from_tag))
-            .with("To", address)
-            .with("Call-ID", &self.call_id)
-            .with("CSeq", format!("{} REGISTER", self.cseq))
-            .with("Contact", format!("<{contact}>;expires={expires_s}"));
-        if let Some(old) = self.binding.as_ref().filter(|old| *old != contact) {
-            request.headers.push("Contact", format!("<{old}>;expires=0"));
-        }
-        request.headers.push("Expires", expires_s.to_string());
-        request.headers.push("Allow", ALLOW);
-        request.headers.push("Supported", SUPPORTED);
-        if let Some(credentials) = &self.account.credentials {
-            self.authorizers.iter_mut().flatten().for_each(|authorizer| {
-                let value = authorizer.authorize(credentials, "REGISTER", &uri.to_string());
-                request.headers.push(authorizer.header_name(), value);
-            });
-        }
-        let own = self.own_address(route);
-        layer.request(now, Owner::Registration, self.path(route), (own.ip().into(), own.port()), request);
-    }
-
-    /// The Request-URI: the domain of the account (RFC 3261 §10.2).
-    fn domain(&self) -> SipUri {
-        match self.account.uri.as_sip() {
-            Some(uri) => SipUri::new(None, uri.host.clone(), uri.port),
-            None => {
-                let host = Host::parse(&self.registrar.host).unwrap_or_else(|_| Host::Name(String::new()));
-                SipUri::new(None, host, self.registrar.port)
-            }
-        }
-    }
-
-    /// Our Contact as it should be.
-    fn contact(&self) -> SipUri {
-        let own = self.public.or_else(|| self.current.map(|route| self.own_address(route)));
-        let host = own.map_or_else(|| Host::Name("invalid".to_owned()), |own| own.ip().into());
-        SipUri::new(Some(&self.token), host, own.map(|own| own.port()))
-    }
-
-    /// The address that we send from to the registrar.
-    fn own_address(&self, route: Route) -> SocketAddr {
-        let is_same_family = |socket: &&SocketAddr| socket.is_ipv4() == route.local.is_ipv4();
-        let socket = self.sockets.iter().find(is_same_family).or_else(|| self.sockets.first());
-        SocketAddr::new(route.local, socket.map_or(5060, SocketAddr::port))
-    }
-
-    fn path(&self, route: Route) -> Path {
-        Path { local: Some(self.own_address(route)), remote: route.remote }
-    }
-
-    fn learn_public(&mut self, response: &Response) {
-        let (Some(route), Ok(via)) = (self.current, response.headers.via()) else { return };
-        let own = self.own_address(route);
-        let port = match via.rport() {
-            Rport::Port(port) => port,
-            Rport::Asked | Rport::Absent => own.port(),
-        };
-        let seen = SocketAddr::new(via.received().unwrap_or_else(|| own.ip()), port);
-        self.public = (seen != own).then_some(seen);
     }
 }
 

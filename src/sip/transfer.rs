@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::event::{CallKey, Path};
+use super::event::{CallKey, Path, Target};
 use super::reply::{ALLOW, SUPPORTED};
 use super::session_timer::{INTERVAL_S, Terms};
 use super::timer::LIFETIME;
@@ -37,7 +37,7 @@ pub(crate) enum State {
     /// The gateway makes our offer.
     Offering,
     /// The target's name is looked up.
-    Resolving { host: String, port: Option<u16>, sdp: Vec<u8>, until: Instant },
+    Resolving { target: Target, sdp: Vec<u8>, until: Instant },
     /// The INVITE is out.
     Calling(Box<Attempt>),
     /// Nobody waits for it any more; what it brings is ended.
@@ -70,14 +70,14 @@ impl Transfer {
     }
 
     /// The target's name is being looked up.
-    pub(crate) fn resolve(&mut self, now: Instant, host: String, port: Option<u16>, sdp: Vec<u8>) {
-        self.state = State::Resolving { host, port, sdp, until: now + RESOLVE_LIMIT };
+    pub(crate) fn resolve(&mut self, now: Instant, target: Target, sdp: Vec<u8>) {
+        self.state = State::Resolving { target, sdp, until: now + RESOLVE_LIMIT };
     }
 
     /// Takes our offer if the target's name is the one that was looked up.
-    pub(crate) fn take_offer(&mut self, host: &str, port: Option<u16>) -> Option<Vec<u8>> {
+    pub(crate) fn take_offer(&mut self, target: &Target) -> Option<Vec<u8>> {
         match &mut self.state {
-            State::Resolving { host: h, port: p, sdp, .. } if h == host && *p == port => Some(std::mem::take(sdp)),
+            State::Resolving { target: asked, sdp, .. } if asked == target => Some(std::mem::take(sdp)),
             State::Offering | State::Resolving { .. } | State::Calling(_) | State::Cancelling { .. } => None,
         }
     }

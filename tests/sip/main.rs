@@ -2,6 +2,7 @@
 
 mod admission;
 mod calls;
+mod connections;
 mod early_media;
 mod noise;
 mod peer;

@@ -5,9 +5,11 @@ use std::time::Duration;
 use galene_sip::random::Random;
 use galene_sip::sip::auth::Credentials;
 use galene_sip::sip::endpoint::Endpoint;
-use galene_sip::sip::event::{Account, CallKey, EndpointConfig, Event, Input, Output, Registrar, Route};
+use galene_sip::sip::event::{
+    Account, CallKey, ConnectionCommand, EndpointConfig, Event, Input, Output, Registrar, Route, Target,
+};
 use galene_sip::time::Instant;
-use galene_sip::wire::sip::{Headers, Message};
+use galene_sip::wire::sip::{Headers, Message, Transport};
 use galene_sip::wire::uri::Uri;
 
 /// Our only socket.
@@ -67,6 +69,10 @@ pub(crate) struct World {
     sent: Vec<Sent>,
     events: Vec<Event>,
     pub(crate) resolves: Vec<(String, Option<u16>)>,
+    /// What was wanted of connections since the last look, but for what went over them: that is in `sent`.
+    pub(crate) connections: Vec<ConnectionCommand>,
+    /// The transport of the registrar's addresses.
+    pub(crate) transport: Transport,
 }
 
 impl World {
@@ -77,7 +83,15 @@ impl World {
 
     pub(crate) fn new(config: EndpointConfig) -> Self {
         let endpoint = Endpoint::new(config, Random::for_test(1));
-        Self { endpoint, now: Instant::ZERO, sent: vec![], events: vec![], resolves: vec![] }
+        Self {
+            endpoint,
+            now: Instant::ZERO,
+            sent: vec![],
+            events: vec![],
+            resolves: vec![],
+            connections: vec![],
+            transport: Transport::Udp,
+        }
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -96,8 +110,19 @@ impl World {
 
     pub(crate) fn resolve(&mut self, host: &str, port: Option<u16>, remotes: &[&str]) {
         let local = "10.0.0.2".parse().unwrap();
-        let routes = remotes.iter().map(|remote| Route { remote: remote.parse().unwrap(), local }).collect();
-        self.endpoint.handle_input(self.now, Input::Resolved { host: host.into(), port, routes });
+        let transport = self.transport;
+        let route = |remote: &&str| Route { transport, remote: remote.parse().unwrap(), local };
+        let target = Target { port, ..target(host) };
+        self.input(Input::Resolved {
+            target,
+            routes: remotes.iter().map(route).collect(),
+            lifetime: Duration::from_secs(3600),
+        });
+    }
+
+    /// Takes any input.
+    pub(crate) fn input(&mut self, input: Input<'_>) {
+        self.endpoint.handle_input(self.now, input);
         self.drain();
     }
 
@@ -140,7 +165,11 @@ impl World {
                     remote: remote.to_string(),
                     bytes,
                 }),
-                Output::Resolve { host, port } => self.resolves.push((host, port)),
+                Output::Connection(ConnectionCommand::Write { connection, bytes }) => {
+                    self.sent.push(Sent { at_ms: self.now_ms(), local: None, remote: format!("{connection:?}"), bytes })
+                }
+                Output::Connection(command) => self.connections.push(command),
+                Output::Resolve(target) => self.resolves.push((target.host, target.port)),
                 Output::Event(event) => self.events.push(event),
             }
         }
@@ -182,11 +211,16 @@ impl World {
     }
 }
 
+/// A server as most people name it.
+pub(crate) fn target(host: &str) -> Target {
+    Target { host: host.into(), port: None, transport: None, is_secure: false }
+}
+
 pub(crate) fn config(registrar: Option<&str>, password: Option<&str>) -> EndpointConfig {
     let credentials = password.map(|password| Credentials { username: "6002".into(), password: password.to_owned() });
     EndpointConfig {
         account: Account { uri: Uri::parse("sip:6002@example.com").unwrap(), credentials },
-        registrar: registrar.map(|host| Registrar { host: host.into(), port: None }),
+        registrar: registrar.map(|host| Registrar { target: target(host), proxy: None }),
         allow: vec![],
         refer_anywhere: false,
         local: vec!["0.0.0.0:5060".parse().unwrap()],

@@ -5,7 +5,7 @@ use std::time::Duration;
 use galene_sip::sip::event::{Event, Input};
 use galene_sip::wire::sip::Contacts;
 
-use crate::peer::{PHONE, Phone, REGISTRAR, Sent, World, config};
+use crate::peer::{PHONE, Phone, REGISTRAR, Sent, World, config, target};
 
 const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"example.com\", nonce=\"n1\", qop=\"auth\", opaque=\"o\"\r\n";
 
@@ -144,8 +144,7 @@ fn pauses_grow_to_twenty_seconds_for_ever_and_the_next_address_gets_its_turn() {
 fn an_unknown_registrar_is_named_and_a_success_ends_the_pauses() {
     let mut world = World::new(config(Some("nowhere.invalid"), None));
     world.act(|endpoint, now| endpoint.start(now));
-    let unresolved =
-        |error: &str| Input::Unresolved { host: "nowhere.invalid".into(), port: None, error: error.into() };
+    let unresolved = |error: &str| Input::Unresolved { target: target("nowhere.invalid"), error: error.into() };
     world.act(|endpoint, now| endpoint.handle_input(now, unresolved("no such name")));
     let (text, _) = failure(&mut world);
     assert!(text.contains("nowhere.invalid") && text.contains("no such name") && text.contains("-sip-registrar"));

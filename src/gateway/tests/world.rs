@@ -18,6 +18,7 @@ use crate::rtc::dtls::Identity;
 use crate::rtc::peer::{self, Peer, PeerConfig};
 use crate::sip::event::{Account, CallKey, EndpointConfig, Route};
 use crate::time::Instant;
+use crate::wire::sip::Transport;
 use crate::wire::uri::Uri;
 
 pub(super) const GATEWAY: &str = "192.0.2.9:5060";
@@ -250,12 +251,15 @@ impl World {
             any = true;
             match output {
                 Output::SendSip { bytes, .. } => self.sip.push(String::from_utf8(bytes).unwrap()),
-                Output::Resolve { host, port } => {
-                    let remote = SocketAddr::new("192.0.2.66".parse().unwrap(), port.unwrap_or(5060));
-                    let routes = vec![Route { remote, local: "192.0.2.9".parse().unwrap() }];
-                    let input = crate::sip::event::Input::Resolved { host, port, routes };
+                Output::Resolve(target) => {
+                    let remote = SocketAddr::new("192.0.2.66".parse().unwrap(), target.port.unwrap_or(5060));
+                    let local = "192.0.2.9".parse().unwrap();
+                    let routes = vec![Route { transport: Transport::Udp, remote, local }];
+                    let input =
+                        crate::sip::event::Input::Resolved { target, routes, lifetime: Duration::from_secs(60) };
                     self.gateway.handle_input(self.now, Input::Sip(input));
                 }
+                Output::SipConnection(_) => panic!("nothing here has a connection"),
                 Output::Galene { call, output } => self.on_galene(call, output),
                 Output::Net(NetCommand::SendTo { leg, bytes, .. }) => {
                     if let Some(far) = self.far_ends.get_mut(&leg).filter(|_| !self.media_is_cut) {

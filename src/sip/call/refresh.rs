@@ -147,7 +147,7 @@ impl Call {
     /// ACK for the 2xx to our INVITE of `cseq`.
     pub(super) fn send_ack(&mut self, cseq: u32, layer: &mut TransactionLayer) {
         let (path, ack) = (self.dialog.path(), self.dialog.ack(cseq));
-        let bytes = layer.acknowledge(path, self.sent_by.clone(), ack);
+        let (path, bytes) = layer.acknowledge(path, self.sent_by.clone(), ack);
         self.refresh.ack = Some(Ack { cseq, path, bytes });
     }
 

@@ -3,8 +3,6 @@
 //! Owns: which refusal a request gets and whether it is worth a transaction. Does not own: the states of the call that
 //! it reaches (`call`).
 
-use std::net::SocketAddr;
-
 use sha2::{Digest as _, Sha256};
 
 use super::Endpoint;
@@ -16,7 +14,7 @@ use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED, is_supported};
 use crate::sip::transaction::server_invite::InviteServer;
 use crate::sip::transaction::{Origin, ServerKey, ServerTransaction};
 use crate::time::Instant;
-use crate::wire::sip::{Headers, Method, Request, Response};
+use crate::wire::sip::{Headers, Method, Request, Response, Transport};
 use crate::wire::uri::{Host, SipUri, Uri};
 
 impl Endpoint {
@@ -80,6 +78,7 @@ impl Endpoint {
         if let Err(refusal) = inspect_extensions(&request) {
             return self.refuse(now, path, key, &request, &refusal);
         }
+        self.admit(path);
         let Some(call) = self.calls.get_mut(&call_key) else { return };
         let number = request.headers.cseq().map_or(0, |cseq| cseq.number);
         if call.dialog().accept_cseq(number).is_err() {
@@ -134,14 +133,14 @@ impl Endpoint {
     }
 
     fn handle_out_of_dialog(&mut self, now: Instant, path: Path, key: ServerKey, request: Request) {
-        if !self.is_admitted(&request.uri, path.remote) {
+        if !self.is_admitted(&request.uri, path) {
             self.counters.strangers += 1;
             if request.method == Method::Invite {
                 self.report_stranger(now, path.remote);
             }
             return self.refuse_statelessly(path, &request, &Refusal::new(403));
         }
-        match self.inspect(&key, &request) {
+        match self.inspect(path, &key, &request) {
             Err(refusal) => self.refuse(now, path, key, &request, &refusal),
             Ok(()) if request.method == Method::Options => {
                 let response = self.capabilities(&request);
@@ -165,12 +164,17 @@ impl Endpoint {
             Ok(opened) => opened,
             Err(refusal) => return self.refuse(now, path, key, &request, &refusal),
         };
+        self.admit(path);
         self.begin_invite(now, path, key, origin(&request.headers), &request);
         dialog.look_up(&mut self.layer.out);
         self.last_call += 1;
         let call_key = CallKey(self.last_call);
         let (contact_host, contact_port) = self.contact_address(&request.uri, path);
-        let contact = SipUri::new(self.config.account.uri.user().as_deref(), contact_host, Some(contact_port));
+        let mut contact = SipUri::new(self.config.account.uri.user().as_deref(), contact_host, Some(contact_port));
+        contact.is_secure = request.uri.as_sip().is_some_and(|uri| uri.is_secure);
+        if path.transport.is_reliable() {
+            contact.parameters.push("transport", Some(path.transport.parameter().to_owned()));
+        }
         let call = Call::new(now, call_key, dialog, format!("<{contact}>"), own_address(path), invite);
         self.calls.insert(call_key, call);
         let local = path.local.unwrap_or(path.remote);
@@ -202,7 +206,7 @@ impl Endpoint {
     }
 
     /// The order of RFC 3261 §8.2: method, Request-URI, merged requests, extensions; then whether there is room.
-    fn inspect(&self, key: &ServerKey, request: &Request) -> Result<(), Refusal> {
+    fn inspect(&self, path: Path, key: &ServerKey, request: &Request) -> Result<(), Refusal> {
         match &request.method {
             Method::Invite | Method::Options => {}
             // RFC 3515 lets anyone ask; we call nobody for a stranger.
@@ -211,7 +215,7 @@ impl Endpoint {
             other => return Err(refuse_method(other)),
         }
         match &request.uri {
-            Uri::Sip(uri) if !uri.is_secure => {}
+            Uri::Sip(uri) if !uri.is_secure || path.transport == Transport::Tls => {}
             Uri::Tel(_) => {}
             Uri::Sip(_) | Uri::Other(_) => return Err(Refusal::new(416)),
         }
@@ -230,11 +234,20 @@ impl Endpoint {
         self.overload().map_or(Ok(()), Err)
     }
 
-    /// Whether a request may come in: it carries what only the registrar has from us, or comes from a known address.
-    fn is_admitted(&self, uri: &Uri, remote: SocketAddr) -> bool {
+    /// The connection of a request that belongs to a call is no stranger's.
+    fn admit(&mut self, path: Path) {
+        if let Some(connection) = path.connection {
+            self.layer.out.connections.admit(connection);
+        }
+    }
+
+    /// Whether a request may come in: it carries what only the registrar has from us, or comes by our own connection to
+    /// the registrar or from a known address.
+    fn is_admitted(&self, uri: &Uri, path: Path) -> bool {
         let Some(registration) = &self.registration else { return true };
-        let address = remote.ip().to_canonical();
+        let address = path.remote.ip().to_canonical();
         uri.user().as_deref() == Some(self.token.as_str())
+            || registration.is_flow(path.connection)
             || registration.is_registrar(address)
             || self.config.allow.iter().any(|allowed| allowed.to_canonical() == address)
     }

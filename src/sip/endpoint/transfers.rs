@@ -8,7 +8,7 @@ use super::Endpoint;
 use crate::sip::body::session_description;
 use crate::sip::call::Call;
 use crate::sip::dialog::Dialog;
-use crate::sip::event::{CallKey, EndReason, Event, Path, Route};
+use crate::sip::event::{CallKey, EndReason, Event, Path, Route, Target};
 use crate::sip::layer::{Outcome, Owner};
 use crate::sip::reply::Refusal;
 use crate::sip::transaction::ServerKey;
@@ -24,16 +24,17 @@ impl Endpoint {
         let found = self.transfers.iter_mut().find(|(_, transfer)| is_offering(transfer));
         let Some((key, transfer)) = found else { return };
         let key = *key;
-        let target = &transfer.refer_to.target;
-        let (host, port) = (target.host.clone(), target.port);
+        let uri = &transfer.refer_to.target;
+        let (host, target) = (uri.host.clone(), Target::of(uri));
         // Whoever is called in the registrar's domain is reached by the registrar.
         let known = self.registration.as_ref().and_then(|registration| registration.route());
         if let Some(route) = known.filter(|_| self.is_of_our_domain(&host)) {
             return self.send_transfer(now, key, route, sdp);
         }
+        let Some(target) = target else { return self.fail_transfer(now, key, 503) };
         let Some(transfer) = self.transfers.get_mut(&key) else { return };
-        transfer.resolve(now, host.to_string(), port, sdp);
-        self.layer.out.resolve(host.to_string(), port);
+        transfer.resolve(now, target.clone(), sdp);
+        self.layer.out.resolve(target);
     }
 
     pub(super) fn handle_refer(&mut self, now: Instant, path: Path, key: ServerKey, call: CallKey, refer: &Request) {
@@ -81,9 +82,9 @@ impl Endpoint {
     }
 
     /// A name was looked up.
-    pub(super) fn resolve_transfers(&mut self, now: Instant, host: &str, port: Option<u16>, route: Option<Route>) {
+    pub(super) fn resolve_transfers(&mut self, now: Instant, target: &Target, route: Option<Route>) {
         for key in self.transfers.keys().copied().collect::<Vec<_>>() {
-            let Some(sdp) = self.transfers.get_mut(&key).and_then(|transfer| transfer.take_offer(host, port)) else {
+            let Some(sdp) = self.transfers.get_mut(&key).and_then(|transfer| transfer.take_offer(target)) else {
                 continue;
             };
             match route {
@@ -104,7 +105,9 @@ impl Endpoint {
         let call_id = self.layer.random.token(24);
         let caller = Caller { from, contact: call.contact(), call_id: &call_id };
         let local = self.config.local.iter().find(|local| local.is_ipv4() == route.remote.is_ipv4());
-        let path = Path { local: local.copied().filter(|local| !local.ip().is_unspecified()), remote: route.remote };
+        let local = local.copied().filter(|local| !local.ip().is_unspecified());
+        let connection = self.registration.as_ref().and_then(|registration| registration.connection_to(route));
+        let path = Path { transport: route.transport, local, remote: route.remote, connection };
         let request = transfer.invite(now, &caller, path, sdp);
         self.layer.request(now, Owner::Transfer(key), path, call.sent_by(), request);
     }

@@ -20,6 +20,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 #[derive(Debug)]
 pub(super) enum Failure {
     Unresolved(String),
+    /// No connection, or none any more.
+    Unconnected(String),
     NoAnswer,
     NoPassword,
     WrongPassword,
@@ -49,7 +51,7 @@ impl Failure {
         match self {
             Self::NoPassword | Self::WrongPassword | Self::UnknownChallenge => true,
             Self::Refused { status, .. } => matches!(status, 401 | 403 | 407),
-            Self::Unresolved(_) | Self::NoAnswer | Self::NotKept => false,
+            Self::Unresolved(_) | Self::Unconnected(_) | Self::NoAnswer | Self::NotKept => false,
         }
     }
 
@@ -58,7 +60,7 @@ impl Failure {
         match self {
             Self::NoPassword | Self::WrongPassword | Self::UnknownChallenge | Self::NotKept => true,
             Self::Refused { status, .. } => *status < 500,
-            Self::Unresolved(_) | Self::NoAnswer => false,
+            Self::Unresolved(_) | Self::Unconnected(_) | Self::NoAnswer => false,
         }
     }
 
@@ -68,6 +70,13 @@ impl Failure {
         match self {
             Self::Unresolved(error) => {
                 format!("The registrar {registrar} cannot be found ({error}): check -sip-registrar or -sip.")
+            }
+            Self::Unconnected(error) => {
+                let at = address.map(|address| format!(" at {address}")).unwrap_or_default();
+                format!(
+                    "No connection to the registrar {registrar}{at} ({error}): check -sip-registrar and -sip-transport, \
+                     and that the firewall lets TCP through."
+                )
             }
             Self::NoAnswer => {
                 let at = address.map(|address| format!(" at {address}")).unwrap_or_default();
@@ -112,11 +121,6 @@ pub(super) struct Pauses {
 }
 
 impl Pauses {
-    /// Failures since the last success.
-    pub(super) fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// The pause after one more failure. Up to a fifth is left out at random, so that clients do not come in step.
     pub(super) fn after(&mut self, failure: &Failure, random: &mut Random) -> Duration {
         let full = if failure.is_refusal() {
@@ -133,6 +137,7 @@ impl Pauses {
             }
             Failure::Refused { retry_after_s: None, .. }
             | Failure::Unresolved(_)
+            | Failure::Unconnected(_)
             | Failure::NoAnswer
             | Failure::NoPassword
             | Failure::WrongPassword

@@ -2,11 +2,12 @@
 //! that a transfer makes us place.
 //!
 //! Owns: the repetition of the INVITE, the ACK for a refusal. Does not own the ACK for a 2xx, which is the call's (§13.2.2.4).
-//! Transports are unreliable here: timers A and D always run.
+//! Over a connection timer A does not run and timer D is zero; the end of the connection ends the wait.
 
 use std::time::Duration;
 
-use crate::sip::event::{Outbox, Path};
+use super::client::Sending;
+use crate::sip::event::{ConnectionKey, Outbox, Path};
 use crate::sip::timer::{LIFETIME, T1};
 use crate::time::{Deadline, Instant, earliest};
 use crate::wire::sip::{Method, Request, Response};
@@ -14,17 +15,20 @@ use crate::wire::sip::{Method, Request, Response};
 /// One INVITE of ours.
 #[derive(Debug)]
 pub(crate) struct InviteClient {
+    /// With the connection that it took.
     path: Path,
     /// As sent, with its Via.
     request: Request,
+    /// See [`Sending`].
+    fallback: Option<(Path, Request)>,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Nothing heard: repeated by timer A, whose interval doubles without end, given up by timer B.
+    /// Nothing heard: repeated by timer A where datagrams get lost, whose interval doubles without end; given up by timer B.
     Calling {
-        timer_a: Instant,
+        timer_a: Option<Instant>,
         interval: Duration,
         timer_b: Instant,
     },
@@ -43,11 +47,25 @@ enum State {
 }
 
 impl InviteClient {
-    /// Sends `request`, whose Via is in place.
-    pub(crate) fn send(now: Instant, path: Path, request: Request, out: &mut Outbox) -> Self {
-        out.send(path, request.to_bytes());
-        let state = State::Calling { timer_a: now + T1, interval: T1, timer_b: now + LIFETIME };
-        Self { path, request, state }
+    /// Sends an INVITE.
+    pub(crate) fn send(now: Instant, sending: Sending, out: &mut Outbox) -> Self {
+        let Sending { path, request, server_name, fallback } = sending;
+        let mut client = Self { path, request, fallback, state: State::Terminated };
+        client.try_by(now, server_name.as_deref(), out);
+        client
+    }
+
+    fn try_by(&mut self, now: Instant, name: Option<&str>, out: &mut Outbox) {
+        self.path.connection = out.send_request(self.path, self.request.to_bytes(), name);
+        let is_reliable = self.path.transport.is_reliable();
+        let is_unsent = is_reliable && self.path.connection.is_none();
+        if is_unsent && let Some(fallback) = self.fallback.take() {
+            (self.path, self.request) = fallback;
+            return self.try_by(now, None, out);
+        }
+        // What could not even be sent is not waited for.
+        let timer_b = if is_unsent { now } else { now + LIFETIME };
+        self.state = State::Calling { timer_a: (!is_reliable).then_some(now + T1), interval: T1, timer_b };
     }
 
     /// Where it was sent.
@@ -81,7 +99,11 @@ impl InviteClient {
             State::Calling { .. } | State::Proceeding => {
                 let ack = self.ack(response).to_bytes();
                 out.send(self.path, ack.clone());
-                self.state = State::Completed { ack, timer_d: now + LIFETIME };
+                self.state = if self.path.transport.is_reliable() {
+                    State::Terminated
+                } else {
+                    State::Completed { ack, timer_d: now + LIFETIME }
+                };
                 true
             }
             State::Accepted { .. } => response.is_success(),
@@ -117,7 +139,7 @@ impl InviteClient {
                     self.state = State::Terminated;
                     return true;
                 }
-                if now >= *timer_a {
+                if let Some(timer_a) = timer_a.as_mut().filter(|timer_a| now >= **timer_a) {
                     *interval *= 2;
                     *timer_a = now + *interval;
                     out.send(self.path, self.request.to_bytes());
@@ -133,6 +155,22 @@ impl InviteClient {
         false
     }
 
+    /// A connection has ended; true if it was ours and nothing else can be tried, which the transaction user takes as a
+    /// 503 (RFC 3261 §8.1.3.1).
+    pub(crate) fn handle_closed(&mut self, now: Instant, connection: ConnectionKey, out: &mut Outbox) -> bool {
+        if self.path.connection != Some(connection) || !matches!(self.state, State::Calling { .. } | State::Proceeding)
+        {
+            return false;
+        }
+        let Some(fallback) = self.fallback.take() else {
+            self.state = State::Terminated;
+            return true;
+        };
+        (self.path, self.request) = fallback;
+        self.try_by(now, None, out);
+        false
+    }
+
     /// Whether it may be forgotten.
     pub(crate) const fn is_terminated(&self) -> bool {
         matches!(self.state, State::Terminated)
@@ -142,7 +180,7 @@ impl InviteClient {
     pub(crate) fn next_timeout(&self) -> Option<Deadline> {
         match &self.state {
             State::Calling { timer_a, timer_b, .. } => {
-                earliest([Some(Deadline::new(*timer_a, "timer A")), Some(Deadline::new(*timer_b, "timer B"))])
+                earliest([timer_a.map(|at| Deadline::new(at, "timer A")), Some(Deadline::new(*timer_b, "timer B"))])
             }
             State::Accepted { timer_m } => Some(Deadline::new(*timer_m, "timer M")),
             State::Completed { timer_d, .. } => Some(Deadline::new(*timer_d, "timer D")),

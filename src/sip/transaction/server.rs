@@ -19,7 +19,9 @@ impl Server {
     /// Sends the final response to a request that came in along `path`.
     pub(crate) fn respond(now: Instant, path: Path, response: Vec<u8>, out: &mut Outbox) -> Self {
         out.send(path, response.clone());
-        Self { path, response, timer_j: now + LIFETIME }
+        // Over a connection no request comes twice (RFC 3261 §17.2.2).
+        let timer_j = if path.transport.is_reliable() { now } else { now + LIFETIME };
+        Self { path, response, timer_j }
     }
 
     /// The same request again: the same response.

@@ -1,7 +1,7 @@
 //! The INVITE server transaction (RFC 3261 §17.2.1, figure 7, as changed by RFC 6026 §7.1 and §8.7).
 //!
 //! Owns: the answer to a resent INVITE, the repetition of a refusal until its ACK. Does not own the repetition of a
-//! 2xx, which is the call's (RFC 3261 §13.3.1.4). Transports are unreliable here: timers G and I always run.
+//! 2xx, which is the call's (RFC 3261 §13.3.1.4). Over a connection timer G does not run and timer I is zero.
 
 use crate::sip::event::{Outbox, Path};
 use crate::sip::timer::{LIFETIME, Resend, T4};
@@ -27,7 +27,7 @@ enum State {
     /// A refusal went out and is repeated by timer G until its ACK or timer H.
     Completed {
         response: Vec<u8>,
-        timer_g: Resend,
+        timer_g: Option<Resend>,
         timer_h: Instant,
     },
     /// The refusal was acknowledged; stray ACKs are swallowed until timer I.
@@ -69,7 +69,7 @@ impl InviteServer {
             }
             (State::Proceeding { .. }, _) => {
                 out.send(self.path, bytes.clone());
-                let timer_g = Resend::start(now, "timer G");
+                let timer_g = (!self.path.transport.is_reliable()).then(|| Resend::start(now, "timer G"));
                 self.state = State::Completed { response: bytes, timer_g, timer_h: now + LIFETIME };
             }
             (State::Accepted { .. }, 200..=299) => out.send(self.path, bytes),
@@ -80,7 +80,8 @@ impl InviteServer {
     /// The ACK for a refusal. (That for a 2xx is no part of this transaction and goes to the dialog.)
     pub(crate) fn handle_ack(&mut self, now: Instant) {
         if let State::Completed { .. } = self.state {
-            self.state = State::Confirmed { timer_i: now + T4 };
+            let timer_i = if self.path.transport.is_reliable() { now } else { now + T4 };
+            self.state = State::Confirmed { timer_i };
         }
     }
 
@@ -100,7 +101,7 @@ impl InviteServer {
             State::Completed { response, timer_g, timer_h } => {
                 if now >= *timer_h {
                     self.state = State::Terminated;
-                } else if timer_g.fired(now) {
+                } else if timer_g.as_mut().is_some_and(|timer_g| timer_g.fired(now)) {
                     out.send(self.path, response.clone());
                 }
             }
@@ -117,7 +118,7 @@ impl InviteServer {
     pub(crate) fn next_timeout(&self) -> Option<Deadline> {
         match &self.state {
             State::Completed { timer_g, timer_h, .. } => {
-                earliest([Some(timer_g.deadline()), Some(Deadline::new(*timer_h, "timer H"))])
+                earliest([timer_g.as_ref().map(Resend::deadline), Some(Deadline::new(*timer_h, "timer H"))])
             }
             State::Accepted { timer_l } => Some(Deadline::new(*timer_l, "timer L")),
             State::Confirmed { timer_i } => Some(Deadline::new(*timer_i, "timer I")),

@@ -1,6 +1,6 @@
 //! SIP messages (RFC 3261 §7, §20, §25): bytes to values and back.
 //!
-//! Owns: start lines, header fields, their typed values, framing of a datagram.
+//! Owns: start lines, header fields, their typed values, framing of a datagram and of a stream.
 //! Does not own: what a message means in a transaction, dialog or registration (`sip`); session descriptions (`sdp`).
 //! Flow: [`Message::parse`] checks what every answer depends on (Via, From, To, Call-ID, CSeq, the addresses of a
 //! dialog, Content-Length), so that their accessors on [`Headers`] do not fail on a parsed message; other headers stay
@@ -14,6 +14,8 @@ mod method;
 mod name_addr;
 mod parse;
 mod status;
+mod stream;
+mod transport;
 mod typed;
 mod via;
 
@@ -24,6 +26,8 @@ pub use method::{CSeq, Method};
 pub use name_addr::{Contacts, NameAddr};
 pub use parse::{ParseError, is_keep_alive};
 pub use status::reason_phrase;
+pub use stream::{Frame, FrameError, MessageStream};
+pub use transport::Transport;
 pub use typed::{HeaderError, MAX_ADDRESSES, MAX_VIAS, Warning};
 pub use via::{BRANCH_COOKIE, Rport, Via};
 

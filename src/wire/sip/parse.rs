@@ -181,9 +181,14 @@ fn assemble(start_line: StartLine, headers: &Headers, rest: &[u8]) -> Result<Mes
     }
 }
 
-/// The body's length: a shorter one than the datagram trims, a longer one is an error (RFC 3261 §18.3). Several
-/// headers must agree (RFC 4475 §3.3.9).
+/// The body's length: a shorter one than the datagram trims, a longer one is an error (RFC 3261 §18.3).
 fn content_length(headers: &Headers, available: usize) -> Result<usize, ParseError> {
+    let length = content_length_field(headers)?.unwrap_or(available);
+    if length > available { Err(ParseError::bad("Content-Length beyond the datagram")) } else { Ok(length) }
+}
+
+/// What Content-Length says, if it is there. Several must agree (RFC 4475 §3.3.9).
+fn content_length_field(headers: &Headers) -> Result<Option<usize>, ParseError> {
     let mut length = None;
     for header in headers.lines("Content-Length") {
         let value = header.value();
@@ -195,8 +200,19 @@ fn content_length(headers: &Headers, available: usize) -> Result<usize, ParseErr
         }
         length = Some(value);
     }
-    let length = length.unwrap_or(available);
-    if length > available { Err(ParseError::bad("Content-Length beyond the datagram")) } else { Ok(length) }
+    Ok(length)
+}
+
+/// A message in a stream whose end is not known.
+#[derive(Debug)]
+pub(super) struct MissingOrBad;
+
+/// The length of the body that follows `head`, a start line, header lines and an empty one.
+pub(super) fn declared_length(head: &[u8]) -> Result<usize, MissingOrBad> {
+    let mut lines = Lines { rest: head };
+    lines.next();
+    let (headers, _) = parse_headers(&mut lines);
+    content_length_field(&headers).ok().flatten().ok_or(MissingOrBad)
 }
 
 fn check_mandatory(headers: &Headers) -> Result<(), HeaderError> {

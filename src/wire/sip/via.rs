@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::grammar::{is_blank, is_token, parse_parameters, trim};
+use super::transport::Transport;
 use crate::wire::uri::{Host, Parameters, parse_host_port};
 
 /// What every branch of an RFC 3261 implementation begins with (§8.1.1.7).
@@ -35,12 +36,15 @@ pub enum Rport {
 }
 
 impl Via {
-    /// A Via over UDP that asks for `rport`.
-    pub fn udp(host: Host, port: u16, branch: &str) -> Self {
+    /// A Via of ours that asks for `rport`; over a connection it asks for that to be used again (RFC 5923 §4).
+    pub fn new(transport: Transport, host: Host, port: u16, branch: &str) -> Self {
         let mut parameters = Parameters::new();
         parameters.push("branch", Some(branch.to_owned()));
         parameters.push("rport", None);
-        Self { transport: "UDP".to_owned(), host, port: Some(port), parameters }
+        if transport.is_reliable() {
+            parameters.push("alias", None);
+        }
+        Self { transport: transport.via().to_owned(), host, port: Some(port), parameters }
     }
 
     /// The transaction's name.

@@ -5,7 +5,9 @@
 
 use galene_sip::galene::message::ServerMessage;
 use galene_sip::wire::sdp::{Codec, LocalAudio, LocalSession, PeerMedia, SessionDescription, bundle_groups};
-use galene_sip::wire::sip::{Authentication, Headers, Message, NameAddr, ParseError, Via};
+use galene_sip::wire::sip::{
+    Authentication, Frame, FrameError, Headers, Message, MessageStream, NameAddr, ParseError, Via,
+};
 use galene_sip::wire::uri::Uri;
 use galene_sip::wire::{rtcp, rtp, stun};
 
@@ -13,7 +15,8 @@ use galene_sip::wire::{rtcp, rtp, stun};
 pub type Target = fn(&[u8]);
 
 /// All targets.
-pub const TARGETS: [(&str, Target); 5] = [("sip", sip), ("sdp", sdp), ("stun", stun), ("rtp", rtp), ("json", json)];
+pub const TARGETS: [(&str, Target); 6] =
+    [("sip", sip), ("stream", stream), ("sdp", sdp), ("stun", stun), ("rtp", rtp), ("json", json)];
 
 /// A SIP datagram: parse, ask every accessor, write, parse again.
 pub fn sip(bytes: &[u8]) {
@@ -36,6 +39,45 @@ pub fn sip(bytes: &[u8]) {
             assert!(reply.to_bytes().starts_with(b"SIP/2.0 "));
         }
         Err(ParseError { reply: None, .. }) => {}
+    }
+}
+
+/// A stream of SIP messages: cut into frames, which must be the same whatever pieces it arrives in, and whose messages
+/// end where the parser of datagrams says.
+pub fn stream(bytes: &[u8]) {
+    const MAX_BYTES: usize = 2048;
+    let frames = |piece: usize| -> (Vec<Frame>, Option<FrameError>) {
+        let (mut stream, mut frames) = (MessageStream::new(MAX_BYTES), Vec::new());
+        for chunk in bytes.chunks(piece) {
+            stream.push(chunk);
+            loop {
+                match stream.next_frame() {
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return (frames, Some(error)),
+                }
+            }
+        }
+        (frames, None)
+    };
+    let (whole, error) = frames(bytes.len().max(1));
+    for piece in [1, 7] {
+        let (pieces, error_in_pieces) = frames(piece);
+        assert_eq!(pieces, whole);
+        assert_eq!(error_in_pieces.is_some(), error.is_some());
+    }
+    for frame in &whole {
+        if let Frame::Message(message) = frame {
+            assert!(message.len() <= MAX_BYTES);
+            if let Ok(parsed) = Message::parse(message) {
+                assert!(message.ends_with(parsed.body()));
+                // Nothing of the next message is taken for this one, and the other way round.
+                let mut longer = message.clone();
+                longer.extend_from_slice(b"BYE");
+                assert_eq!(Message::parse(&longer).as_ref(), Ok(&parsed));
+                assert!(Message::parse(&message[..message.len() - 1]).is_err());
+            }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Kamailio as a registrar with digest authentication, a real one, on a free port of 127.0.0.1.
+//! Kamailio as a registrar with digest authentication, a real one, on free ports of 127.0.0.1, over UDP, TCP and TLS.
 //!
 //! Owns: its configuration, and what it says of bindings. It also passes calls on to whoever registered.
 
@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::gateway;
-use crate::program::{Folder, Program, free_udp_port};
+use crate::program::{Folder, Program, free_tcp_port, free_udp_port};
 
 /// The account that it knows.
 pub const USER: &str = "6002";
@@ -23,35 +23,92 @@ pub struct Kamailio {
     /// The process and what it says.
     pub program: Program,
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     _folder: Folder,
 }
 
+/// A certificate and its key, both as PEM.
+#[derive(Clone, Debug)]
+pub struct Pem {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// Who must have signed the certificates of its clients; without it none is asked for.
+    pub clients_ca: Option<String>,
+}
+
 impl Kamailio {
-    /// Starts it and waits until it answers.
+    /// Starts it over UDP and TCP and waits until it answers.
     ///
     /// # Errors
     /// In words, with its last lines when it does not come up.
     pub fn start(binary: &Path) -> Result<Self, String> {
-        let words = |error: std::io::Error| error.to_string();
+        Self::start_at(binary, SocketAddr::from(([127, 0, 0, 1], free_udp_port().map_err(words)?)), None)
+    }
+
+    /// The same at an address of the caller's choice, and with `tls` also over TLS on a port of its own.
+    ///
+    /// # Errors
+    /// In words, with its last lines when it does not come up.
+    pub fn start_at(binary: &Path, address: SocketAddr, tls: Option<&Pem>) -> Result<Self, String> {
         let folder = Folder::new().map_err(words)?;
-        let port = free_udp_port().map_err(words)?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let modules = modules().ok_or("Kamailio's modules are not where Debian has them")?;
-        let file = folder.write("kamailio.cfg", &config(port, &modules)).map_err(words)?;
+        let mut tls_address = None;
+        let mut tls_lines = String::new();
+        if let Some(tls) = tls {
+            let listen = SocketAddr::new(address.ip(), free_tcp_port().map_err(words)?);
+            tls_address = Some(listen);
+            tls_lines = write_tls(&folder, listen, tls).map_err(words)?;
+        }
+        let config = config(address, &tls_lines, &modules);
+        Self::run(binary, folder, address, tls_address, &config)
+    }
+
+    /// Starts it as a proxy before a registrar, over UDP and TCP: it adds itself as a Path (RFC 3327) to what registers by
+    /// way of it.
+    ///
+    /// # Errors
+    /// In words, with its last lines when it does not come up.
+    pub fn start_edge(binary: &Path) -> Result<Self, String> {
+        let folder = Folder::new().map_err(words)?;
+        let modules = modules().ok_or("Kamailio's modules are not where Debian has them")?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_udp_port().map_err(words)?));
+        Self::run(binary, folder, address, None, &edge_config(address, &modules))
+    }
+
+    fn run(
+        binary: &Path,
+        folder: Folder,
+        address: SocketAddr,
+        tls_address: Option<SocketAddr>,
+        config: &str,
+    ) -> Result<Self, String> {
+        let file = folder.write("kamailio.cfg", config).map_err(words)?;
         let mut command = Command::new(binary);
         command.args(["-DD", "-E", "-m", "16", "-M", "4", "-Y"]).arg(folder.path()).arg("-f").arg(file);
         let program = Program::start(&mut command).map_err(words)?;
         for _ in 0..START_QUESTIONS {
             if gateway::answers(address).map_err(words)? {
-                return Ok(Self { program, address, _folder: folder });
+                return Ok(Self { program, address, tls_address, _folder: folder });
             }
         }
         Err(format!("Kamailio does not answer: {}", program.lines().join("\n  ")))
     }
 
-    /// Where it listens.
+    /// Where it listens, over UDP and TCP.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens over TLS.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
+    }
+
+    /// Whether this system's Kamailio can speak TLS.
+    pub fn has_tls() -> bool {
+        modules().is_some_and(|modules| modules.join("tls.so").is_file())
     }
 
     /// Waits until somebody has registered; what the binding says: the user and the Contact value.
@@ -72,6 +129,33 @@ impl Kamailio {
     }
 }
 
+fn words(error: std::io::Error) -> String {
+    error.to_string()
+}
+
+/// The lines of the configuration about TLS, and the files that they name.
+fn write_tls(folder: &Folder, listen: SocketAddr, tls: &Pem) -> std::io::Result<String> {
+    let certificate = folder.write("certificate.pem", &tls.certificate)?;
+    let key = folder.write("key.pem", &tls.key)?;
+    let clients = match &tls.clients_ca {
+        None => String::new(),
+        Some(ca) => {
+            let ca = folder.write("clients-ca.pem", ca)?;
+            format!(
+                "modparam(\"tls\", \"ca_list\", \"{}\")\nmodparam(\"tls\", \"verify_certificate\", 1)\n\
+                 modparam(\"tls\", \"require_certificate\", 1)\n",
+                ca.display()
+            )
+        }
+    };
+    Ok(format!(
+        "enable_tls=yes\nlisten=tls:{listen}\nloadmodule \"tls.so\"\nmodparam(\"tls\", \"tls_method\", \"TLSv1.2+\")\n\
+         modparam(\"tls\", \"certificate\", \"{}\")\nmodparam(\"tls\", \"private_key\", \"{}\")\n{clients}",
+        certificate.display(),
+        key.display()
+    ))
+}
+
 fn modules() -> Option<PathBuf> {
     let fixed = ["/usr/lib64/kamailio/modules", "/usr/lib/kamailio/modules", "/usr/local/lib64/kamailio/modules"];
     let multiarch = std::fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok);
@@ -79,7 +163,7 @@ fn modules() -> Option<PathBuf> {
     fixed.into_iter().map(PathBuf::from).chain(found).find(|path| path.join("registrar.so").is_file())
 }
 
-fn config(port: u16, modules: &Path) -> String {
+fn config(address: SocketAddr, tls_lines: &str, modules: &Path) -> String {
     const LOADED: [&str; 12] =
         ["kex", "pv", "tm", "sl", "rr", "maxfwd", "siputils", "textops", "xlog", "usrloc", "registrar", "auth"];
     let loaded: String = LOADED.iter().map(|module| format!("loadmodule \"{module}.so\"\n")).collect();
@@ -89,12 +173,15 @@ debug=1
 log_stderror=yes
 fork=yes
 children=1
-disable_tcp=yes
-listen=udp:127.0.0.1:{port}
+tcp_children=1
+tcp_connection_lifetime=3600
+listen=udp:{address}
+listen=tcp:{address}
 mpath="{modules}/"
-{loaded}
+{tls_lines}{loaded}
 modparam("auth", "nonce_count", 1)
 modparam("auth", "qop", "auth")
+modparam("registrar", "use_path", 1)
 modparam("registrar", "min_expires", 5)
 modparam("registrar", "default_expires", 60)
 modparam("registrar", "max_expires", 60)
@@ -120,6 +207,43 @@ request_route {{
     if (is_method("INVITE")) {{ record_route(); }}
     if (!lookup("location")) {{ sl_send_reply("404", "Nobody Registered"); exit; }}
     if (!t_relay()) {{ sl_reply_error(); }}
+}}
+"#,
+        modules = modules.display()
+    )
+}
+
+fn edge_config(address: SocketAddr, modules: &Path) -> String {
+    const LOADED: [&str; 10] = ["kex", "pv", "tm", "sl", "rr", "maxfwd", "siputils", "textops", "xlog", "path"];
+    let loaded: String = LOADED.iter().map(|module| format!("loadmodule \"{module}.so\"\n")).collect();
+    format!(
+        r#"#!KAMAILIO
+debug=1
+log_stderror=yes
+fork=yes
+children=1
+tcp_children=1
+tcp_connection_lifetime=3600
+listen=udp:{address}
+listen=tcp:{address}
+mpath="{modules}/"
+{loaded}
+modparam("path", "use_received", 1)
+
+request_route {{
+    if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
+    force_rport();
+    if (is_method("CANCEL")) {{ if (t_check_trans()) {{ t_relay(); }} exit; }}
+    if (is_method("OPTIONS") && !loose_route()) {{ sl_send_reply("200", "OK"); exit; }}
+    if (is_method("REGISTER")) {{
+        if (!loose_route()) {{ sl_send_reply("403", "No Route"); exit; }}
+        add_path_received();
+        t_relay();
+        exit;
+    }}
+    loose_route();
+    if (is_method("INVITE") && !has_totag()) {{ record_route(); }}
+    t_relay();
 }}
 "#,
         modules = modules.display()
