@@ -382,8 +382,10 @@ fn names_are_looked_up_again_when_their_lifetime_is_over() {
     resolve(&mut world, "192.0.2.1:5060");
     let register = world.one();
     world.receive("192.0.2.1:5060", &Phone::response(&register, 200, "Expires: 600\r\n"));
-    world.pass(450_000);
-    assert_eq!(world.resolves.len(), 2);
+    while world.resolves.len() < 2 {
+        world.pass(1_000);
+    }
+    assert!((405_000..=451_000).contains(&world.now_ms()), "{}", world.now_ms());
     resolve(&mut world, "192.0.2.9:5060");
     assert_eq!(world.one().remote, "192.0.2.9:5060");
 }
