@@ -50,7 +50,7 @@ fn baresip_calls(transport: &str, flags: &[&str], address: &str) {
     let said = folder.path().join("said.wav");
     Pcm { rate_hz: RATE_HZ, samples: Reference::built_in().at(RATE_HZ) }.write_wav(&said).unwrap();
     let uri = format!("sip:6002@{address};transport={transport}");
-    let mut baresip = Baresip::start(&binary, &said, Some(&uri)).unwrap();
+    let baresip = Baresip::start(&binary, &said, Some(&uri)).unwrap();
     world.room_says("baresip", |kind| matches!(kind, RoomEventKind::Published { .. }));
     assert!(world.gateway.lines().iter().any(|line| line.contains(&format!("SIP/2.0/{}", transport.to_uppercase()))));
     world.gateway.signal(Signal::SIGTERM);
