@@ -20,7 +20,7 @@ const CALL_MS: &str = "300";
 fn sipp(transport: &str, target: &str) -> Program {
     let mut command = Command::new("sipp");
     command.args(["-sn", "uac", "-t", transport, "-s", "6002", "-i", "127.0.0.1", "-m", "20", "-r", "10"]);
-    command.args(["-d", CALL_MS, "-nostdin", "-trace_err", target]);
+    command.args(["-d", CALL_MS, "-nostdin", "-max_socket", "1000", target]);
     let folder = std::env::temp_dir();
     Program::start(command.current_dir(folder)).unwrap()
 }

@@ -55,7 +55,7 @@ pub(super) async fn locate(dns: &Dns, target: &Target, ipv6: bool) -> Result<Loc
             let transport = target.transport_or_default();
             let addresses = find_addresses(dns, name, ipv6).await?;
             other_family = !addresses.of_family.is_empty() || addresses.has_other;
-            found.add(transport, target.port.unwrap_or(transport.default_port()), &addresses);
+            found.add(transport, target.port.unwrap_or_else(|| transport.default_port()), &addresses);
         }
     }
     if found.remotes.is_empty() && other_family {

@@ -223,6 +223,8 @@ impl Connections {
                     connection.complete_by = None;
                     return Some(Brought::Message(bytes));
                 }
+                // Who has opened a connection is who pings (RFC 5626 §4.4.1): here two pongs have come, one after the other.
+                Ok(Some(Frame::Ping)) if matches!(key, ConnectionKey::Ours(_)) => return Some(Brought::Pong),
                 Ok(Some(Frame::Ping)) => {
                     if connection.standing != Standing::Stranger {
                         connection.heard = now;

@@ -93,7 +93,7 @@ impl Target {
     pub fn literal(&self) -> Option<(Transport, SocketAddr)> {
         let address = Host::parse(&self.host).ok()?.address()?;
         let transport = self.transport_or_default();
-        Some((transport, SocketAddr::new(address, self.port.unwrap_or(transport.default_port()))))
+        Some((transport, SocketAddr::new(address, self.port.unwrap_or_else(|| transport.default_port()))))
     }
 
     /// The transport where nothing else is known of it.

@@ -66,10 +66,11 @@ impl Client {
         self.path = path;
         self.connection = out.send_request(path, request.clone(), name);
         let is_reliable = path.transport.is_reliable();
-        if is_reliable && self.connection.is_none() {
-            if let Some((path, request)) = self.fallback.take() {
-                return self.try_by(now, path, request, None, out);
-            }
+        if is_reliable
+            && self.connection.is_none()
+            && let Some((path, request)) = self.fallback.take()
+        {
+            return self.try_by(now, path, request, None, out);
         }
         // What could not even be sent is not waited for.
         let wait_until = if is_reliable && self.connection.is_none() { now } else { now + LIFETIME };

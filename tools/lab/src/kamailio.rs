@@ -236,7 +236,8 @@ request_route {{
     if (is_method("CANCEL")) {{ if (t_check_trans()) {{ t_relay(); }} exit; }}
     if (is_method("OPTIONS") && !loose_route()) {{ sl_send_reply("200", "OK"); exit; }}
     if (is_method("REGISTER")) {{
-        if (!loose_route()) {{ sl_send_reply("403", "No Route"); exit; }}
+        if (!is_present_hf("Route")) {{ sl_send_reply("403", "No Route"); exit; }}
+        loose_route();
         add_path_received();
         t_relay();
         exit;
