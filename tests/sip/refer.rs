@@ -225,6 +225,32 @@ fn the_second_answer_of_a_forked_call_is_ended() {
 }
 
 #[test]
+fn our_invite_is_repeated_by_timer_a_and_given_up_by_timer_b() {
+    let (mut world, mut phone, key) = call();
+    let start = world.now_ms();
+    let invite = referred(&mut world, &mut phone, key, "<sip:carol@sip.example.com>");
+    world.pass(32_000);
+    let all = sent(&mut world);
+    let invites = all.iter().filter(|one| one.bytes == invite.bytes).map(|one| one.at_ms - start);
+    assert_eq!(invites.collect::<Vec<_>>(), [500, 1500, 3500, 7500, 15_500, 31_500]);
+    assert_eq!(fragments(&all), ["408 terminated"]);
+    assert_eq!(world.event(), Event::TransferFailed { call: key, status: 408 });
+}
+
+#[test]
+fn a_target_that_answers_under_ever_new_tags_fills_no_table() {
+    let (mut world, mut phone, key) = call();
+    let invite = referred(&mut world, &mut phone, key, "<sip:carol@sip.example.com>");
+    let to = "To: <sip:carol@sip.example.com>";
+    for tag in 0..2 * galene_sip::sip::endpoint::MAX_CALLS {
+        let ok = Phone::response_with(&invite, 200, BY_TARGET, ANSWER).replacen(to, &format!("{to};tag=t{tag}"), 1);
+        world.receive(REGISTRAR, &ok);
+    }
+    assert_eq!(world.endpoint.calls(), galene_sip::sip::endpoint::MAX_CALLS);
+    assert!(world.endpoint.counters().overflows > 0);
+}
+
+#[test]
 fn without_a_subscription_nothing_is_told() {
     let (mut world, mut phone, key) = call();
     refer(&mut world, &mut phone, "<sip:carol@sip.example.com>", "Require: norefersub\r\nRefer-Sub: false\r\n");

@@ -4,7 +4,7 @@
 //! the key, and the former one waits for the transferor's BYE under another. A transferor that hangs up first (a blind
 //! transfer) leaves the call without a telephone until the target answers or the transfer fails.
 
-use super::Endpoint;
+use super::{Endpoint, MAX_CALLS};
 use crate::sip::body::session_description;
 use crate::sip::call::Call;
 use crate::sip::dialog::Dialog;
@@ -206,6 +206,11 @@ impl Endpoint {
         let (local_tag, remote_tag) = (from.tag().unwrap_or_default(), to.tag().unwrap_or_default());
         if let Some(call) = self.calls.values().find(|call| call.is_of(call_id, &local_tag, &remote_tag)) {
             return call.acknowledge_again(&mut self.layer);
+        }
+        // Whoever answers with ever new tags fills no table.
+        if self.calls.len() >= MAX_CALLS {
+            self.counters.overflows += 1;
+            return;
         }
         let Some(sent_by) = headers.via().ok().map(|via| (via.host.clone(), via.port_or_default())) else { return };
         let Some(remote) = self.layer.path_of(response) else { return };
