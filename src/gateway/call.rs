@@ -10,7 +10,8 @@ use super::room::Room;
 use super::telephone::TelephoneLeg;
 use crate::galene::client::{Client, Joined};
 use crate::media::control::{
-    Caller, CallerKey, CallerSetup, Command, NetCommand, PeerRole, RoomCodec, RoomKey, TelephoneSetup, Up, UpSetup,
+    Caller, CallerKey, CallerSetup, Command, Line, NetCommand, PeerRole, RoomCodec, RoomKey, Telephone, TelephoneSetup,
+    Up, UpSetup,
 };
 use crate::sip::event::CallKey;
 use crate::time::{Deadline, Instant};
@@ -42,6 +43,8 @@ pub(super) struct Call {
     pub(super) room: Option<(String, RoomKey)>,
     pub(super) up: Option<UpStream>,
     pub(super) answered: bool,
+    /// What the mix was told of the telephone.
+    in_mix: Telephone,
     invited_at: Instant,
     /// Since the last one that connected.
     offers: u32,
@@ -61,6 +64,7 @@ impl Call {
             caller,
             title,
             client,
+            in_mix: telephone.settings().telephone,
             telephone,
             room: None,
             up: None,
@@ -82,15 +86,18 @@ impl Call {
         self.room = Some((room.name.clone(), room.key));
         room.callers.insert(self.key);
         let ssrc = desk.random.next_u32();
+        let telephone = self.telephone.settings().telephone;
+        self.in_mix = telephone;
         let caller = Caller::new(&CallerSetup {
             key: self.caller,
             leg: self.telephone.leg,
-            telephone: self.telephone.settings().telephone,
+            telephone,
             ssrc,
             first_sequence: desk.random.next_u32() as u16,
             first_timestamp: desk.random.next_u32(),
             agc: desk.config.agc,
-        });
+        })
+        .map_err(no_codec)?;
         desk.mix(Command::AddCaller { room: room.key, caller: Box::new(caller) });
         let setup = TelephoneSetup {
             leg: self.telephone.leg,
@@ -98,7 +105,6 @@ impl Call {
             caller: self.caller,
             ssrc,
             cname: self.telephone.cname().to_owned(),
-            clock_rate_hz: self.telephone.settings().telephone.codec.clock_rate_hz(),
             remote: self.telephone.settings().remote,
         };
         desk.outputs.push_back(Output::AddTelephone(setup));
@@ -190,17 +196,25 @@ impl Call {
         let Some(up) = self.up.as_mut().filter(|up| !up.connected) else { return Ok(()) };
         up.connected = true;
         self.offers = 0;
+        self.set_up(desk)?;
+        desk.mix(Command::SetPresent { caller: self.caller, present: true });
+        Ok(())
+    }
+
+    /// Gives the mix what sends the telephone's speech up, for the codec that it has now.
+    fn set_up<S: Sockets>(&self, desk: &mut Desk<S>) -> Result<(), CallFailure> {
+        let Some(up) = self.up.as_ref().filter(|up| up.connected) else { return Ok(()) };
         let setup = UpSetup {
             leg: up.link.leg,
+            telephone: self.in_mix.codec,
             codec: up.link.codec.unwrap_or(RoomCodec::Opus),
             payload_type: up.payload_type,
             ssrc: up.ssrc,
             first_sequence: desk.random.next_u32() as u16,
             first_timestamp: desk.random.next_u32(),
         };
-        let up = Up::new(&setup).map_err(|error| CallFailure::NoMedia(error.to_string()))?;
+        let up = Up::new(&setup).map_err(no_codec)?;
         desk.mix(Command::SetUp { caller: self.caller, up: Some(Box::new(up)) });
-        desk.mix(Command::SetPresent { caller: self.caller, present: true });
         Ok(())
     }
 
@@ -215,13 +229,20 @@ impl Call {
     }
 
     /// SDP settled codec, direction or address anew: both threads must know.
-    pub(super) fn apply_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
+    pub(super) fn apply_telephone<S: Sockets>(&mut self, desk: &mut Desk<S>) -> Result<(), CallFailure> {
         if self.room.is_none() {
-            return;
+            return Ok(());
         }
         let settings = self.telephone.settings();
-        desk.mix(Command::SetTelephone { caller: self.caller, telephone: settings.telephone });
+        let former = std::mem::replace(&mut self.in_mix, settings.telephone);
+        let needs_line = !settings.telephone.shares_line_with(&former);
+        let line = if needs_line { Some(Box::new(Line::new(&settings.telephone).map_err(no_codec)?)) } else { None };
+        desk.mix(Command::SetTelephone { caller: self.caller, telephone: settings.telephone, line });
+        if needs_line {
+            self.set_up(desk)?;
+        }
         desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: settings.remote });
+        Ok(())
     }
 
     /// Gives back everything that the call held outside itself, but for its membership.
@@ -258,4 +279,9 @@ impl Call {
     pub(super) fn answer_by(&self) -> Instant {
         self.invited_at + ANSWER_WITHIN
     }
+}
+
+/// A codec could not be built.
+fn no_codec(error: impl ToString) -> CallFailure {
+    CallFailure::NoMedia(error.to_string())
 }

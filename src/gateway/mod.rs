@@ -12,6 +12,7 @@ mod call;
 mod codec;
 mod desk;
 pub mod event;
+mod formats;
 mod galene_events;
 mod listener;
 mod overlooked;
@@ -35,7 +36,7 @@ use event::{Input, Output, Sockets};
 use refusal::CallFailure;
 use room::Room;
 
-use crate::config::Secret;
+use crate::config::{Secret, SipCodec};
 use crate::galene::client::Client;
 use crate::galene::name::WantedName;
 use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent};
@@ -70,6 +71,8 @@ pub struct GatewayConfig {
     pub ice_lite: bool,
     /// Unless `-no-agc`: the speech of quiet telephones comes up.
     pub agc: bool,
+    /// `-sip-codecs`.
+    pub codecs: Option<Vec<SipCodec>>,
 }
 
 /// All calls of this program.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::call::Call;
 use super::desk::LegOwner;
 use super::event::{Output, Sockets};
+use super::formats::Formats;
 use super::refusal::CallFailure;
 use super::telephone::TelephoneLeg;
 use super::{Gateway, MAX_CALLS};
@@ -124,8 +125,9 @@ impl<S: Sockets> Gateway<S> {
     ) -> Result<TelephoneLeg, CallFailure> {
         let desk = &mut self.desk;
         let leg = desk.new_leg(LegOwner::Telephone(key));
+        let formats = Formats::new(desk.config.codecs.as_deref());
         let opened = desk.sockets.open_telephone(now, leg, ip).map_err(CallFailure::from).and_then(|local| {
-            let mut telephone = TelephoneLeg::new(leg, local, desk.address_for(ip, caller), &mut desk.random);
+            let mut telephone = TelephoneLeg::new(leg, local, desk.address_for(ip, caller), formats, &mut desk.random);
             match offer {
                 Some(offer) => telephone.answer(offer)?,
                 None => telephone.offer(),
@@ -152,8 +154,10 @@ impl<S: Sockets> Gateway<S> {
             Ok(()) => {
                 let description = call.telephone.local_description().to_owned();
                 self.desk.sip.accept_offer(now, key, description);
-                call.apply_telephone(&mut self.desk);
                 tracing::debug!("{}: {:?}", call.title, call.telephone.settings().telephone);
+                if let Err(failure) = call.apply_telephone(&mut self.desk) {
+                    self.end_call(now, key, &failure);
+                }
             }
             Err(failure) => {
                 tracing::info!("{}: a change of the call is refused: {}", call.title, failure.explain());
@@ -164,9 +168,9 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_delayed_answer(&mut self, now: Instant, key: CallKey, sdp: &[u8]) {
         let Some(call) = self.calls.get_mut(&key) else { return };
-        match call.telephone.take_answer(sdp) {
-            Ok(()) => call.apply_telephone(&mut self.desk),
-            Err(failure) => self.end_call(now, key, &failure),
+        let applied = call.telephone.take_answer(sdp).and_then(|()| call.apply_telephone(&mut self.desk));
+        if let Err(failure) = applied {
+            self.end_call(now, key, &failure);
         }
     }
 }

@@ -243,7 +243,7 @@ impl MixHandle {
                 self.streams.remove(&stream.key());
                 Some(MixEvent::StreamRemoved { stream: stream.key(), stats: stream.stats() })
             }
-            Retired::Up(_) => None,
+            Retired::Up(_) | Retired::Line(_) => None,
         }
     }
 
@@ -312,10 +312,10 @@ fn objects_in(command: &Command) -> usize {
     match command {
         Command::OpenRoom(_) | Command::AddCaller { .. } | Command::AddStream { .. } => 1,
         Command::SetUp { up, .. } => usize::from(up.is_some()),
+        Command::SetTelephone { line, .. } => usize::from(line.is_some()),
         Command::CloseRoom(_)
         | Command::RemoveCaller(_)
         | Command::RemoveStream(_)
-        | Command::SetTelephone { .. }
         | Command::StartTelephone(_)
         | Command::SetUpLoss { .. }
         | Command::SetPresent { .. }

@@ -75,13 +75,7 @@ impl NetHandle {
             stop: Arc::clone(&stop),
             orders: thread_orders,
             retired: thread_retired,
-            out: Outlets {
-                clock,
-                mixes,
-                events: thread_events,
-                signalling: signalling.wake(),
-                owes_wake: false,
-            },
+            out: Outlets { clock, mixes, events: thread_events, signalling: signalling.wake(), owes_wake: false },
         })?;
         let thread = std::thread::Builder::new().name("net".into()).spawn(move || {
             if !request_real_time(NET_PRIORITY) {
@@ -134,7 +128,7 @@ impl NetHandle {
         rtp: UdpSocket,
         rtcp: Option<UdpSocket>,
     ) -> io::Result<()> {
-        let session = self.rtcp_session(setup.ssrc, setup.cname.clone(), setup.clock_rate_hz);
+        let session = self.rtcp_session(setup.ssrc, setup.cname.clone(), setup.remote.clock_rate_hz);
         let rtcp = rtcp.map(Socket::new).transpose()?;
         let telephone = TelephoneSocket::new(setup, mix, Socket::new(rtp)?, rtcp, session);
         self.add(setup.leg, LegKind::Telephone(telephone))

@@ -15,6 +15,7 @@ mod gate;
 pub mod jitter;
 pub(crate) mod latch;
 mod lateness;
+mod line;
 mod local_queue;
 pub mod mixer;
 pub mod nack;

@@ -158,9 +158,7 @@ impl NetThread {
     }
 
     fn has_work(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-            || !self.orders.is_empty()
-            || self.out.has_work()
+        self.stop.load(Ordering::Acquire) || !self.orders.is_empty() || self.out.has_work()
     }
 
     fn pulse_period_us(&self) -> u64 {
