@@ -10,8 +10,8 @@ use super::room::Room;
 use super::telephone::TelephoneLeg;
 use crate::galene::client::{Client, Joined};
 use crate::media::control::{
-    Caller, CallerKey, CallerSetup, Command, Line, NetCommand, PeerRole, RoomCodec, RoomKey, Telephone, TelephoneSetup,
-    Up, UpSetup,
+    Caller, CallerKey, CallerSetup, Command, KeyPress, Line, NetCommand, PeerRole, RoomCodec, RoomKey, Telephone,
+    TelephoneSetup, Up, UpSetup,
 };
 use crate::sip::event::CallKey;
 use crate::time::{Deadline, Instant};
@@ -243,6 +243,11 @@ impl Call {
         }
         desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: settings.remote });
         Ok(())
+    }
+
+    /// The caller pressed a key, in whichever form it came.
+    pub(super) fn on_key(&self, press: &KeyPress) {
+        tracing::debug!("{}: key {} for {} ms ({:?})", self.title, press.key, press.duration_ms, press.form);
     }
 
     /// Gives back everything that the call held outside itself, but for its membership.

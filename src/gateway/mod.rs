@@ -234,10 +234,16 @@ impl<S: Sockets> Gateway<S> {
                 self.on_peer(now, leg, peer::Input::Dtls { from, bytes: &bytes })
             }
             NetEvent::LossReported { leg, percent } => {
-                if let Some(LegOwner::Up(call)) = self.desk.leg_owner(leg)
-                    && let Some(caller) = self.calls.get(&call).map(|call| call.caller)
-                {
-                    self.desk.mix(Command::SetUpLoss { caller, percent });
+                let caller = |key| self.calls.get(&key).map(|call| call.caller);
+                let command = match self.desk.leg_owner(leg) {
+                    Some(LegOwner::Up(call)) => caller(call).map(|caller| Command::SetUpLoss { caller, percent }),
+                    Some(LegOwner::Telephone(call)) => {
+                        caller(call).map(|caller| Command::SetDownLoss { caller, percent })
+                    }
+                    Some(LegOwner::Voice { .. }) | None => None,
+                };
+                if let Some(command) = command {
+                    self.desk.mix(command);
                 }
             }
             NetEvent::Flows { leg } => {
@@ -279,6 +285,11 @@ impl<S: Sockets> Gateway<S> {
                     self.desk.net(NetCommand::SetTelephoneTalking { leg: call.telephone.leg, talking: *talking });
                     let what = if *talking { "speaks" } else { "is silent, spoke" };
                     tracing::debug!("{}: {what} at {level_dbfs} dBFS, gain {gain_db} dB", call.title);
+                }
+            }
+            MixEvent::Key { caller, press } => {
+                if let Some(call) = self.calls.values().find(|call| call.caller == *caller) {
+                    call.on_key(press);
                 }
             }
             MixEvent::RoomClosed(room) => tracing::debug!("room {} closed", room.0),

@@ -177,6 +177,7 @@ impl MixHandle {
             | Command::StartTelephone(_)
             | Command::SetUp { .. }
             | Command::SetUpLoss { .. }
+            | Command::SetDownLoss { .. }
             | Command::SetPresent { .. }
             | Command::SetMuted { .. } => {}
         }
@@ -204,6 +205,7 @@ impl MixHandle {
             | Command::SetTelephone { caller, .. }
             | Command::SetUp { caller, .. }
             | Command::SetUpLoss { caller, .. }
+            | Command::SetDownLoss { caller, .. }
             | Command::SetPresent { caller, .. }
             | Command::SetMuted { caller, .. } => of_caller(caller),
         }
@@ -318,6 +320,7 @@ fn objects_in(command: &Command) -> usize {
         | Command::RemoveStream(_)
         | Command::StartTelephone(_)
         | Command::SetUpLoss { .. }
+        | Command::SetDownLoss { .. }
         | Command::SetPresent { .. }
         | Command::SetMuted { .. } => 0,
     }

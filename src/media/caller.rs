@@ -11,16 +11,36 @@ use super::engine::Sink;
 use super::g711::Law;
 use super::gate::Gate;
 use super::line::{Line, MAX_PACKET_SAMPLES, Sound, Wide, law};
+use super::line_noise::LineNoise;
 use super::mixer::{Bus, BusFrame, SILENCE};
 use super::opus::OpusError;
 use super::reorder::{Pushed, Release};
 use super::talking::{Change, Talking};
+use super::telephone_event::TelephoneEvents;
+use super::tones::Tones;
 use super::up::FRAME_SAMPLES;
 use crate::time::{Deadline, Instant};
-use crate::wire::rtp::RtpPacket;
+use crate::wire::rtp::{RtpHeader, RtpPacket};
 
 /// Without a sample above this (−72 dBFS) a caller adds nothing to what others hear: A-law's own silence is ±8.
 const NOTHING_PEAK: u16 = 8;
+
+/// The softest comfort noise that its neighbours hear: the gate's threshold.
+const LOUD_NOISE_DBOV: u8 = 45;
+
+/// A gain that nobody hears: the room gets the telephone's own packets.
+const INAUDIBLE_DB: f32 = 1.0;
+
+/// What a piece of sound was made from.
+#[derive(Clone, Copy, Debug)]
+enum Coded<'a> {
+    /// An Opus packet, which a room of Opus can have as it is.
+    Opus(&'a [u8]),
+    /// Nothing came, so it is made up.
+    Lost,
+    /// Another codec.
+    Otherwise,
+}
 
 /// Does the caller add anything to the bus in this tick?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +62,7 @@ pub struct Caller {
     ssrc: Option<u32>,
     speech: Speech,
     down: Down,
+    events: TelephoneEvents,
     /// 200 sent: the telephone gets continuous RTP.
     started: bool,
     own: BusFrame,
@@ -57,6 +78,12 @@ struct Speech {
     /// `None` is `-no-agc`.
     agc: Option<Agc>,
     gate: Gate,
+    /// Keys in the sound.
+    tones: Tones,
+    /// They are looked for.
+    has_tones: bool,
+    /// What the telephone's silence sounds like, while it lasts.
+    noise: Option<LineNoise>,
     up: Option<Box<Up>>,
     /// Galene carries the stream, so local callers may hear it too.
     present: bool,
@@ -81,12 +108,16 @@ impl Caller {
                 talking: Talking::new(),
                 agc: setup.agc.then(Agc::new),
                 gate: Gate::new(),
+                tones: Tones::new(),
+                has_tones: telephone.events.is_none(),
+                noise: None,
                 up: None,
                 present: false,
                 muted: false,
                 stats: CallerStats::default(),
             },
             down: Down::new(setup.leg, setup.ssrc, setup.first_sequence, setup.first_timestamp),
+            events: TelephoneEvents::new(),
             started: false,
             own: SILENCE,
             own_voice: OwnVoice::Silent,
@@ -124,13 +155,14 @@ impl Caller {
     /// Returns the former line, if the telephone needs another one.
     pub(super) fn set_telephone(&mut self, telephone: Telephone, line: Option<Box<Line>>) -> Option<Box<Line>> {
         self.telephone = telephone;
+        self.speech.has_tones = telephone.events.is_none();
         let former = line.map(|line| std::mem::replace(&mut self.line, line));
         if former.is_some() {
             // The RTP clock may be another one from here on (RFC 7160 §4.2).
             self.down.skip(0, true);
             self.apart = None;
         }
-        self.line.set_codec(telephone.codec);
+        self.line.set_telephone(&telephone);
         former
     }
 
@@ -161,6 +193,12 @@ impl Caller {
         }
     }
 
+    pub(super) fn set_down_loss(&mut self, percent: u8) {
+        if let Some(wide) = &mut self.line.wide {
+            wide.set_loss(percent, &self.telephone);
+        }
+    }
+
     /// A packet as it came; what is in order leaves for the room at once.
     pub(super) fn handle_packet(&mut self, arrival: Instant, bytes: &[u8], sink: &mut impl Sink) {
         let stats = &mut self.speech.stats;
@@ -168,12 +206,18 @@ impl Caller {
             stats.discarded += 1;
             return;
         };
+        let mut header = header;
         let is_speech = header.payload_type == self.telephone.receive_payload_type;
         if !is_speech {
+            self.hear_event(arrival, &header, payload, sink);
+            let stats = &mut self.speech.stats;
             stats.other_payload_type += 1;
             // Comfort noise and events share the speech's sequence numbers; other sources mean nothing.
             if self.ssrc != Some(header.ssrc) {
                 return;
+            }
+            if self.is_of_other_clock(header.payload_type) {
+                header.timestamp = self.line.order.expected_timestamp().unwrap_or(header.timestamp);
             }
         }
         if !self.telephone.receives {
@@ -182,14 +226,33 @@ impl Caller {
         self.ssrc = Some(header.ssrc);
         let duration_ticks = if is_speech { self.line.sound.duration_ticks(payload) } else { Some(0) };
         let Some(duration_ticks) = duration_ticks else {
-            stats.discarded += 1;
+            self.speech.stats.discarded += 1;
             return;
         };
         match self.line.order.push(arrival, &header, payload, duration_ticks) {
             Pushed::Kept => {}
-            Pushed::LateOrDuplicate | Pushed::TooLong => stats.discarded += 1,
+            Pushed::LateOrDuplicate | Pushed::TooLong => self.speech.stats.discarded += 1,
         }
         self.release(arrival, sink);
+    }
+
+    /// A key that comes as an event; its packets are taken as they come, since each of them tells all of it.
+    fn hear_event(&mut self, arrival: Instant, header: &RtpHeader, payload: &[u8], sink: &mut impl Sink) {
+        let Some(format) = self.telephone.events else { return };
+        if header.payload_type == format.payload_type
+            && self.telephone.receives
+            && let Some(press) = self.events.handle_packet(arrival, header, payload, format)
+        {
+            sink.event(MixEvent::Key { caller: self.key, press });
+        }
+    }
+
+    /// Events of 8 kHz beside Opus: their timestamps say nothing of the speech around them.
+    fn is_of_other_clock(&self, payload_type: u8) -> bool {
+        let clock_rate_hz = self.telephone.codec.clock_rate_hz();
+        self.telephone
+            .events
+            .is_some_and(|events| events.payload_type == payload_type && events.clock_rate_hz != clock_rate_hz)
     }
 
     /// A hole may have been waited for long enough.
@@ -210,6 +273,8 @@ impl Caller {
                 Release::Packet { header, payload, .. } => {
                     if header.payload_type == self.telephone.receive_payload_type {
                         self.speech.decode(now, payload, sound, self.key, sink);
+                    } else if header.payload_type == self.telephone.comfort_noise_payload_type {
+                        self.speech.fall_silent(payload);
                     }
                 }
                 Release::Conceal { duration_ticks, next_header, next_payload } => {
@@ -224,6 +289,11 @@ impl Caller {
 
     /// Each 20 ms: silence for the room if the telephone sends nothing.
     pub(super) fn tick_up(&mut self, now: Instant, missed: u32, sink: &mut impl Sink) {
+        if let Some(format) = self.telephone.events
+            && let Some(press) = self.events.handle_timeout(now, format)
+        {
+            sink.event(MixEvent::Key { caller: self.key, press });
+        }
         self.speech.tick_up(now, missed, self.key, sink);
     }
 
@@ -296,7 +366,9 @@ impl Speech {
         let mut pcm = [0; MAX_PACKET_SAMPLES];
         let samples = sound.decode(payload, &mut pcm);
         self.stats.received += 1;
-        self.pass_on(now, &mut pcm[..samples], sound, key, sink);
+        self.noise = None;
+        let coded = sound.opus_packet(payload).map_or(Coded::Otherwise, Coded::Opus);
+        self.pass_on(now, &mut pcm[..samples], coded, sound, key, sink);
     }
 
     /// Makes up what lies before `next`.
@@ -312,7 +384,7 @@ impl Speech {
         let mut pcm = [0; MAX_PACKET_SAMPLES];
         let samples = sound.conceal(duration_ticks, next, &mut pcm);
         self.stats.concealed += 1;
-        self.pass_on(now, &mut pcm[..samples], sound, key, sink);
+        self.pass_on(now, &mut pcm[..samples], Coded::Lost, sound, key, sink);
     }
 
     fn jump(&mut self, samples: u32, sound: &mut Sound) {
@@ -322,7 +394,24 @@ impl Speech {
         }
     }
 
-    fn pass_on(&mut self, now: Instant, pcm: &mut [i16], sound: &mut Sound, key: CallerKey, sink: &mut impl Sink) {
+    /// The telephone sends nothing until it speaks again, and says what that sounds like (RFC 3389).
+    fn fall_silent(&mut self, payload: &[u8]) {
+        self.noise = LineNoise::of_packet(payload);
+        if let Some(up) = &mut self.up {
+            up.expect_silence();
+        }
+    }
+
+    fn pass_on(
+        &mut self,
+        now: Instant,
+        pcm: &mut [i16],
+        coded: Coded<'_>,
+        sound: &mut Sound,
+        key: CallerKey,
+        sink: &mut impl Sink,
+    ) {
+        self.find_key(sound.narrow(pcm), key, sink);
         if self.muted {
             pcm.fill(0);
         }
@@ -333,8 +422,16 @@ impl Speech {
             agc.process(pcm, sound.rate_hz(), latest);
         }
         let is_talking = self.talking.is_talking();
+        let is_as_it_came = !self.muted && self.agc.as_ref().is_none_or(|agc| agc.gain_db().abs() < INAUDIBLE_DB);
         if let Some(up) = &mut self.up {
-            up.speak(now, pcm, is_talking, sink);
+            let is_done = match coded {
+                Coded::Opus(packet) => is_as_it_came && up.forward(now, packet, pcm, is_talking, sink),
+                Coded::Lost => is_as_it_came && up.lose(pcm.len() as u32),
+                Coded::Otherwise => false,
+            };
+            if !is_done {
+                up.speak(now, pcm, is_talking, sink);
+            }
         }
         // Galene gets the line's noise as comfort noise; here those of all silent callers would add up.
         self.gate.process(pcm, sound.rate_hz(), is_talking, latest);
@@ -343,9 +440,17 @@ impl Speech {
 
     fn tick_up(&mut self, now: Instant, missed: u32, key: CallerKey, sink: &mut impl Sink) {
         let Some(up) = &mut self.up else { return };
-        if up.tick(now, missed, sink) {
+        if up.tick(now, missed, self.noise.as_mut().filter(|_| !self.muted), sink) {
             let change = self.talking.hear(&[0; FRAME_SAMPLES]);
             self.tell(change, key, sink);
+        }
+    }
+
+    fn find_key(&mut self, narrow: &[i16], caller: CallerKey, sink: &mut impl Sink) {
+        if self.has_tones
+            && let Some(press) = self.tones.hear(narrow)
+        {
+            sink.event(MixEvent::Key { caller, press });
         }
     }
 
@@ -357,9 +462,19 @@ impl Speech {
         }
     }
 
-    fn play_locally(&self, now: Instant, has_neighbours: bool, sound: &mut Sound, own: &mut BusFrame) -> OwnVoice {
+    fn play_locally(&mut self, now: Instant, has_neighbours: bool, sound: &mut Sound, own: &mut BusFrame) -> OwnVoice {
         // What was said just before the mute may still be in the queue.
         let may_be_heard = self.present && !self.muted && has_neighbours;
-        if sound.play(now, may_be_heard, NOTHING_PEAK, own) { OwnVoice::Contributes } else { OwnVoice::Silent }
+        if sound.play(now, may_be_heard, NOTHING_PEAK, own) {
+            return OwnVoice::Contributes;
+        }
+        match &mut self.noise {
+            // As of every other line: what is softer is not added up for the neighbours (`gate`).
+            Some(noise) if may_be_heard && noise.level_dbov() <= LOUD_NOISE_DBOV => {
+                sound.play_noise(noise, own);
+                OwnVoice::Contributes
+            }
+            Some(_) | None => OwnVoice::Silent,
+        }
     }
 }

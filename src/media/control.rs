@@ -127,6 +127,62 @@ pub struct Telephone {
     pub sends: bool,
     /// Do we take what the telephone sends?
     pub receives: bool,
+    /// What it says of the Opus that it would receive.
+    pub opus: OpusWishes,
+    /// How it sends keys as events; without, they are looked for in its sound.
+    pub events: Option<EventFormat>,
+    /// The number of its comfort noise (RFC 3389).
+    pub comfort_noise_payload_type: u8,
+}
+
+/// Keys as RTP events (RFC 4733).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventFormat {
+    /// Their number.
+    pub payload_type: u8,
+    /// The clock of their durations.
+    pub clock_rate_hz: u32,
+}
+
+/// The static payload type of comfort noise (RFC 3389 §4), which comes from telephones that never announced it, too.
+pub const COMFORT_NOISE: u8 = 13;
+
+/// A key of a telephone, pressed and let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPress {
+    /// `0` to `9`, `*`, `#`, `A` to `D`.
+    pub key: char,
+    /// How it came.
+    pub form: KeyForm,
+    /// For how long, as far as is known.
+    pub duration_ms: u16,
+}
+
+/// The three ways of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyForm {
+    /// RTP events (RFC 4733).
+    Event,
+    /// SIP INFO.
+    Info,
+    /// Tones in the sound.
+    Tone,
+}
+
+/// What a telephone says of the Opus that it would receive (RFC 7587 §6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpusWishes {
+    /// `maxaveragebitrate`, in bit/s.
+    pub max_bitrate_bps: u32,
+    /// `cbr`: all packets of one length.
+    pub constant_rate: bool,
+    /// `useinbandfec`: it makes use of copies.
+    pub fec: bool,
+}
+
+impl OpusWishes {
+    /// Where nothing is said.
+    pub const NONE: Self = Self { max_bitrate_bps: 510_000, constant_rate: false, fec: false };
 }
 
 impl Telephone {
@@ -139,6 +195,9 @@ impl Telephone {
             ptime_ms: 20,
             sends: true,
             receives: true,
+            opus: OpusWishes::NONE,
+            events: None,
+            comfort_noise_payload_type: COMFORT_NOISE,
         }
     }
 

@@ -143,6 +143,11 @@ impl Engine {
                     room.with_caller(caller, |caller| caller.set_up_loss(percent));
                 }
             }
+            Command::SetDownLoss { caller, percent } => {
+                if let Some(room) = self.room_of_caller(caller) {
+                    room.with_caller(caller, |caller| caller.set_down_loss(percent));
+                }
+            }
             Command::SetPresent { caller, present } => {
                 if let Some(room) = self.room_of_caller(caller) {
                     room.with_caller(caller, |caller| caller.set_present(present));

@@ -11,6 +11,7 @@ use super::down::{Down, EncodedTick, G711_TICK_BYTES, Sent, packet_ms};
 use super::engine::Sink;
 use super::g711::Law;
 use super::g722;
+use super::line_noise::LineNoise;
 use super::local_queue::LocalQueue;
 use super::mixer::{BUS_FRAME_SAMPLES, Bus, BusFrame, Limiter};
 use super::opus::{self, OpusError, packet};
@@ -28,10 +29,18 @@ pub(super) type PacketSound = [i16; MAX_PACKET_SAMPLES];
 /// Opus is decoded and concealed in steps of 2.5 ms.
 const OPUS_STEP_SAMPLES: usize = 40;
 
-/// What we send to a telephone.
-const OPUS_BITRATE_BPS: u32 = 32_000;
-const OPUS_COMPLEXITY: u8 = 2;
-/// 60 ms at 32 kbit/s are 240 bytes; a variable rate may double that for a while.
+/// What we send to a telephone: the music coder at G.711's rate takes a sixth of what the voice coder does and sounds better
+/// (20 µs and PESQ 4.51 in wide band, against 114 µs and 4.43), but knows neither copies nor low rates.
+const OPUS_BITRATE_BPS: u32 = 64_000;
+const OPUS_COMPLEXITY: u8 = 0;
+/// The music coder's least rate: at 40 kbit/s it has 4.1.
+const LEAST_MUSIC_BITRATE_BPS: u32 = 44_000;
+/// The voice coder, as upwards.
+const VOICE_BITRATE_BPS: u32 = 32_000;
+const VOICE_COMPLEXITY: u8 = 4;
+/// From here on copies are worth what they cost, as upwards.
+const FEC_ABOVE_PERCENT: u8 = 1;
+/// 60 ms at 64 kbit/s are 480 bytes; a variable rate may double that for a while.
 const OPUS_PACKET_BYTES: usize = 1000;
 
 /// One telephone's line.
@@ -50,13 +59,16 @@ impl Line {
     /// libopus has no memory.
     pub fn new(telephone: &Telephone) -> Result<Self, OpusError> {
         let codec = telephone.codec;
-        Ok(Self { order: Reorder::new(codec.clock_rate_hz()), sound: Sound::new(codec)?, wide: Wide::new(codec)? })
+        Ok(Self { order: Reorder::new(codec.clock_rate_hz()), sound: Sound::new(codec)?, wide: Wide::new(telephone)? })
     }
 
-    /// Another law of G.711; the other codecs never change within a line.
-    pub(super) fn set_codec(&mut self, codec: TelephoneCodec) {
-        if let (Decoder::G711 { law, .. }, Some(other)) = (&mut self.sound.decoder, law(codec)) {
+    /// Another law of G.711, or other wishes of the same codec.
+    pub(super) fn set_telephone(&mut self, telephone: &Telephone) {
+        if let (Decoder::G711 { law, .. }, Some(other)) = (&mut self.sound.decoder, law(telephone.codec)) {
             *law = other;
+        }
+        if let Some(wide) = &mut self.wide {
+            wide.set_loss(0, telephone);
         }
     }
 }
@@ -191,6 +203,29 @@ impl Sound {
         &narrow.pcm[..samples]
     }
 
+    /// What the packet is in itself, if a room of Opus can have it as it is.
+    pub(super) const fn opus_packet<'a>(&self, payload: &'a [u8]) -> Option<&'a [u8]> {
+        match self.decoder {
+            Decoder::Opus(_) => Some(payload),
+            Decoder::G711 { .. } | Decoder::G722 { .. } => None,
+        }
+    }
+
+    /// The next frame of the telephone's noise, for the bus.
+    pub(super) fn play_noise(&mut self, noise: &mut LineNoise, frame: &mut BusFrame) {
+        let mut made = [0; BUS_FRAME_SAMPLES];
+        let made = &mut made[..self.rate_hz as usize / 50];
+        noise.fill(made);
+        self.to_bus(made, frame);
+    }
+
+    fn to_bus(&mut self, pcm: &[i16], frame: &mut BusFrame) {
+        match &mut self.widen {
+            Some(filter) => drop(filter.process(pcm, frame)),
+            None => frame.copy_from_slice(pcm),
+        }
+    }
+
     /// Takes the next frame out of the queue, for the bus; false (and nothing in `frame`) unless `is_heard` and a sample is
     /// above `least_peak`.
     pub(super) fn play(&mut self, now: Instant, is_heard: bool, least_peak: u16, frame: &mut BusFrame) -> bool {
@@ -201,10 +236,7 @@ impl Sound {
         if !plays || !is_heard || taken.iter().all(|sample| sample.unsigned_abs() <= least_peak) {
             return false;
         }
-        match &mut self.widen {
-            Some(filter) => drop(filter.process(taken, frame)),
-            None => frame.copy_from_slice(taken),
-        }
+        self.to_bus(taken, frame);
         true
     }
 }
@@ -231,7 +263,8 @@ struct Gathering {
 }
 
 impl Wide {
-    fn new(codec: TelephoneCodec) -> Result<Option<Self>, OpusError> {
+    fn new(telephone: &Telephone) -> Result<Option<Self>, OpusError> {
+        let codec = telephone.codec;
         let encoder = match codec {
             TelephoneCodec::Pcmu | TelephoneCodec::Pcma => return Ok(None),
             TelephoneCodec::G722 => WideEncoder::G722(Box::default()),
@@ -242,7 +275,18 @@ impl Wide {
                 WideEncoder::Opus(Box::new(Gathering { encoder, pcm: [0; 3 * BUS_FRAME_SAMPLES], samples: 0 }))
             }
         };
-        Ok(Some(Self { limiter: Limiter::new(), encoder }))
+        let mut wide = Self { limiter: Limiter::new(), encoder };
+        wide.set_loss(0, telephone);
+        Ok(Some(wide))
+    }
+
+    /// The telephone misses so many of a hundred packets.
+    pub(super) fn set_loss(&mut self, percent: u8, telephone: &Telephone) {
+        match &mut self.encoder {
+            WideEncoder::G722(_) => {}
+            // libopus refuses no value of these.
+            WideEncoder::Opus(gathering) => drop(obey(&mut gathering.encoder, percent, telephone)),
+        }
     }
 
     /// Sends what a listener hears who contributed `own`, or gathers it for a longer packet.
@@ -273,6 +317,18 @@ impl Wide {
             WideEncoder::Opus(gathering) => std::mem::take(&mut gathering.samples) as u32 * OPUS_TICKS_A_SAMPLE,
         }
     }
+}
+
+/// The encoder as the telephone and its way want it.
+fn obey(encoder: &mut opus::Encoder, loss_percent: u8, telephone: &Telephone) -> Result<(), OpusError> {
+    let wishes = telephone.opus;
+    let fec = wishes.fec && loss_percent > FEC_ABOVE_PERCENT;
+    let is_music = !fec && wishes.max_bitrate_bps >= LEAST_MUSIC_BITRATE_BPS;
+    let bitrate_bps = if is_music { OPUS_BITRATE_BPS } else { VOICE_BITRATE_BPS };
+    encoder.set_signal(is_music, if is_music { OPUS_COMPLEXITY } else { VOICE_COMPLEXITY })?;
+    encoder.set_bitrate(bitrate_bps.min(wishes.max_bitrate_bps))?;
+    encoder.set_constant_rate(wishes.constant_rate)?;
+    encoder.set_fec(fec, loss_percent)
 }
 
 /// 48 kHz against 16 kHz.

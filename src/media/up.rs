@@ -13,6 +13,7 @@ use super::dtx::{Dtx, Turn};
 use super::engine::Sink;
 use super::g711::Law;
 use super::g722;
+use super::line_noise::LineNoise;
 use super::opus::{self, OpusError};
 use super::resample::{Down16To8, Up8To16};
 use crate::time::Instant;
@@ -29,13 +30,21 @@ const MAX_FRAME_SAMPLES: usize = 3 * 2 * FRAME_SAMPLES;
 const OPUS_BITRATE_BPS: u32 = 32_000;
 const OPUS_COMPLEXITY: u8 = 0;
 
-/// The same for wideband speech.
+/// The same for wideband speech (libopus 1.6.1, 20 ms; PESQ in wide band): complexity 3 has 3.92 at 109 µs, 4 has 4.43 at
+/// 114 µs, 5 the same at 164 µs.
 const WIDE_OPUS_BITRATE_BPS: u32 = 32_000;
-const WIDE_OPUS_COMPLEXITY: u8 = 2;
+const WIDE_OPUS_COMPLEXITY: u8 = 4;
 
 /// How long the telephone may send nothing before silence is sent for it. A loss burst or jitter of up to this length
 /// leaves the timeline alone; silence suppression lasts longer.
 const SILENCE_AFTER: Duration = Duration::from_millis(200);
+
+/// The same for a telephone that pauses in its own way: Opus sends something every 400 ms then.
+const SILENCE_AFTER_PAUSE: Duration = Duration::from_millis(500);
+/// An Opus packet of no more bytes says that a pause begins, or goes on.
+const PAUSE_BYTES: usize = 2;
+/// The same for one that has said that it falls silent.
+const SILENCE_AFTER_NOTICE: Duration = Duration::from_millis(40);
 
 /// Below this share of lost packets in-band FEC costs more (0.1 to 0.25 PESQ) than it repairs.
 const FEC_ABOVE_PERCENT: u8 = 1;
@@ -117,9 +126,18 @@ pub struct Up {
     gathered_samples: usize,
     /// When the telephone last had something; `None` while silence is sent for it.
     last_speech: Option<Instant>,
+    /// How long after that it counts as silent.
+    patience: Duration,
+    /// The length of the telephone's own packet, if that was the last that went up.
+    forwarded_samples: Option<u32>,
+    /// What the encoder knows of the sound is out of date.
+    is_stale: bool,
     loss_percent: u8,
     counters: UpCounters,
 }
+
+/// The bits of a packet's first byte that tell of more frames than one (RFC 6716 §3.1).
+const FRAME_COUNT_BITS: u8 = 0x03;
 
 /// What an up stream has sent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -155,6 +173,9 @@ impl Up {
             gathered: [0; MAX_FRAME_SAMPLES],
             gathered_samples: 0,
             last_speech: None,
+            patience: SILENCE_AFTER,
+            forwarded_samples: None,
+            is_stale: false,
             loss_percent: 0,
             counters: UpCounters::default(),
         };
@@ -185,13 +206,13 @@ impl Up {
 
     /// Speech of the telephone, in order and without holes since the last call.
     pub(super) fn speak(&mut self, now: Instant, pcm: &[i16], is_talking: bool, sink: &mut impl Sink) {
-        self.last_speech = Some(now);
+        (self.last_speech, self.patience) = (Some(now), SILENCE_AFTER);
         let frame_samples = self.frame_samples;
         if self.gathered_samples == 0
             && [1, 2, 3].contains(&(pcm.len() / frame_samples))
             && pcm.len().is_multiple_of(frame_samples)
         {
-            self.send_frame(pcm, is_talking, sink);
+            self.send_frame(pcm, None, is_talking, sink);
             return;
         }
         let mut rest = pcm;
@@ -203,7 +224,7 @@ impl Up {
             if self.gathered_samples == frame_samples {
                 self.gathered_samples = 0;
                 let frame = self.gathered;
-                self.send_frame(&frame[..frame_samples], is_talking, sink);
+                self.send_frame(&frame[..frame_samples], None, is_talking, sink);
             }
         }
     }
@@ -215,10 +236,50 @@ impl Up {
         }
     }
 
-    /// Each 20 ms: silence if the telephone has sent nothing for long. True if it was silence.
-    pub(super) fn tick(&mut self, now: Instant, missed: u32, sink: &mut impl Sink) -> bool {
+    /// The same speech as the telephone's own packet, if the room can have that as it is: nothing is coded twice. False if
+    /// it has to be encoded, by [`Self::speak`].
+    pub(super) fn forward(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        pcm: &[i16],
+        is_talking: bool,
+        sink: &mut impl Sink,
+    ) -> bool {
+        if !matches!(self.encoder, Encoder::Opus(_)) || self.gathered_samples > 0 || pcm.is_empty() {
+            return false;
+        }
+        self.last_speech = Some(now);
+        self.patience = if packet.len() > PAUSE_BYTES { SILENCE_AFTER } else { SILENCE_AFTER_PAUSE };
+        self.send_frame(pcm, Some(packet), is_talking, sink);
+        true
+    }
+
+    /// Speech that was lost on its way here, of which the room may learn as of any loss: it has the telephone's own packets,
+    /// and the next one may carry a copy. False if it has to be made up.
+    pub(super) fn lose(&mut self, samples: u32) -> bool {
+        let Some(forwarded_samples) = self.forwarded_samples else { return false };
+        let packets = (samples / forwarded_samples).max(1);
+        self.sequence = self.sequence.wrapping_add(packets as u16);
+        self.timestamp = self.timestamp.wrapping_add(self.ticks(samples));
+        true
+    }
+
+    /// The telephone has said that it falls silent.
+    pub(super) const fn expect_silence(&mut self) {
+        self.patience = SILENCE_AFTER_NOTICE;
+    }
+
+    /// Each 20 ms: silence, or the telephone's noise, if it has sent nothing for long. True if it was that.
+    pub(super) fn tick(
+        &mut self,
+        now: Instant,
+        missed: u32,
+        noise: Option<&mut LineNoise>,
+        sink: &mut impl Sink,
+    ) -> bool {
         match self.last_speech {
-            Some(last) if now.saturating_since(last) < SILENCE_AFTER => return false,
+            Some(last) if now.saturating_since(last) < self.patience => return false,
             Some(last) => {
                 // Its last packet ended about when it came; this frame of silence ends now.
                 let waited = now.saturating_since(last).saturating_sub(TICK);
@@ -229,7 +290,12 @@ impl Up {
             None => {}
         }
         self.counters.silence += 1;
-        self.send_frame(&[0; MAX_FRAME_SAMPLES][..self.frame_samples], false, sink);
+        let mut silence = [0; MAX_FRAME_SAMPLES];
+        let silence = &mut silence[..self.frame_samples];
+        if let Some(noise) = noise {
+            noise.fill(silence);
+        }
+        self.send_frame(silence, None, false, sink);
         true
     }
 
@@ -257,7 +323,8 @@ impl Up {
         (u64::from(samples) * u64::from(self.clock_rate_hz) / u64::from(self.rate_hz)) as u32
     }
 
-    fn send_frame(&mut self, frame: &[i16], is_talking: bool, sink: &mut impl Sink) {
+    /// Sends the telephone's `own` packet, or else what becomes of `frame`; or nothing, in a pause.
+    fn send_frame(&mut self, frame: &[i16], own: Option<&[u8]>, is_talking: bool, sink: &mut impl Sink) {
         let turn = match self.encoder {
             Encoder::Opus(_) => self.dtx.judge(frame, is_talking),
             Encoder::G722 { .. } | Encoder::G711 { .. } => Turn::Send,
@@ -265,10 +332,10 @@ impl Up {
         let mut packet = [0; HEADER_BYTES + opus::MAX_FRAME_BYTES];
         let payload = &mut packet[HEADER_BYTES..];
         let len = match turn {
-            Turn::Send | Turn::Resume => self.encoder.encode(frame, payload),
+            Turn::Send | Turn::Resume => self.code(frame, own, payload),
             Turn::Settle => {
-                self.encoder.reset();
-                self.encoder.encode(frame, payload)
+                self.is_stale = true;
+                self.code(frame, own, payload)
             }
             Turn::Pause => {
                 payload[0] = self.table_of_contents;
@@ -278,12 +345,26 @@ impl Up {
         };
         if matches!(self.encoder, Encoder::Opus(_)) && len > 1 {
             self.dtx.sent(&payload[..len], frame.len());
-            // One frame a packet: its lowest bits say so already.
-            self.table_of_contents = payload[0];
+            self.table_of_contents = payload[0] & !FRAME_COUNT_BITS;
         }
         self.marker |= turn == Turn::Resume;
         self.send_packet(&mut packet, len, sink);
         self.timestamp = self.timestamp.wrapping_add(self.ticks(frame.len() as u32));
+    }
+
+    /// The next packet's content, and its length.
+    fn code(&mut self, frame: &[i16], own: Option<&[u8]>, payload: &mut [u8]) -> usize {
+        if let Some(own) = own {
+            let len = own.len().min(payload.len());
+            payload[..len].copy_from_slice(&own[..len]);
+            (self.forwarded_samples, self.is_stale) = (Some(frame.len() as u32), true);
+            return len;
+        }
+        self.forwarded_samples = None;
+        if std::mem::take(&mut self.is_stale) {
+            self.encoder.reset();
+        }
+        self.encoder.encode(frame, payload)
     }
 
     fn send_packet(&mut self, packet: &mut [u8], payload_bytes: usize, sink: &mut impl Sink) {

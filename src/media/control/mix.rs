@@ -1,7 +1,8 @@
 //! Between signalling and the mix threads: commands, what comes back, events, counters.
 
 use super::{
-    Caller, CallerKey, LegKey, Line, Room, RoomCodec, RoomKey, Stream, StreamKey, Telephone, TelephoneCodec, Up,
+    Caller, CallerKey, KeyPress, LegKey, Line, Room, RoomCodec, RoomKey, Stream, StreamKey, Telephone, TelephoneCodec,
+    Up,
 };
 
 /// What a [`Caller`] is built from.
@@ -104,6 +105,13 @@ pub enum Command {
         /// Packets lost of a hundred.
         percent: u8,
     },
+    /// What the telephone's receiver reports say of what it is sent; in-band FEC follows where the codec has it.
+    SetDownLoss {
+        /// Whose.
+        caller: CallerKey,
+        /// Packets lost of a hundred.
+        percent: u8,
+    },
     /// Is the caller in the local mix, that is, does Galene carry its stream?
     SetPresent {
         /// Who.
@@ -148,6 +156,13 @@ pub enum MixEvent {
         level_dbfs: i8,
         /// What is added to that at present.
         gain_db: i8,
+    },
+    /// The caller pressed a key.
+    Key {
+        /// Who.
+        caller: CallerKey,
+        /// Which.
+        press: KeyPress,
     },
     /// A room is closed; everything that was in it is free.
     RoomClosed(RoomKey),
