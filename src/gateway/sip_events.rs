@@ -11,7 +11,7 @@ use super::refusal::CallFailure;
 use super::telephone::TelephoneLeg;
 use super::{Gateway, MAX_CALLS};
 use crate::galene::name::WantedName;
-use crate::media::control::CallerKey;
+use crate::media::control::{CallerKey, KeyForm, KeyPress};
 use crate::sip::event::{self as sip, CallKey, Caller, EndReason, Event};
 use crate::time::Instant;
 
@@ -45,6 +45,11 @@ impl<S: Sockets> Gateway<S> {
             }
             Event::Offer { call, sdp } => self.on_reinvite(now, call, sdp.as_deref()),
             Event::Answer { call, sdp } => self.on_delayed_answer(now, call, &sdp),
+            Event::Key { call, key, duration_ms } => {
+                if let Some(call) = self.calls.get(&call) {
+                    call.on_key(&KeyPress { key, form: KeyForm::Info, duration_ms });
+                }
+            }
             Event::Acknowledged { call } => tracing::debug!("call {}: acknowledged", call.0),
             Event::Ended { call, why } => {
                 if let Some(ended) = self.calls.get(&call) {

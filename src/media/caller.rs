@@ -19,6 +19,7 @@ use super::talking::{Change, Talking};
 use super::telephone_event::TelephoneEvents;
 use super::tones::Tones;
 use super::up::FRAME_SAMPLES;
+use super::vad::Verdict;
 use crate::time::{Deadline, Instant};
 use crate::wire::rtp::{RtpHeader, RtpPacket};
 
@@ -433,6 +434,8 @@ impl Speech {
                 up.speak(now, pcm, is_talking, sink);
             }
         }
+        // The verdict is on the lower half of a wide band; what is loud in the upper one passes as well.
+        let latest = Verdict { level_dbfs: latest.level_dbfs.max(sound.upper_level_dbfs(pcm)), ..latest };
         // Galene gets the line's noise as comfort noise; here those of all silent callers would add up.
         self.gate.process(pcm, sound.rate_hz(), is_talking, latest);
         sound.local.push(now, pcm);

@@ -18,6 +18,8 @@ use super::opus::{self, OpusError, packet};
 use super::plc::Concealer;
 use super::reorder::Reorder;
 use super::resample::{Down16To8, Up8To16};
+use super::simd::kernels;
+use super::vad::{SILENCE_DBFS, level_dbfs};
 use crate::time::Instant;
 
 /// The longest packet: 120 ms at 16 kHz.
@@ -201,6 +203,14 @@ impl Sound {
         let Some(narrow) = &mut self.narrow else { return pcm };
         let samples = narrow.filter.process(pcm, &mut narrow.pcm);
         &narrow.pcm[..samples]
+    }
+
+    /// How loud a piece of a wide line is, with all that [`Self::narrow`] leaves out; nothing for a narrow one.
+    pub(super) fn upper_level_dbfs(&self, pcm: &[i16]) -> f32 {
+        match self.narrow {
+            None => SILENCE_DBFS,
+            Some(_) => level_dbfs((kernels().energy)(pcm), pcm.len()),
+        }
     }
 
     /// What the packet is in itself, if a room of Opus can have it as it is.

@@ -20,6 +20,7 @@ mod call;
 mod dialog;
 pub mod endpoint;
 pub mod event;
+mod info;
 mod layer;
 mod registration;
 mod reply;

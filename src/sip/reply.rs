@@ -5,7 +5,7 @@ use crate::random::Random;
 use crate::wire::sip::{Request, Response, Warning};
 
 /// The methods that this user agent answers.
-pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS";
+pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO";
 /// The bodies that it understands.
 pub(crate) const ACCEPT: &str = "application/sdp";
 /// The one extension that it knows: a registration may pass edge proxies (RFC 3327).

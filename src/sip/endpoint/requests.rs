@@ -12,6 +12,7 @@ use crate::sip::auth::hexadecimal;
 use crate::sip::call::{Call, OpenInvite};
 use crate::sip::dialog::Dialog;
 use crate::sip::event::{CallKey, Caller, Event, Path};
+use crate::sip::info::{self, InfoKey};
 use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED};
 use crate::sip::transaction::server::Server;
 use crate::sip::transaction::server_invite::InviteServer;
@@ -99,10 +100,23 @@ impl Endpoint {
                 let response = self.capabilities(&request);
                 self.respond(now, path, key, None, response);
             }
+            Method::Info => self.handle_info(now, path, key, call_key, &request),
             other => {
                 let refusal = refuse_method(other);
                 self.refuse(now, path, key, &request, &refusal);
             }
+        }
+    }
+
+    fn handle_info(&mut self, now: Instant, path: Path, key: ServerKey, call: CallKey, request: &Request) {
+        match info::key(&request.headers, &request.body) {
+            Ok(pressed) => {
+                self.respond(now, path, key, None, Response::to_request(request, 200, ""));
+                if let Some(InfoKey { key, duration_ms }) = pressed {
+                    self.layer.out.event(Event::Key { call, key, duration_ms });
+                }
+            }
+            Err(refusal) => self.refuse(now, path, key, request, &refusal),
         }
     }
 
@@ -170,7 +184,8 @@ impl Endpoint {
     fn inspect(&self, key: &ServerKey, request: &Request) -> Result<(), Refusal> {
         match &request.method {
             Method::Invite | Method::Options => {}
-            Method::Bye => return Err(Refusal::new(481)),
+            // RFC 3261 §15.1.2, RFC 6086 §4.2.2: there is no such call.
+            Method::Bye | Method::Info => return Err(Refusal::new(481)),
             other => return Err(refuse_method(other)),
         }
         match &request.uri {

@@ -30,6 +30,14 @@ impl BaresipCodec {
         }
     }
 
+    /// Of its sound.
+    pub const fn channels(self) -> u16 {
+        match self {
+            Self::G711 | Self::G722 => 1,
+            Self::Opus => 2,
+        }
+    }
+
     const fn account(self) -> &'static str {
         match self {
             Self::G711 => ";audio_codecs=PCMU/8000/1,PCMA/8000/1",
@@ -101,7 +109,7 @@ impl Baresip {
 
 fn config(codec: BaresipCodec, port: u16, control_port: u16, modules: &str, speech: &Path, folder: &Path) -> String {
     let (speech, folder, rate_hz) = (speech.display(), folder.display(), codec.rate_hz());
-    let channels = if codec == BaresipCodec::Opus { 2 } else { 1 };
+    let channels = codec.channels();
     format!(
         "sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\ncall_local_timeout 30\ncall_max_calls 8\n\
          audio_player aubridge,sink\naudio_source aufile,{speech}\naudio_alert aubridge,alert\n\
