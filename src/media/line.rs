@@ -226,10 +226,10 @@ impl Sound {
         let mut made = [0; BUS_FRAME_SAMPLES];
         let made = &mut made[..self.rate_hz as usize / 50];
         noise.fill(made);
-        self.to_bus(made, frame);
+        self.widen(made, frame);
     }
 
-    fn to_bus(&mut self, pcm: &[i16], frame: &mut BusFrame) {
+    fn widen(&mut self, pcm: &[i16], frame: &mut BusFrame) {
         match &mut self.widen {
             Some(filter) => drop(filter.process(pcm, frame)),
             None => frame.copy_from_slice(pcm),
@@ -246,7 +246,7 @@ impl Sound {
         if !plays || !is_heard || taken.iter().all(|sample| sample.unsigned_abs() <= least_peak) {
             return false;
         }
-        self.to_bus(taken, frame);
+        self.widen(taken, frame);
         true
     }
 }

@@ -21,6 +21,7 @@ pub struct Room {
     key: RoomKey,
     // Boxed: voices and telephones come and go as signalling allocated them.
     streams: Vec<Box<Stream>>,
+    #[expect(clippy::vec_box, reason = "a caller comes and goes as signalling allocated it")]
     callers: Vec<Box<Caller>>,
     bus: Bus,
     frame: BusFrame,

@@ -84,7 +84,8 @@ impl Tones {
             rest = later;
             if self.filled == WINDOW_SAMPLES {
                 let pair = self.judge();
-                told = told.or(self.follow(pair));
+                let press = self.follow(pair);
+                told = told.or(press);
                 self.window.copy_within(HOP_SAMPLES.., 0);
                 self.filled -= HOP_SAMPLES;
             }
@@ -171,9 +172,12 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
+    /// The loudest sine (ITU-T G.711, to a tenth).
+    const LOUDEST_DBM0: f32 = 3.1;
+
     /// The amplitude of a tone in dBm0.
     fn amplitude(dbm0: f32) -> f32 {
-        10f32.powf((dbm0 - 3.14) / 20.0) * 32_768.0
+        10f32.powf((dbm0 - LOUDEST_DBM0) / 20.0) * 32_768.0
     }
 
     fn noise(random: &mut Random) -> f32 {

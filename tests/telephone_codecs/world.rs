@@ -57,7 +57,7 @@ pub(crate) struct Phone {
 
 enum PhoneCodec {
     G711(Law),
-    G722(g722::Encoder),
+    G722(Box<g722::Encoder>),
     Opus(opus::Encoder),
 }
 
@@ -132,7 +132,7 @@ impl World {
         let coder = match codec {
             TelephoneCodec::Pcmu => PhoneCodec::G711(Law::Mu),
             TelephoneCodec::Pcma => PhoneCodec::G711(Law::A),
-            TelephoneCodec::G722 => PhoneCodec::G722(g722::Encoder::new()),
+            TelephoneCodec::G722 => PhoneCodec::G722(Box::default()),
             TelephoneCodec::Opus => {
                 let mut encoder = opus::Encoder::new(WIDE_RATE_HZ, 9, 40_000).expect("libopus has memory");
                 encoder.set_fec(true, 10).expect("libopus has FEC");
