@@ -189,7 +189,7 @@ impl Conference {
         self.engine.handle_command(Command::CloseRoom(ROOM), &mut self.outbox);
         let decoded = |retired: &Retired| match retired {
             Retired::Stream(stream) => stream.stats().decoded,
-            Retired::Room(_) | Retired::Caller(_) | Retired::Up(_) => 0,
+            Retired::Room(_) | Retired::Caller(_) | Retired::Up(_) | Retired::Line(_) => 0,
         };
         self.outbox.retired.iter().map(decoded).sum()
     }

@@ -92,6 +92,12 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("ice-lite", Bool, "", "let Galene do the connectivity checks: for a host that Galene can always reach"),
     flag("no-agc", Bool, "", "leave every caller's loudness as it is, instead of slowly bringing quiet telephones up"),
+    flag(
+        "sip-codecs",
+        One("LIST"),
+        "the telephone's choice of all",
+        "what telephones are spoken with in, the best first, of opus,g722,pcmu,pcma",
+    ),
     flag("sip-allow", Many("ADDRESS"), "", "IP address that may call without being the registrar; may be repeated"),
     flag(
         "sip-refer-anywhere",

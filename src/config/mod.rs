@@ -59,6 +59,35 @@ pub struct Registrar {
     pub ipv6: bool,
 }
 
+/// What a telephone can be spoken with in (`-sip-codecs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SipCodec {
+    /// Opus (RFC 7587).
+    Opus,
+    /// G.722.
+    G722,
+    /// G.711 µ-law.
+    Pcmu,
+    /// G.711 A-law.
+    Pcma,
+}
+
+impl SipCodec {
+    /// All, the best first. Opus carries 16 kHz in half of G.722's rate, repairs losses, and needs no encoder upwards; then
+    /// what sounds best; µ-law before A-law, since what speaks only one of them mostly speaks that.
+    pub const ALL: [Self; 4] = [Self::Opus, Self::G722, Self::Pcmu, Self::Pcma];
+
+    /// As the flag names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opus => "opus",
+            Self::G722 => "g722",
+            Self::Pcmu => "pcmu",
+            Self::Pcma => "pcma",
+        }
+    }
+}
+
 /// What the program was asked to do.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -72,6 +101,8 @@ pub struct Config {
     pub sip_transports: SipTransports,
     /// `-sip-allow`.
     pub sip_allow: Vec<IpAddr>,
+    /// `-sip-codecs`; `None` leaves the choice to the telephone.
+    pub sip_codecs: Option<Vec<SipCodec>>,
     /// `-username`.
     pub username: Option<String>,
     /// `-password`.
@@ -170,6 +201,7 @@ pub fn parse(
         sip_password: secret(flags.one("--sip-password")?, "GALENE_SIP_PASSWORD"),
         sip_transports: transports::parse_transports(&mut flags, transport)?,
         sip_allow: flags.many("--sip-allow")?.iter().map(|text| parse_allow(text)).collect::<Result<_, _>>()?,
+        sip_codecs: flags.one("--sip-codecs")?.map(|text| parse_codecs(&text)).transpose()?,
         username: flags.one("--username")?.filter(|name| !name.is_empty()),
         password: secret(flags.one("--password")?, "GALENE_PASSWORD"),
         insecure: flags.bool("insecure", "--insecure")?,
@@ -266,6 +298,17 @@ fn sip_uri(text: &str) -> Option<SipUri> {
 
 fn parse_allow(text: &str) -> Result<IpAddr, UsageError> {
     text.parse().map_err(|_| UsageError::flag("sip-allow", text, "write one IP address, such as 192.0.2.7"))
+}
+
+fn parse_codecs(text: &str) -> Result<Vec<SipCodec>, UsageError> {
+    let wrong = || UsageError::flag("sip-codecs", text, "write some of opus,g722,pcmu,pcma, each once, the best first");
+    let mut codecs = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        let codec = SipCodec::ALL.into_iter().find(|codec| codec.as_str().eq_ignore_ascii_case(name));
+        let codec = codec.filter(|codec| !codecs.contains(codec)).ok_or_else(wrong)?;
+        codecs.push(codec);
+    }
+    Ok(codecs)
 }
 
 fn parse_ports(name: &str, text: Option<String>) -> Result<Option<RangeInclusive<u16>>, UsageError> {

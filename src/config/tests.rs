@@ -98,6 +98,13 @@ fn local_addresses_are_read_in_every_form() {
 }
 
 #[test]
+fn codecs_are_in_the_order_of_the_flag_or_the_telephones_choice() {
+    assert_eq!(config(&[URL]).sip_codecs, None);
+    let codecs = config(&["-sip-codecs", "PCMA, opus", URL]).sip_codecs.unwrap();
+    assert_eq!(codecs, [SipCodec::Pcma, SipCodec::Opus]);
+}
+
+#[test]
 fn every_mistake_names_its_flag_and_the_remedy() {
     for (arguments, words) in [
         (&["-sip", "nonsense@", URL][..], &["-sip ", "sip:USER@HOST"][..]),
@@ -115,6 +122,9 @@ fn every_mistake_names_its_flag_and_the_remedy() {
         (&["-rtp-ports", "9-3", URL], &["-rtp-ports 9-3", "LO-HI"]),
         (&["-ice-ports", "many", URL], &["-ice-ports", "LO-HI"]),
         (&["-sip-allow", "example.org", URL], &["-sip-allow", "IP address"]),
+        (&["-sip-codecs", "pcmu,g729", URL], &["-sip-codecs pcmu,g729", "opus,g722,pcmu,pcma"]),
+        (&["-sip-codecs", "pcmu,PCMU", URL], &["-sip-codecs", "each once"]),
+        (&["-sip-codecs", ",", URL], &["-sip-codecs ,", "the best first"]),
         (&["-insecure=maybe", URL], &["-insecure maybe", "true or false"]),
         (&["-sip-pasword", "x", URL], &["-sip-pasword", "-sip-password"]),
         (&[], &["URL is missing"]),

@@ -10,8 +10,8 @@ use super::room::Room;
 use super::telephone::TelephoneLeg;
 use crate::galene::client::{Client, Joined};
 use crate::media::control::{
-    Caller, CallerKey, CallerSetup, Command, NetCommand, PeerRole, RoomCodec, RoomKey, Telephone, TelephoneSetup, Up,
-    UpSetup,
+    Caller, CallerKey, CallerSetup, Command, KeyPress, Line, NetCommand, PeerRole, RoomCodec, RoomKey, Telephone,
+    TelephoneSetup, Up, UpSetup,
 };
 use crate::sip::event::CallKey;
 use crate::time::{Deadline, Instant};
@@ -53,6 +53,8 @@ pub(super) struct Call {
     pub(super) talks: bool,
     /// When the caller is to hear the room before the answer; `None` before it has joined, and once it hears it.
     early_media_at: Option<Instant>,
+    /// What the mix was told of the telephone.
+    in_mix: Telephone,
     invited_at: Instant,
     /// Since the last one that connected.
     offers: u32,
@@ -72,6 +74,7 @@ impl Call {
             caller,
             title,
             client,
+            in_mix: telephone.settings().telephone,
             telephone,
             next_telephone: None,
             room: None,
@@ -97,15 +100,18 @@ impl Call {
         self.early_media_at = (!self.answered).then(|| now + EARLY_MEDIA_AFTER);
         room.callers.insert(self.key);
         let ssrc = desk.random.next_u32();
+        let telephone = self.telephone.settings().telephone;
+        self.in_mix = telephone;
         let caller = Caller::new(&CallerSetup {
             key: self.caller,
             leg: self.telephone.leg,
-            telephone: self.telephone.settings().telephone,
+            telephone,
             ssrc,
             first_sequence: desk.random.next_u32() as u16,
             first_timestamp: desk.random.next_u32(),
             agc: desk.config.agc,
-        });
+        })
+        .map_err(no_codec)?;
         desk.mix(Command::AddCaller { room: room.key, caller: Box::new(caller) });
         let setup = TelephoneSetup {
             leg: self.telephone.leg,
@@ -113,7 +119,6 @@ impl Call {
             caller: self.caller,
             ssrc,
             cname: self.telephone.cname().to_owned(),
-            clock_rate_hz: self.telephone.settings().telephone.codec.clock_rate_hz(),
             remote: self.telephone.settings().remote,
         };
         desk.outputs.push_back(Output::AddTelephone(setup));
@@ -205,17 +210,25 @@ impl Call {
         let Some(up) = self.up.as_mut().filter(|up| !up.connected) else { return Ok(()) };
         up.connected = true;
         self.offers = 0;
+        self.set_up(desk)?;
+        desk.mix(Command::SetPresent { caller: self.caller, present: true });
+        Ok(())
+    }
+
+    /// Gives the mix what sends the telephone's speech up, for the codec that it has now.
+    fn set_up<S: Sockets>(&self, desk: &mut Desk<S>) -> Result<(), CallFailure> {
+        let Some(up) = self.up.as_ref().filter(|up| up.connected) else { return Ok(()) };
         let setup = UpSetup {
             leg: up.link.leg,
+            telephone: self.in_mix.codec,
             codec: up.link.codec.unwrap_or(RoomCodec::Opus),
             payload_type: up.payload_type,
             ssrc: up.ssrc,
             first_sequence: desk.random.next_u32() as u16,
             first_timestamp: desk.random.next_u32(),
         };
-        let up = Up::new(&setup).map_err(|error| CallFailure::NoMedia(error.to_string()))?;
+        let up = Up::new(&setup).map_err(no_codec)?;
         desk.mix(Command::SetUp { caller: self.caller, up: Some(Box::new(up)) });
-        desk.mix(Command::SetPresent { caller: self.caller, present: true });
         Ok(())
     }
 
@@ -249,21 +262,33 @@ impl Call {
     }
 
     /// SDP settled codec, direction or address anew: both threads must know. Music on hold is not for the room.
-    pub(super) fn apply_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
+    pub(super) fn apply_telephone<S: Sockets>(&mut self, desk: &mut Desk<S>) -> Result<(), CallFailure> {
         if self.room.is_none() {
-            return;
+            return Ok(());
         }
         let settings = self.telephone.settings();
         let receives = settings.telephone.receives && !self.is_on_hold();
         let telephone = Telephone { receives, ..settings.telephone };
-        desk.mix(Command::SetTelephone { caller: self.caller, telephone });
+        let former = std::mem::replace(&mut self.in_mix, telephone);
+        let needs_line = !telephone.shares_line_with(&former);
+        let line = if needs_line { Some(Box::new(Line::new(&telephone).map_err(no_codec)?)) } else { None };
+        desk.mix(Command::SetTelephone { caller: self.caller, telephone, line });
+        if needs_line {
+            self.set_up(desk)?;
+        }
         desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: settings.remote });
+        Ok(())
+    }
+
+    /// The caller pressed a key, in whichever form it came.
+    pub(super) fn on_key(&self, press: &KeyPress) {
+        tracing::debug!("{}: key {} for {} ms ({:?})", self.title, press.key, press.duration_ms, press.form);
     }
 
     /// The telephone has hung up and another is being called: no sound goes either way.
     pub(super) fn silence_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
         let telephone = Telephone { sends: false, receives: false, ..self.telephone.settings().telephone };
-        desk.mix(Command::SetTelephone { caller: self.caller, telephone });
+        desk.mix(Command::SetTelephone { caller: self.caller, telephone, line: None });
     }
 
     /// Gives back everything that the call held outside itself, but for its membership.
@@ -301,4 +326,9 @@ impl Call {
     pub(super) fn answer_by(&self) -> Instant {
         self.invited_at + ANSWER_WITHIN
     }
+}
+
+/// A codec could not be built.
+fn no_codec(error: impl ToString) -> CallFailure {
+    CallFailure::NoMedia(error.to_string())
 }

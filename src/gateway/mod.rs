@@ -12,6 +12,7 @@ mod call;
 mod codec;
 mod desk;
 pub mod event;
+mod formats;
 mod galene_events;
 mod listener;
 mod overlooked;
@@ -35,7 +36,7 @@ use event::{Input, Output, Sockets};
 use refusal::CallFailure;
 use room::Room;
 
-use crate::config::Secret;
+use crate::config::{Secret, SipCodec};
 use crate::galene::client::Client;
 use crate::galene::name::WantedName;
 use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent};
@@ -70,6 +71,8 @@ pub struct GatewayConfig {
     pub ice_lite: bool,
     /// Unless `-no-agc`: the speech of quiet telephones comes up.
     pub agc: bool,
+    /// `-sip-codecs`.
+    pub codecs: Option<Vec<SipCodec>>,
 }
 
 /// All calls of this program.
@@ -234,10 +237,16 @@ impl<S: Sockets> Gateway<S> {
                 self.on_peer(now, leg, peer::Input::Dtls { from, bytes: &bytes })
             }
             NetEvent::LossReported { leg, percent } => {
-                if let Some(LegOwner::Up(call)) = self.desk.leg_owner(leg)
-                    && let Some(caller) = self.calls.get(&call).map(|call| call.caller)
-                {
-                    self.desk.mix(Command::SetUpLoss { caller, percent });
+                let caller = |key| self.calls.get(&key).map(|call| call.caller);
+                let command = match self.desk.leg_owner(leg) {
+                    Some(LegOwner::Up(call)) => caller(call).map(|caller| Command::SetUpLoss { caller, percent }),
+                    Some(LegOwner::Telephone(call)) => {
+                        caller(call).map(|caller| Command::SetDownLoss { caller, percent })
+                    }
+                    Some(LegOwner::Voice { .. }) | None => None,
+                };
+                if let Some(command) = command {
+                    self.desk.mix(command);
                 }
             }
             NetEvent::Flows { leg } => {
@@ -281,6 +290,11 @@ impl<S: Sockets> Gateway<S> {
                     }
                     let what = if *talking { "speaks" } else { "is silent, spoke" };
                     tracing::debug!("{}: {what} at {level_dbfs} dBFS, gain {gain_db} dB", call.title);
+                }
+            }
+            MixEvent::Key { caller, press } => {
+                if let Some(call) = self.calls.values().find(|call| call.caller == *caller) {
+                    call.on_key(press);
                 }
             }
             MixEvent::RoomClosed(room) => tracing::debug!("room {} closed", room.0),

@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::call::Call;
 use super::desk::LegOwner;
 use super::event::{Output, Sockets};
+use super::formats::Formats;
 use super::refusal::CallFailure;
 use super::telephone::TelephoneLeg;
 use super::{Gateway, MAX_CALLS};
 use crate::galene::name::WantedName;
-use crate::media::control::CallerKey;
+use crate::media::control::{CallerKey, KeyForm, KeyPress};
 use crate::sip::event::{self as sip, CallKey, Caller, EndReason, Event};
 use crate::time::Instant;
 
@@ -60,6 +61,11 @@ impl<S: Sockets> Gateway<S> {
                 if let Some(call) = self.calls.get_mut(&call) {
                     call.next_telephone = None;
                     tracing::info!("{}: the transfer failed with {status}", call.title);
+                }
+            }
+            Event::Key { call, key, duration_ms } => {
+                if let Some(call) = self.calls.get(&call) {
+                    call.on_key(&KeyPress { key, form: KeyForm::Info, duration_ms });
                 }
             }
             Event::Acknowledged { call } => tracing::debug!("call {}: acknowledged", call.0),
@@ -142,8 +148,9 @@ impl<S: Sockets> Gateway<S> {
     ) -> Result<TelephoneLeg, CallFailure> {
         let desk = &mut self.desk;
         let leg = desk.new_leg(LegOwner::Telephone(key));
+        let formats = Formats::new(desk.config.codecs.as_deref());
         let opened = desk.sockets.open_telephone(now, leg, ip).map_err(CallFailure::from).and_then(|local| {
-            let mut telephone = TelephoneLeg::new(leg, local, desk.address_for(ip, caller), &mut desk.random);
+            let mut telephone = TelephoneLeg::new(leg, local, desk.address_for(ip, caller), formats, &mut desk.random);
             match offer {
                 Some(offer) => telephone.answer(offer)?,
                 None => telephone.offer(),
@@ -174,8 +181,11 @@ impl<S: Sockets> Gateway<S> {
         call.telephone.change_hands(address, offer)?;
         let sdp = call.telephone.local_description().to_owned();
         self.desk.sip.take_over(now, key, former, sdp);
-        call.apply_telephone(&mut self.desk);
         tracing::info!("{}: taken over by call {} from {caller}", call.title, key.0);
+        // The dialog is the former call's from now on.
+        if let Err(failure) = call.apply_telephone(&mut self.desk) {
+            self.end_call(now, former, &failure);
+        }
         Ok(())
     }
 
@@ -193,8 +203,10 @@ impl<S: Sockets> Gateway<S> {
             Ok(()) => {
                 let description = call.telephone.local_description().to_owned();
                 self.desk.sip.accept_offer(now, key, description);
-                call.apply_telephone(&mut self.desk);
                 tracing::debug!("{}: {:?}", call.title, call.telephone.settings().telephone);
+                if let Err(failure) = call.apply_telephone(&mut self.desk) {
+                    self.end_call(now, key, &failure);
+                }
             }
             Err(failure) => {
                 tracing::info!("{}: a change of the call is refused: {}", call.title, failure.explain());
@@ -216,21 +228,21 @@ impl<S: Sockets> Gateway<S> {
     fn on_transferred(&mut self, now: Instant, key: CallKey, sdp: &[u8]) {
         let Some(call) = self.calls.get_mut(&key) else { return self.desk.sip.hang_up(now, key, "") };
         let Some(mut next) = call.next_telephone.take() else { return };
-        match next.take_answer(sdp) {
-            Ok(()) => {
-                call.telephone = next;
-                call.apply_telephone(&mut self.desk);
-                tracing::info!("{}: transferred", call.title);
-            }
+        let applied = next.take_answer(sdp).and_then(|()| {
+            call.telephone = next;
+            call.apply_telephone(&mut self.desk)
+        });
+        match applied {
+            Ok(()) => tracing::info!("{}: transferred", call.title),
             Err(failure) => self.end_call(now, key, &failure),
         }
     }
 
     fn on_delayed_answer(&mut self, now: Instant, key: CallKey, sdp: &[u8]) {
         let Some(call) = self.calls.get_mut(&key) else { return };
-        match call.telephone.take_answer(sdp) {
-            Ok(()) => call.apply_telephone(&mut self.desk),
-            Err(failure) => self.end_call(now, key, &failure),
+        let applied = call.telephone.take_answer(sdp).and_then(|()| call.apply_telephone(&mut self.desk));
+        if let Err(failure) = applied {
+            self.end_call(now, key, &failure);
         }
     }
 }

@@ -130,7 +130,7 @@ impl NetHandle {
         rtp: UdpSocket,
         rtcp: Option<UdpSocket>,
     ) -> io::Result<()> {
-        let session = self.rtcp_session(setup.ssrc, setup.cname.clone(), setup.clock_rate_hz);
+        let session = self.rtcp_session(setup.ssrc, setup.cname.clone(), setup.remote.clock_rate_hz);
         let rtcp = rtcp.map(Socket::new).transpose()?;
         let telephone = TelephoneSocket::new(setup, mix, Socket::new(rtp)?, rtcp, session);
         self.add(setup.leg, LegKind::Telephone(telephone))

@@ -133,6 +133,7 @@ fn gateway_config(config: Config) -> GatewayConfig {
         password: config.password,
         ice_lite: config.ice_lite,
         agc: !config.no_agc,
+        codecs: config.sip_codecs.clone(),
     }
 }
 

@@ -266,6 +266,15 @@ pub enum Event {
         /// The session description.
         sdp: Vec<u8>,
     },
+    /// The caller pressed a key, told by INFO.
+    Key {
+        /// The call.
+        call: CallKey,
+        /// `0` to `9`, `*`, `#`, `A` to `D`.
+        key: char,
+        /// For how long; 0 if that was not said.
+        duration_ms: u16,
+    },
     /// The ACK for our 200 is in.
     Acknowledged {
         /// The call.

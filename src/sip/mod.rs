@@ -22,6 +22,7 @@ mod connections;
 mod dialog;
 pub mod endpoint;
 pub mod event;
+mod info;
 mod layer;
 mod registration;
 mod reliable;

@@ -5,7 +5,7 @@ use crate::random::Random;
 use crate::wire::sip::{Request, Response, Warning};
 
 /// The methods that this user agent answers.
-pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, REFER";
+pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, REFER, INFO";
 /// The bodies that it understands.
 pub(crate) const ACCEPT: &str = "application/sdp";
 /// The extensions that it knows: reliable provisional responses (RFC 3262), REFER without NOTIFY (RFC 4488), edge proxies

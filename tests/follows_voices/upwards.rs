@@ -79,6 +79,7 @@ fn engine(listener: &mut Listener) -> Engine {
     };
     let up = UpSetup {
         leg: UP_LEG,
+        telephone: TelephoneCodec::Pcmu,
         codec: RoomCodec::Opus,
         payload_type: 111,
         ssrc: 2,
@@ -87,7 +88,10 @@ fn engine(listener: &mut Listener) -> Engine {
     };
     let mut engine = Engine::new();
     engine.handle_command(Command::OpenRoom(Box::new(Room::new(ROOM))), listener);
-    engine.handle_command(Command::AddCaller { room: ROOM, caller: Box::new(Caller::new(&setup)) }, listener);
+    engine.handle_command(
+        Command::AddCaller { room: ROOM, caller: Box::new(Caller::new(&setup).expect("libopus has memory")) },
+        listener,
+    );
     let up = Some(Box::new(Up::new(&up).expect("libopus has memory")));
     engine.handle_command(Command::SetUp { caller: CALLER, up }, listener);
     engine

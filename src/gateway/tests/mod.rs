@@ -135,7 +135,7 @@ fn a_call_without_an_offer_gets_ours() {
     let mut world = World::new();
     world.request("ada", "INVITE", 1, None);
     world.run(seconds(1));
-    assert!(body(world.sip.last().unwrap()).contains("RTP/AVP 0 8 101"));
+    assert!(body(world.sip.last().unwrap()).contains("RTP/AVP 111 9 0 8 101"));
     world.request("ada", "ACK", 1, Some(OFFER));
     assert_eq!(world.mix.last().unwrap(), "SetTelephone true");
 }

@@ -91,6 +91,7 @@ impl World {
             password: None,
             ice_lite: false,
             agc: true,
+            codecs: None,
         };
         let sip = EndpointConfig {
             account: Account { uri: Uri::parse("sip:room@gateway.test").unwrap(), credentials: None },

@@ -161,6 +161,9 @@ impl TelephoneSocket {
     /// A re-INVITE.
     pub(super) fn update(&mut self, remote: TelephoneRemote) {
         self.latch.update(remote.rtp, remote.payload_type);
+        if remote.clock_rate_hz != self.remote.clock_rate_hz {
+            self.session.set_clock_rate(remote.clock_rate_hz);
+        }
         if remote.rtcp.is_some() && remote.rtcp != self.remote.rtcp {
             self.rtcp_source = None;
         }

@@ -53,6 +53,8 @@ pub struct TelephoneRemote {
     pub rtcp_mux: bool,
     /// The only payload type that a source may latch with.
     pub payload_type: u8,
+    /// The RTP clock of its codec.
+    pub clock_rate_hz: u32,
 }
 
 /// A telephone's pair of sockets.
@@ -68,8 +70,6 @@ pub struct TelephoneSetup {
     pub ssrc: u32,
     /// The canonical name in RTCP (RFC 7022).
     pub cname: String,
-    /// The RTP clock of its codec; no re-INVITE changes it, since all we answer with have the same.
-    pub clock_rate_hz: u32,
     /// Where to send, until a source has latched.
     pub remote: TelephoneRemote,
 }

@@ -10,6 +10,7 @@ use crate::sip::auth::hexadecimal;
 use crate::sip::call::{Call, OpenInvite};
 use crate::sip::dialog::Dialog;
 use crate::sip::event::{CallKey, Caller, Event, Path};
+use crate::sip::info::{self, InfoKey};
 use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED, is_supported};
 use crate::sip::transaction::server_invite::InviteServer;
 use crate::sip::transaction::{Origin, ServerKey, ServerTransaction};
@@ -112,10 +113,23 @@ impl Endpoint {
                 let response = self.capabilities(&request);
                 self.respond(now, path, key, None, response);
             }
+            Method::Info => self.handle_info(now, path, key, call_key, &request),
             other => {
                 let refusal = refuse_method(other);
                 self.refuse(now, path, key, &request, &refusal);
             }
+        }
+    }
+
+    fn handle_info(&mut self, now: Instant, path: Path, key: ServerKey, call: CallKey, request: &Request) {
+        match info::key(&request.headers, &request.body) {
+            Ok(pressed) => {
+                self.respond(now, path, key, None, Response::to_request(request, 200, ""));
+                if let Some(InfoKey { key, duration_ms }) = pressed {
+                    self.layer.out.event(Event::Key { call, key, duration_ms });
+                }
+            }
+            Err(refusal) => self.refuse(now, path, key, request, &refusal),
         }
     }
 
@@ -211,7 +225,8 @@ impl Endpoint {
             Method::Invite | Method::Options => {}
             // RFC 3515 lets anyone ask; we call nobody for a stranger.
             Method::Refer => return Err(Refusal::because(403, "REFER only inside a call")),
-            Method::Bye | Method::Prack | Method::Update => return Err(Refusal::new(481)),
+            // RFC 3261 §15.1.2, RFC 6086 §4.2.2: there is no such call.
+            Method::Bye | Method::Prack | Method::Update | Method::Info => return Err(Refusal::new(481)),
             other => return Err(refuse_method(other)),
         }
         match &request.uri {
