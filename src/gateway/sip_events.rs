@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::call::Call;
 use super::desk::LegOwner;
+use super::encryption::Encryption;
 use super::event::{Output, Sockets};
 use super::formats::Formats;
 use super::refusal::CallFailure;
@@ -14,6 +15,15 @@ use crate::galene::name::WantedName;
 use crate::media::control::CallerKey;
 use crate::sip::event::{self as sip, CallKey, Caller, EndReason, Event};
 use crate::time::Instant;
+
+/// The way that an INVITE came.
+#[derive(Clone, Copy)]
+struct CallPath {
+    local: IpAddr,
+    remote: IpAddr,
+    /// Nobody between reads it.
+    is_confidential: bool,
+}
 
 impl<S: Sockets> Gateway<S> {
     /// Handles all that the SIP endpoint has to say; true if there was anything.
@@ -34,10 +44,10 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_sip(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Invite { call, caller, offer, local, remote } => {
+            Event::Invite { call, caller, offer, local, remote, is_confidential } => {
                 let title = title(call, &caller);
                 tracing::info!("{title}: calls from {remote}");
-                let path = (local.ip(), remote.ip());
+                let path = CallPath { local: local.ip(), remote: remote.ip(), is_confidential };
                 if let Err(failure) = self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), path) {
                     tracing::warn!("{title}: {}", failure.explain());
                     self.desk.sip.reject(now, call, &failure.rejection());
@@ -93,7 +103,7 @@ impl<S: Sockets> Gateway<S> {
         caller: &Caller,
         title: String,
         offer: Option<&[u8]>,
-        path: (IpAddr, IpAddr),
+        path: CallPath,
     ) -> Result<(), CallFailure> {
         if self.stop_by.is_some() {
             return Err(CallFailure::ShuttingDown);
@@ -121,16 +131,19 @@ impl<S: Sockets> Gateway<S> {
         now: Instant,
         key: CallKey,
         offer: Option<&[u8]>,
-        (ip, caller): (IpAddr, IpAddr),
+        path: CallPath,
     ) -> Result<TelephoneLeg, CallFailure> {
         let desk = &mut self.desk;
         let leg = desk.new_leg(LegOwner::Telephone(key));
         let formats = Formats::new(desk.config.codecs.as_deref());
-        let opened = desk.sockets.open_telephone(now, leg, ip).map_err(CallFailure::from).and_then(|local| {
-            let mut telephone = TelephoneLeg::new(leg, local, desk.address_for(ip, caller), formats, &mut desk.random);
+        let may_tell_keys = path.is_confidential || desk.config.srtp_keys_in_clear;
+        let encryption = Encryption::new(desk.config.srtp, may_tell_keys, desk.random.fork());
+        let opened = desk.sockets.open_telephone(now, leg, path.local).map_err(CallFailure::from).and_then(|local| {
+            let address = desk.address_for(path.local, path.remote);
+            let mut telephone = TelephoneLeg::new(leg, local, address, (formats, encryption), &mut desk.random);
             match offer {
                 Some(offer) => telephone.answer(offer)?,
-                None => telephone.offer(),
+                None => telephone.offer()?,
             }
             Ok(telephone)
         });
@@ -145,10 +158,7 @@ impl<S: Sockets> Gateway<S> {
         let Some(call) = self.calls.get_mut(&key) else { return };
         let settled = match sdp {
             Some(offer) => call.telephone.answer(offer),
-            None => {
-                call.telephone.offer();
-                Ok(())
-            }
+            None => call.telephone.offer(),
         };
         match settled {
             Ok(()) => {

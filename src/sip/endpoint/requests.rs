@@ -157,7 +157,10 @@ impl Endpoint {
         let call = Call::new(now, call_key, dialog, format!("<{contact}>"), own_address(path), invite);
         self.calls.insert(call_key, call);
         let local = path.local.unwrap_or(path.remote);
-        self.layer.out.event(Event::Invite { call: call_key, caller, offer, local, remote: path.remote });
+        // Everything comes over UDP.
+        let is_confidential = false;
+        let event = Event::Invite { call: call_key, caller, offer, local, remote: path.remote, is_confidential };
+        self.layer.out.event(event);
     }
 
     /// Keeps an INVITE and says so: 100.
