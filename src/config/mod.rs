@@ -202,7 +202,7 @@ pub fn parse(
         sip_udp_address: parse_udp_address(flags.one("--sip-udp-address")?.as_deref().unwrap_or(":"))?,
         sip_allow: flags.many("--sip-allow")?.iter().map(|text| parse_allow(text)).collect::<Result<_, _>>()?,
         sip_codecs: flags.one("--sip-codecs")?.map(|text| parse_codecs(&text)).transpose()?,
-        sip_srtp: flags.one("--sip-srtp")?.map_or(Ok(SrtpPolicy::default()), |text| parse_srtp(&text))?,
+        sip_srtp: flags.one("--sip-srtp")?.map_or_else(|| Ok(SrtpPolicy::default()), |text| parse_srtp(&text))?,
         sip_srtp_keys_in_clear: flags.bool("sip-srtp-keys-in-clear", "--sip-srtp-keys-in-clear")?,
         username: flags.one("--username")?.filter(|name| !name.is_empty()),
         password: secret(flags.one("--password")?, "GALENE_PASSWORD"),

@@ -351,7 +351,8 @@ mod tests {
         };
         let mut text = [0; 48];
         mode.apply_keystream(&mut text, 0, 0);
-        let keystream = "E03EAD0935C95E80E166B16DD92B4EB4 D23513162B02D0F72A43A2FE4A5F97AB 41E95B3BB0A2E8DD477901E4FCA894C0";
+        let keystream =
+            "E03EAD0935C95E80E166B16DD92B4EB4 D23513162B02D0F72A43A2FE4A5F97AB 41E95B3BB0A2E8DD477901E4FCA894C0";
         assert_eq!(text[..], bytes(keystream));
     }
 
