@@ -220,7 +220,8 @@ fn one_call(world: &mut World) {
     let elsewhere = SocketAddr::from(([127, 0, 0, 2], 9));
     let remote =
         TelephoneRemote { rtp: Some(elsewhere), rtcp: None, rtcp_mux: false, payload_type: 0, clock_rate_hz: 8000 };
-    let setup = TelephoneSetup { leg: telephone_leg, room, caller, ssrc: 11, cname: "c".into(), remote };
+    let protection = Protection::Plain;
+    let setup = TelephoneSetup { leg: telephone_leg, room, caller, ssrc: 11, cname: "c".into(), remote, protection };
     let index = world.mix.mix_of(room).unwrap();
     world.net.add_telephone(&setup, index, rtp_socket, Some(rtcp_socket)).unwrap();
     let telephone = telephone(TelephoneCodec::Pcmu, 20);

@@ -98,6 +98,18 @@ pub const FLAGS: &[Flag] = &[
         "the telephone's choice of all",
         "what telephones are spoken with in, the best first, of opus,g722,pcmu,pcma",
     ),
+    flag(
+        "sip-srtp",
+        One("WHEN"),
+        "optional",
+        "encrypt telephones' voices, off, optional (where the telephone offers it) or required (others are turned away)",
+    ),
+    flag(
+        "sip-srtp-keys-in-clear",
+        Bool,
+        "",
+        "take and tell keys also where the signalling is not encrypted: whoever can read it can then hear",
+    ),
     flag("sip-allow", Many("ADDRESS"), "", "IP address that may call without being the registrar; may be repeated"),
     flag(
         "sip-refer-anywhere",

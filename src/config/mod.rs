@@ -88,6 +88,18 @@ impl SipCodec {
     }
 }
 
+/// Whether telephones' voices are encrypted (`-sip-srtp`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SrtpPolicy {
+    /// Never.
+    Off,
+    /// Where the telephone offers it.
+    #[default]
+    Optional,
+    /// Always: who offers none is turned away.
+    Required,
+}
+
 /// What the program was asked to do.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -103,6 +115,10 @@ pub struct Config {
     pub sip_allow: Vec<IpAddr>,
     /// `-sip-codecs`; `None` leaves the choice to the telephone.
     pub sip_codecs: Option<Vec<SipCodec>>,
+    /// `-sip-srtp`.
+    pub sip_srtp: SrtpPolicy,
+    /// `-sip-srtp-keys-in-clear`.
+    pub sip_srtp_keys_in_clear: bool,
     /// `-username`.
     pub username: Option<String>,
     /// `-password`.
@@ -202,6 +218,8 @@ pub fn parse(
         sip_transports: transports::parse_transports(&mut flags, transport)?,
         sip_allow: flags.many("--sip-allow")?.iter().map(|text| parse_allow(text)).collect::<Result<_, _>>()?,
         sip_codecs: flags.one("--sip-codecs")?.map(|text| parse_codecs(&text)).transpose()?,
+        sip_srtp: flags.one("--sip-srtp")?.map_or_else(|| Ok(SrtpPolicy::default()), |text| parse_srtp(&text))?,
+        sip_srtp_keys_in_clear: flags.bool("sip-srtp-keys-in-clear", "--sip-srtp-keys-in-clear")?,
         username: flags.one("--username")?.filter(|name| !name.is_empty()),
         password: secret(flags.one("--password")?, "GALENE_PASSWORD"),
         insecure: flags.bool("insecure", "--insecure")?,
@@ -309,6 +327,15 @@ fn parse_codecs(text: &str) -> Result<Vec<SipCodec>, UsageError> {
         codecs.push(codec);
     }
     Ok(codecs)
+}
+
+fn parse_srtp(text: &str) -> Result<SrtpPolicy, UsageError> {
+    match text {
+        "off" => Ok(SrtpPolicy::Off),
+        "optional" => Ok(SrtpPolicy::Optional),
+        "required" => Ok(SrtpPolicy::Required),
+        _ => Err(UsageError::flag("sip-srtp", text, "write off, optional or required")),
+    }
 }
 
 fn parse_ports(name: &str, text: Option<String>) -> Result<Option<RangeInclusive<u16>>, UsageError> {

@@ -105,6 +105,16 @@ fn codecs_are_in_the_order_of_the_flag_or_the_telephones_choice() {
 }
 
 #[test]
+fn encryption_is_optional_and_keys_are_not_for_everybody_unless_said_otherwise() {
+    let plain = config(&[URL]);
+    assert_eq!((plain.sip_srtp, plain.sip_srtp_keys_in_clear), (SrtpPolicy::Optional, false));
+    for (text, policy) in [("off", SrtpPolicy::Off), ("required", SrtpPolicy::Required)] {
+        assert_eq!(config(&["-sip-srtp", text, URL]).sip_srtp, policy);
+    }
+    assert!(config(&["-sip-srtp-keys-in-clear", URL]).sip_srtp_keys_in_clear);
+}
+
+#[test]
 fn every_mistake_names_its_flag_and_the_remedy() {
     for (arguments, words) in [
         (&["-sip", "nonsense@", URL][..], &["-sip ", "sip:USER@HOST"][..]),
@@ -125,6 +135,7 @@ fn every_mistake_names_its_flag_and_the_remedy() {
         (&["-sip-codecs", "pcmu,g729", URL], &["-sip-codecs pcmu,g729", "opus,g722,pcmu,pcma"]),
         (&["-sip-codecs", "pcmu,PCMU", URL], &["-sip-codecs", "each once"]),
         (&["-sip-codecs", ",", URL], &["-sip-codecs ,", "the best first"]),
+        (&["-sip-srtp", "yes", URL], &["-sip-srtp yes", "off, optional or required"]),
         (&["-insecure=maybe", URL], &["-insecure maybe", "true or false"]),
         (&["-sip-pasword", "x", URL], &["-sip-pasword", "-sip-password"]),
         (&[], &["URL is missing"]),

@@ -10,8 +10,8 @@ use super::room::Room;
 use super::telephone::TelephoneLeg;
 use crate::galene::client::{Client, Joined};
 use crate::media::control::{
-    Caller, CallerKey, CallerSetup, Command, KeyPress, Line, NetCommand, PeerRole, RoomCodec, RoomKey, Telephone,
-    TelephoneSetup, Up, UpSetup,
+    Caller, CallerKey, CallerSetup, Command, KeyPress, Line, NetCommand, PeerRole, Protection, RoomCodec, RoomKey,
+    Telephone, TelephoneSetup, Up, UpSetup,
 };
 use crate::sip::event::CallKey;
 use crate::time::{Deadline, Instant};
@@ -55,6 +55,8 @@ pub(super) struct Call {
     early_media_at: Option<Instant>,
     /// What the mix was told of the telephone.
     in_mix: Telephone,
+    /// What the net thread was told of its encryption.
+    in_net: Protection,
     invited_at: Instant,
     /// Since the last one that connected.
     offers: u32,
@@ -75,6 +77,7 @@ impl Call {
             title,
             client,
             in_mix: telephone.settings().telephone,
+            in_net: telephone.protection(),
             telephone,
             next_telephone: None,
             room: None,
@@ -107,12 +110,14 @@ impl Call {
             leg: self.telephone.leg,
             telephone,
             ssrc,
-            first_sequence: desk.random.next_u32() as u16,
+            // Not above half, so that the first packets' loss does not mislead about a wrap (RFC 3711 §3.3.1).
+            first_sequence: desk.random.next_u32() as u16 >> 1,
             first_timestamp: desk.random.next_u32(),
             agc: desk.config.agc,
         })
         .map_err(no_codec)?;
         desk.mix(Command::AddCaller { room: room.key, caller: Box::new(caller) });
+        self.in_net = self.telephone.protection();
         let setup = TelephoneSetup {
             leg: self.telephone.leg,
             room: room.key,
@@ -120,6 +125,7 @@ impl Call {
             ssrc,
             cname: self.telephone.cname().to_owned(),
             remote: self.telephone.settings().remote,
+            protection: self.in_net.clone(),
         };
         desk.outputs.push_back(Output::AddTelephone(setup));
         if !joined.permissions.present {
@@ -240,7 +246,12 @@ impl Call {
         desk.sip.answer(now, self.key, sdp);
         desk.mix(Command::StartTelephone(self.caller));
         let after_ms = now.saturating_since(self.invited_at).as_millis();
-        tracing::info!("{}: answered after {after_ms} ms", self.title);
+        let encrypted = match &self.in_net {
+            Protection::Plain => String::new(),
+            Protection::Awaited => ", encrypted if its telephone agrees".into(),
+            Protection::Srtp(keys) => format!(", encrypted ({:?})", keys.local.profile),
+        };
+        tracing::info!("{}: answered after {after_ms} ms{encrypted}", self.title);
     }
 
     /// 183, and the room's voices down, if the answer is long in coming.
@@ -261,7 +272,7 @@ impl Call {
         self.answered && telephone.receives && !telephone.sends
     }
 
-    /// SDP settled codec, direction or address anew: both threads must know. Music on hold is not for the room.
+    /// SDP settled codec, direction, address or keys anew: both threads must know. Music on hold is not for the room.
     pub(super) fn apply_telephone<S: Sockets>(&mut self, desk: &mut Desk<S>) -> Result<(), CallFailure> {
         if self.room.is_none() {
             return Ok(());
@@ -276,7 +287,13 @@ impl Call {
         if needs_line {
             self.set_up(desk)?;
         }
-        desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: settings.remote });
+        let leg = self.telephone.leg;
+        desk.net(NetCommand::UpdateTelephone { leg, remote: settings.remote });
+        let protection = self.telephone.protection();
+        if protection != self.in_net {
+            self.in_net = protection.clone();
+            desk.net(NetCommand::SetTelephoneProtection { leg, protection });
+        }
         Ok(())
     }
 

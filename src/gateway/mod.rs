@@ -11,6 +11,7 @@
 mod call;
 mod codec;
 mod desk;
+mod encryption;
 pub mod event;
 mod formats;
 mod galene_events;
@@ -36,7 +37,7 @@ use event::{Input, Output, Sockets};
 use refusal::CallFailure;
 use room::Room;
 
-use crate::config::{Secret, SipCodec};
+use crate::config::{Secret, SipCodec, SrtpPolicy};
 use crate::galene::client::Client;
 use crate::galene::name::WantedName;
 use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent};
@@ -73,6 +74,10 @@ pub struct GatewayConfig {
     pub agc: bool,
     /// `-sip-codecs`.
     pub codecs: Option<Vec<SipCodec>>,
+    /// `-sip-srtp`.
+    pub srtp: SrtpPolicy,
+    /// `-sip-srtp-keys-in-clear`.
+    pub srtp_keys_in_clear: bool,
 }
 
 /// All calls of this program.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::call::Call;
 use super::desk::LegOwner;
+use super::encryption::Encryption;
 use super::event::{Output, Sockets};
 use super::formats::Formats;
 use super::refusal::CallFailure;
@@ -14,6 +15,15 @@ use crate::galene::name::WantedName;
 use crate::media::control::{CallerKey, KeyForm, KeyPress};
 use crate::sip::event::{self as sip, CallKey, Caller, EndReason, Event};
 use crate::time::Instant;
+
+/// The way that an INVITE came.
+#[derive(Clone, Copy)]
+struct CallPath {
+    local: IpAddr,
+    remote: IpAddr,
+    /// Nobody between reads it.
+    is_confidential: bool,
+}
 
 impl<S: Sockets> Gateway<S> {
     /// Handles all that the SIP endpoint has to say; true if there was anything.
@@ -35,10 +45,10 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_sip(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Invite { call, caller, offer, replaces, local, remote } => {
+            Event::Invite { call, caller, offer, replaces, local, remote, is_confidential } => {
                 let title = title(call, &caller);
                 tracing::info!("{title}: calls from {remote}");
-                let path = (local.ip(), remote.ip());
+                let path = CallPath { local: local.ip(), remote: remote.ip(), is_confidential };
                 let taken = match replaces {
                     Some(former) => self.on_replacement(now, call, former, offer.as_deref(), path),
                     None => self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), path),
@@ -116,7 +126,7 @@ impl<S: Sockets> Gateway<S> {
         caller: &Caller,
         title: String,
         offer: Option<&[u8]>,
-        path: (IpAddr, IpAddr),
+        path: CallPath,
     ) -> Result<(), CallFailure> {
         if self.stop_by.is_some() {
             return Err(CallFailure::ShuttingDown);
@@ -144,16 +154,19 @@ impl<S: Sockets> Gateway<S> {
         now: Instant,
         key: CallKey,
         offer: Option<&[u8]>,
-        (ip, caller): (IpAddr, IpAddr),
+        path: CallPath,
     ) -> Result<TelephoneLeg, CallFailure> {
         let desk = &mut self.desk;
         let leg = desk.new_leg(LegOwner::Telephone(key));
         let formats = Formats::new(desk.config.codecs.as_deref());
-        let opened = desk.sockets.open_telephone(now, leg, ip).map_err(CallFailure::from).and_then(|local| {
-            let mut telephone = TelephoneLeg::new(leg, local, desk.address_for(ip, caller), formats, &mut desk.random);
+        let may_tell_keys = desk.may_tell_keys(path.is_confidential);
+        let encryption = Encryption::new(desk.config.srtp, may_tell_keys, desk.random.fork());
+        let opened = desk.sockets.open_telephone(now, leg, path.local).map_err(CallFailure::from).and_then(|local| {
+            let address = desk.address_for(path.local, path.remote);
+            let mut telephone = TelephoneLeg::new(leg, local, address, (formats, encryption), &mut desk.random);
             match offer {
                 Some(offer) => telephone.answer(offer)?,
-                None => telephone.offer(),
+                None => telephone.offer()?,
             }
             Ok(telephone)
         });
@@ -170,18 +183,19 @@ impl<S: Sockets> Gateway<S> {
         key: CallKey,
         former: CallKey,
         offer: Option<&[u8]>,
-        (ip, caller): (IpAddr, IpAddr),
+        path: CallPath,
     ) -> Result<(), CallFailure> {
-        let address = self.desk.address_for(ip, caller);
+        let address = self.desk.address_for(path.local, path.remote);
+        let may_tell_keys = self.desk.may_tell_keys(path.is_confidential);
         let call = self.calls.get_mut(&former).ok_or(CallFailure::NoSuchCall)?;
         // The sockets are bound to the address that was called first.
-        if call.telephone.local_ip() != ip {
+        if call.telephone.local_ip() != path.local {
             return Err(CallFailure::NoSuchCall);
         }
-        call.telephone.change_hands(address, offer)?;
+        call.telephone.change_hands(address, may_tell_keys, offer)?;
         let sdp = call.telephone.local_description().to_owned();
         self.desk.sip.take_over(now, key, former, sdp);
-        tracing::info!("{}: taken over by call {} from {caller}", call.title, key.0);
+        tracing::info!("{}: taken over by call {} from {}", call.title, key.0, path.remote);
         // The dialog is the former call's from now on.
         if let Err(failure) = call.apply_telephone(&mut self.desk) {
             self.end_call(now, former, &failure);
@@ -194,10 +208,7 @@ impl<S: Sockets> Gateway<S> {
         let Some(call) = self.calls.get_mut(&key) else { return };
         let settled = match sdp {
             Some(offer) => call.telephone.answer(offer),
-            None => {
-                call.telephone.offer();
-                Ok(())
-            }
+            None => call.telephone.offer(),
         };
         match settled {
             Ok(()) => {
@@ -219,9 +230,17 @@ impl<S: Sockets> Gateway<S> {
     fn on_transfer(&mut self, now: Instant, key: CallKey, target: &str) {
         let Some(call) = self.calls.get_mut(&key) else { return };
         tracing::info!("{}: is transferred to {target}", call.title);
-        let next = call.telephone.for_another();
-        self.desk.sip.place(now, key, next.local_description().to_owned());
-        call.next_telephone = Some(next);
+        // Which way the call to the target goes is not known before it goes.
+        match call.telephone.for_another(self.desk.may_tell_keys(false)) {
+            Ok(next) => {
+                self.desk.sip.place(now, key, next.local_description().to_owned());
+                call.next_telephone = Some(next);
+            }
+            Err(failure) => {
+                tracing::warn!("{}: is not transferred: {}", call.title, failure.explain());
+                self.desk.sip.give_up_transfer(now, key, failure.rejection().status);
+            }
+        }
     }
 
     /// The target has answered: it is the caller's telephone from now on; membership and place in the mix stay.

@@ -1,16 +1,17 @@
 //! The telephone's side of a call in SDP: offer and answer (RFC 3264), hold and resume.
 //!
-//! Does not own: the formats (`formats`).
+//! Does not own: the formats (`formats`), the choice of the line by its encryption, and keys (`encryption`).
 //!
-//! The first audio line is taken, all others are refused. A failed negotiation changes nothing.
+//! One audio line is taken, all others are refused. A failed negotiation changes nothing.
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::encryption::{Choice, Encryption};
 use super::formats::Formats;
 use super::refusal::CallFailure;
-use crate::media::control::{LegKey, Telephone, TelephoneCodec, TelephoneRemote};
+use crate::media::control::{LegKey, Protection, Telephone, TelephoneCodec, TelephoneRemote};
 use crate::random::Random;
-use crate::wire::sdp::{AudioDescription, Codec, Direction, LocalAudio, LocalSession, SessionDescription};
+use crate::wire::sdp::{AudioDescription, Codec, Crypto, Direction, LocalAudio, LocalSession, SessionDescription};
 
 /// Milliseconds of speech in a packet, ours and the ones we like to get.
 const PTIME_MS: u16 = 20;
@@ -25,12 +26,13 @@ pub(super) struct Settings {
 }
 
 /// The telephone's RTP leg and its session description.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct TelephoneLeg {
     pub(super) leg: LegKey,
     local: SocketAddr,
     cname: String,
     formats: Formats,
+    encryption: Encryption,
     session: LocalSession,
     settings: Settings,
     /// The telephone's last description, which fixes the order of the lines.
@@ -40,7 +42,13 @@ pub(super) struct TelephoneLeg {
 
 impl TelephoneLeg {
     /// A leg whose RTP socket is bound to `local` and shown to the telephone at `address`; nothing is negotiated.
-    pub(super) fn new(leg: LegKey, local: SocketAddr, address: IpAddr, formats: Formats, random: &mut Random) -> Self {
+    pub(super) fn new(
+        leg: LegKey,
+        local: SocketAddr,
+        address: IpAddr,
+        (formats, encryption): (Formats, Encryption),
+        random: &mut Random,
+    ) -> Self {
         // RFC 8866 §5.2 leaves the numbers to us; 31 bits suit every parser.
         let id = u64::from(random.next_u32() >> 1);
         Self {
@@ -48,6 +56,7 @@ impl TelephoneLeg {
             local,
             cname: random.token(16),
             formats,
+            encryption,
             session: LocalSession { id, version: id, address },
             settings: Settings::unsettled(),
             theirs: None,
@@ -65,6 +74,11 @@ impl TelephoneLeg {
         self.settings
     }
 
+    /// What its packets are wrapped in, by what was settled last.
+    pub(super) fn protection(&self) -> Protection {
+        self.encryption.protection()
+    }
+
     /// Our last offer or answer.
     pub(super) fn local_description(&self) -> &[u8] {
         self.local_description.as_bytes()
@@ -75,10 +89,16 @@ impl TelephoneLeg {
     /// # Errors
     /// It cannot be read, or holds no audio that we speak; everything stays as it was.
     pub(super) fn answer(&mut self, offer: &[u8]) -> Result<(), CallFailure> {
-        let (theirs, index, settings) = self.read(offer)?;
-        let audio = &theirs.audio_lines().find(|(at, _)| *at == index).ok_or(CallFailure::NoAudio)?.1;
+        let theirs = parse(offer)?;
+        let Choice { index, audio, crypto } = self.encryption.choose(&theirs)?;
+        let settings = self.settle(audio)?;
         let codecs = self.formats.answer(&settings.telephone, audio);
-        let ours = self.audio(codecs, audio.protocol.clone(), audio.direction.reversed(), settings.remote.rtcp_mux);
+        let keys = self.encryption.answer(crypto);
+        let ours = LocalAudio {
+            direction: audio.direction.reversed(),
+            has_rtcp_mux: settings.remote.rtcp_mux,
+            ..self.audio(codecs, &audio.protocol, keys)
+        };
         self.session.version += 1;
         self.local_description = self.session.answer(&theirs, index, &ours);
         self.settings = settings;
@@ -87,13 +107,18 @@ impl TelephoneLeg {
     }
 
     /// Makes an offer, which [`Self::local_description`] gives: the first, or a new one in the call.
-    pub(super) fn offer(&mut self) {
-        let audio = self.audio(self.formats.offer(), "RTP/AVP".into(), Direction::SendRecv, false);
+    ///
+    /// # Errors
+    /// It would have to carry keys, and must not.
+    pub(super) fn offer(&mut self) -> Result<(), CallFailure> {
+        let (protocol, keys) = self.encryption.offer()?;
+        let audio = self.audio(self.formats.offer(), protocol, keys);
         self.session.version += 1;
         self.local_description = match &self.theirs {
             None => self.session.offer(&audio),
             Some((theirs, index)) => self.session.offer_again(theirs, *index, &audio),
         };
+        Ok(())
     }
 
     /// Another telephone takes the place of this one: nothing is left of what was settled but our own end, which is
@@ -101,24 +126,44 @@ impl TelephoneLeg {
     ///
     /// # Errors
     /// Its offer cannot be read, or holds no audio that we speak; everything stays as it was.
-    pub(super) fn change_hands(&mut self, address: IpAddr, offer: Option<&[u8]>) -> Result<(), CallFailure> {
+    pub(super) fn change_hands(
+        &mut self,
+        address: IpAddr,
+        may_tell_keys: bool,
+        offer: Option<&[u8]>,
+    ) -> Result<(), CallFailure> {
+        let another = self.encryption.for_another(may_tell_keys);
+        let encryption = std::mem::replace(&mut self.encryption, another);
         let former = (std::mem::replace(&mut self.session.address, address), self.theirs.take());
-        let Some(offer) = offer else {
-            self.offer();
-            return Ok(());
+        let settled = match offer {
+            Some(offer) => self.answer(offer),
+            None => self.offer(),
         };
-        let answered = self.answer(offer);
-        if answered.is_err() {
+        if settled.is_err() {
             (self.session.address, self.theirs) = former;
+            self.encryption = encryption;
         }
-        answered
+        settled
     }
 
     /// The same end of ours for another telephone, to which it makes an offer.
-    pub(super) fn for_another(&self) -> Self {
-        let mut another = Self { theirs: None, ..self.clone() };
-        another.offer();
-        another
+    ///
+    /// # Errors
+    /// It would have to carry keys, and must not.
+    pub(super) fn for_another(&mut self, may_tell_keys: bool) -> Result<Self, CallFailure> {
+        let mut another = Self {
+            leg: self.leg,
+            local: self.local,
+            cname: self.cname.clone(),
+            formats: self.formats.clone(),
+            encryption: self.encryption.for_another(may_tell_keys),
+            session: self.session.clone(),
+            settings: self.settings,
+            theirs: None,
+            local_description: String::new(),
+        };
+        another.offer()?;
+        Ok(another)
     }
 
     /// The address that its socket is bound to.
@@ -131,31 +176,34 @@ impl TelephoneLeg {
     /// # Errors
     /// It cannot be read, or holds no audio that we speak; everything stays as it was.
     pub(super) fn take_answer(&mut self, answer: &[u8]) -> Result<(), CallFailure> {
-        let (theirs, index, settings) = self.read(answer)?;
+        let theirs = parse(answer)?;
+        let Choice { index, audio, crypto } = self.encryption.read_answer(&theirs)?;
+        let settings = self.settle(audio)?;
+        self.encryption.take_answer(crypto);
         self.settings = settings;
         self.theirs = Some((theirs, index));
         Ok(())
     }
 
-    /// Reads a description: the lines, which one is the audio line that we take, and what it settles.
-    fn read(&self, bytes: &[u8]) -> Result<(SessionDescription, usize, Settings), CallFailure> {
-        let theirs =
-            SessionDescription::parse(bytes).map_err(|error| CallFailure::BadDescription(error.to_string()))?;
-        let (index, audio) = theirs.first_audio().ok_or(CallFailure::NoAudio)?;
+    /// What the line that we take settles.
+    fn settle(&self, audio: &AudioDescription) -> Result<Settings, CallFailure> {
         let chosen = self.formats.choose(audio).ok_or(CallFailure::NoTelephoneCodec)?;
-        let settings = settle(audio, chosen, self.local);
-        Ok((theirs, index, settings))
+        Ok(settle(audio, chosen, self.local))
     }
 
-    fn audio(&self, codecs: Vec<Codec>, protocol: String, direction: Direction, rtcp_mux: bool) -> LocalAudio {
+    fn audio(&self, codecs: Vec<Codec>, protocol: &str, crypto: Vec<Crypto>) -> LocalAudio {
         LocalAudio {
-            protocol,
-            direction,
+            protocol: protocol.to_owned(),
+            direction: Direction::SendRecv,
             ptime_ms: Some(PTIME_MS),
-            has_rtcp_mux: rtcp_mux,
+            crypto,
             ..LocalAudio::new(self.local.port(), codecs)
         }
     }
+}
+
+fn parse(description: &[u8]) -> Result<SessionDescription, CallFailure> {
+    SessionDescription::parse(description).map_err(|error| CallFailure::BadDescription(error.to_string()))
 }
 
 impl Settings {
@@ -196,7 +244,7 @@ fn settle(audio: &AudioDescription, chosen: Telephone, local: SocketAddr) -> Set
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SipCodec;
+    use crate::config::{SipCodec, SrtpPolicy};
 
     fn leg() -> TelephoneLeg {
         speaking(None)
@@ -204,7 +252,8 @@ mod tests {
 
     fn speaking(codecs: Option<&[SipCodec]>) -> TelephoneLeg {
         let local: SocketAddr = "192.0.2.9:20000".parse().unwrap();
-        TelephoneLeg::new(LegKey(1), local, local.ip(), Formats::new(codecs), &mut Random::for_test(1))
+        let encryption = Encryption::new(SrtpPolicy::Optional, true, Random::for_test(2));
+        TelephoneLeg::new(LegKey(1), local, local.ip(), (Formats::new(codecs), encryption), &mut Random::for_test(1))
     }
 
     fn offer(lines: &str) -> Vec<u8> {
@@ -296,18 +345,41 @@ mod tests {
     #[test]
     fn without_an_offer_we_offer_and_the_answer_settles_it() {
         let mut leg = leg();
-        leg.offer();
+        leg.offer().unwrap();
         assert!(text(&leg).contains("m=audio 20000 RTP/AVP 111 9 0 8 101\r\n"));
+        assert_eq!(leg.protection(), Protection::Awaited);
         leg.take_answer(&offer("m=audio 5000 RTP/AVP 8 101\na=rtpmap:101 telephone-event/8000\n")).unwrap();
-        assert_eq!(leg.settings().telephone.codec, TelephoneCodec::Pcma);
+        assert_eq!((leg.settings().telephone.codec, leg.protection()), (TelephoneCodec::Pcma, Protection::Plain));
+    }
+
+    #[test]
+    fn an_encrypted_line_is_answered_with_a_key_of_our_own_and_a_failure_keeps_the_one_in_use() {
+        let mut leg = leg();
+        let key = "a=crypto:7 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR\n";
+        leg.answer(&offer(&format!("m=audio 4000 RTP/AVP 0\nm=audio 4002 RTP/SAVP 0\n{key}"))).unwrap();
+        let text = text(&leg).to_owned();
+        assert!(text.contains("m=audio 0 RTP/AVP 0\r\nm=audio 20000 RTP/SAVP 0\r\n"), "{text}");
+        assert!(
+            text.contains("a=crypto:7 AES_CM_128_HMAC_SHA1_80 inline:") && !text.contains("PS1uQCVeeCFCan"),
+            "{text}"
+        );
+        let in_use = leg.protection();
+        let other = key.replace("PS1u", "AAAA");
+        assert_eq!(
+            leg.answer(&offer(&format!("m=audio 4002 RTP/SAVP 18\n{other}"))),
+            Err(CallFailure::NoTelephoneCodec)
+        );
+        assert_eq!(leg.protection(), in_use);
+        leg.answer(&offer(&format!("m=audio 4002 RTP/SAVP 0\n{other}"))).unwrap();
+        assert_ne!(leg.protection(), in_use);
     }
 
     #[test]
     fn every_new_description_has_a_higher_version() {
         let mut leg = leg();
-        leg.offer();
+        leg.offer().unwrap();
         let first = text(&leg).lines().nth(1).unwrap().to_owned();
-        leg.offer();
+        leg.offer().unwrap();
         assert_ne!(first, text(&leg).lines().nth(1).unwrap());
     }
 }

@@ -19,7 +19,9 @@ pub use super::room::Room;
 pub use super::stream::Stream;
 pub use super::up::Up;
 pub use mix::{CallerSetup, CallerStats, Command, MixEvent, Retired, StreamSetup, StreamStats, UpSetup};
-pub use net::{Drops, LegStats, NetCommand, NetEvent, PeerRole, PeerSetup, TelephoneRemote, TelephoneSetup};
+pub use net::{
+    Drops, LegStats, NetCommand, NetEvent, PeerRole, PeerSetup, Protection, TelephoneRemote, TelephoneSetup,
+};
 
 /// The rhythm of every room: one frame of each voice.
 pub const TICK: Duration = Duration::from_millis(20);

@@ -251,6 +251,8 @@ pub enum Event {
         local: SocketAddr,
         /// Where the INVITE came from.
         remote: SocketAddr,
+        /// Nobody on the way reads what it says: it came over TLS.
+        is_confidential: bool,
     },
     /// A new offer in the call (re-INVITE, UPDATE, PRACK), or the wish for ours (`None`): `accept_offer` or `refuse_offer`.
     Offer {

@@ -9,7 +9,10 @@ fn a_call_rings_is_answered_and_is_ended_by_the_caller() {
     let (mut world, mut phone) = (World::open(), Phone::new());
     let invite = phone.request("INVITE", "", OFFER);
     world.receive(PHONE, &invite);
-    let Event::Invite { call, caller, offer, replaces: None, local, remote } = world.event() else { panic!() };
+    let Event::Invite { call, caller, offer, replaces: None, local, remote, is_confidential: false } = world.event()
+    else {
+        panic!()
+    };
     assert_eq!(caller.display_name.as_deref(), Some("Alice"));
     assert_eq!((caller.user.as_deref(), caller.host.as_deref()), (Some("alice"), Some("example.org")));
     assert_eq!(offer.as_deref(), Some(OFFER.as_bytes()));

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::config::Secret;
+use crate::config::{Secret, SrtpPolicy};
 use crate::galene::client;
 use crate::gateway::desk::LegOwner;
 use crate::gateway::event::{Input, Output, SocketError, Sockets};
 use crate::gateway::{Gateway, GatewayConfig};
-use crate::media::control::{Command, LegKey, NetCommand, NetEvent, PeerRole, StreamKey};
+use crate::media::control::{Command, LegKey, NetCommand, NetEvent, PeerRole, Protection, StreamKey};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer::{self, Peer, PeerConfig};
@@ -70,6 +70,8 @@ pub(super) struct World {
     pub(super) sip: Vec<String>,
     pub(super) galene: Vec<(CallKey, Value)>,
     pub(super) mix: Vec<String>,
+    /// The encryption of the telephone's packets, each time that the net thread is told of it.
+    pub(super) protections: Vec<Protection>,
     pub(super) stopped: bool,
     /// The calls whose members have closed their connections.
     pub(super) gone: BTreeSet<u64>,
@@ -83,6 +85,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::with_srtp(SrtpPolicy::Optional, false)
+    }
+
+    /// The same with another `-sip-srtp`, and `-sip-srtp-keys-in-clear` or not.
+    pub(super) fn with_srtp(srtp: SrtpPolicy, srtp_keys_in_clear: bool) -> Self {
         let identity = Identity::generate(std::time::Instant::now()).unwrap();
         let config = GatewayConfig {
             group_url: "https://galene.test/group/club/".parse().unwrap(),
@@ -92,6 +99,8 @@ impl World {
             ice_lite: false,
             agc: true,
             codecs: None,
+            srtp,
+            srtp_keys_in_clear,
         };
         let sip = EndpointConfig {
             account: Account { uri: Uri::parse("sip:room@gateway.test").unwrap(), credentials: None },
@@ -117,6 +126,7 @@ impl World {
             sip: Vec::new(),
             galene: Vec::new(),
             mix: Vec::new(),
+            protections: Vec::new(),
             stopped: false,
             gone: BTreeSet::new(),
             status: BTreeMap::new(),
@@ -268,7 +278,9 @@ impl World {
                         far.peer.handle_input(self.now, peer_input(from, &bytes));
                     }
                 }
-                Output::Net(_) | Output::AddTelephone(_) => {}
+                Output::Net(NetCommand::SetTelephoneProtection { protection, .. }) => self.protections.push(protection),
+                Output::AddTelephone(setup) => self.protections.push(setup.protection),
+                Output::Net(_) => {}
                 Output::AddPeer(setup) => {
                     self.gateway.sockets().peers.insert(setup.leg, setup.role);
                 }

@@ -74,8 +74,8 @@ impl Leg {
         }
     }
 
-    /// A datagram of its RTCP socket.
-    pub(super) fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
+    /// A datagram of its RTCP socket; SRTCP is decrypted in place.
+    pub(super) fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
         match &mut self.kind {
             LegKind::Peer(_) => {}
             LegKind::Telephone(telephone) => telephone.handle_rtcp(datagram, bytes, out),
@@ -86,7 +86,7 @@ impl Leg {
     pub(super) fn send_rtp(&mut self, now: Instant, slot: &mut [u8], len: usize) {
         match &mut self.kind {
             LegKind::Peer(peer) => peer.send_rtp(now, slot, len),
-            LegKind::Telephone(telephone) => telephone.send_rtp(now, &slot[..len]),
+            LegKind::Telephone(telephone) => telephone.send_rtp(now, slot, len),
         }
     }
 

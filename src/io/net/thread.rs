@@ -18,6 +18,7 @@ use super::leg::{Leg, LegKind, Legs};
 use super::outlets::Outlets;
 use super::peer_socket::Secured;
 use super::pulse::Pulse;
+use super::telephone_cipher::Ciphers;
 use crate::io::rings::push_or_drop;
 use crate::io::wake::Wake;
 use crate::media::control::{LegKey, NetCommand, TelephoneRemote};
@@ -48,6 +49,7 @@ const RTCP_BIT: u64 = 1 << 32;
 pub(super) enum Order {
     Add(Box<Leg>),
     Secure { leg: LegKey, secured: Box<Secured> },
+    Protect { leg: LegKey, ciphers: Ciphers },
     Command(NetCommand),
 }
 
@@ -186,6 +188,7 @@ impl NetThread {
             match self.orders.try_pop() {
                 Some(Order::Add(leg)) => self.add(leg),
                 Some(Order::Secure { leg, secured }) => self.secure(leg, secured),
+                Some(Order::Protect { leg, ciphers }) => self.protect(now, leg, ciphers),
                 Some(Order::Command(command)) => self.carry_out(command, now, buffer),
                 None => break,
             }
@@ -200,8 +203,8 @@ impl NetThread {
                     peer.set_remote(remote, &mut self.out);
                 }
             }
-            // The handle makes `Order::Secure` of it, so that deriving keys costs nothing here.
-            NetCommand::SetPeerKeys { .. } => {}
+            // The handle makes `Order::Secure` and `Order::Protect` of them, so that deriving keys costs nothing here.
+            NetCommand::SetPeerKeys { .. } | NetCommand::SetTelephoneProtection { .. } => {}
             NetCommand::SendTo { leg, to, bytes } => {
                 if let Some(LegKind::Peer(peer)) = self.legs.find(leg).map(|leg| &mut leg.kind) {
                     peer.send_to(to, &bytes);
@@ -234,6 +237,12 @@ impl NetThread {
         let LegKind::Peer(peer) = &mut leg.kind else { return };
         peer.secure(secured);
         self.apply_pace(key);
+    }
+
+    fn protect(&mut self, now: Instant, key: LegKey, ciphers: Ciphers) {
+        if let Some(LegKind::Telephone(telephone)) = self.legs.find(key).map(|leg| &mut leg.kind) {
+            telephone.protect(now, ciphers);
+        }
     }
 
     fn set_telephone_talking(&mut self, key: LegKey, talking: bool) {

@@ -192,7 +192,11 @@ impl Endpoint {
         let call = Call::new(now, call_key, dialog, format!("<{contact}>"), own_address(path), invite);
         self.calls.insert(call_key, call);
         let local = path.local.unwrap_or(path.remote);
-        self.layer.out.event(Event::Invite { call: call_key, caller, offer, replaces, local, remote: path.remote });
+        // What lies behind the next hop is its affair: so it is with every telephone.
+        let is_confidential = path.transport == Transport::Tls;
+        let remote = path.remote;
+        let event = Event::Invite { call: call_key, caller, offer, replaces, local, remote, is_confidential };
+        self.layer.out.event(event);
     }
 
     /// The call that an INVITE takes the place of (RFC 3891 §3). Who sends it has been admitted, and knows tags that only

@@ -37,6 +37,14 @@ impl Endpoint {
         self.layer.out.resolve(target);
     }
 
+    /// The target that [`Event::Transfer`] named cannot be called; the transferor hears of this status.
+    pub fn give_up_transfer(&mut self, now: Instant, call: CallKey, status: u16) {
+        let found = self.transfers.iter().find(|(_, transfer)| transfer.of == call);
+        if let Some(key) = found.map(|(key, _)| *key) {
+            self.fail_transfer(now, key, status);
+        }
+    }
+
     pub(super) fn handle_refer(&mut self, now: Instant, path: Path, key: ServerKey, call: CallKey, refer: &Request) {
         let transfer = match self.transfer_of(call, refer) {
             Ok(transfer) => transfer,

@@ -72,15 +72,37 @@ impl Baresip {
     /// # Errors
     /// As the system has them.
     pub fn speaking(binary: &Path, codec: BaresipCodec, speech: &Path, dial: Option<&str>) -> io::Result<Self> {
+        Self::launch(binary, codec, speech, dial, None)
+    }
+
+    /// The first with a media encryption of its own list, such as `srtp` (RTP/AVP with keys) or `srtp-mand` (RTP/SAVP).
+    ///
+    /// # Errors
+    /// As the system has them.
+    pub fn start_encrypted(
+        binary: &Path,
+        speech: &Path,
+        dial: Option<&str>,
+        encryption: Option<&str>,
+    ) -> io::Result<Self> {
+        Self::launch(binary, BaresipCodec::G711, speech, dial, encryption)
+    }
+
+    fn launch(
+        binary: &Path,
+        codec: BaresipCodec,
+        speech: &Path,
+        dial: Option<&str>,
+        encryption: Option<&str>,
+    ) -> io::Result<Self> {
         let folder = Folder::new()?;
         let (port, control_port) = (free_udp_port()?, free_tcp_port()?);
         let modules = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules", "/usr/lib64/baresip/modules"];
         let modules = modules.into_iter().find(|path| Path::new(path).is_dir()).unwrap_or("/usr/lib/baresip/modules");
         folder.write("config", &config(codec, port, control_port, modules, speech, folder.path()))?;
-        folder.write(
-            "accounts",
-            &format!("<sip:baresip@127.0.0.1:{port}>;regint=0;answermode=auto{}\n", codec.account()),
-        )?;
+        let encryption = encryption.map_or_else(String::new, |name| format!(";mediaenc={name}"));
+        let (codecs, answers) = (codec.account(), "regint=0;answermode=auto");
+        folder.write("accounts", &format!("<sip:baresip@127.0.0.1:{port}>;{answers}{codecs}{encryption}\n"))?;
         let mut command = Command::new(binary);
         command.arg("-f").arg(folder.path());
         if let Some(uri) = dial {
@@ -126,7 +148,7 @@ fn config(codec: BaresipCodec, port: u16, control_port: u16, modules: &str, spee
         "sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\ncall_local_timeout 30\ncall_max_calls 8\n\
          audio_player aubridge,sink\naudio_source aufile,{speech}\naudio_alert aubridge,alert\n\
          ausrc_srate {rate_hz}\nauplay_srate {rate_hz}\nausrc_channels {channels}\nauplay_channels {channels}\naudio_buffer 20-160\n\
-         module_path {modules}\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
+         module_path {modules}\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule srtp.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
          module_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control_port}\n\
          snd_path {folder}\n"
     )
