@@ -29,6 +29,8 @@ use socket::Socket;
 use telephone_socket::TelephoneSocket;
 use thread::{NetThread, Order, Wiring};
 
+mod batch;
+mod cadence;
 mod leg;
 mod outlets;
 mod peer_socket;

@@ -31,8 +31,10 @@ impl Background {
         let share = if self.0[0] == 0.0 { 1.0 } else { FOLLOW };
         for (lag, mean) in self.0.iter_mut().enumerate() {
             let pairs = samples[lag..].iter().zip(samples);
-            // At most 5760 products of samples below −50 dBFS on average: they fit.
-            let sum: i64 = pairs.map(|(&later, &earlier)| i64::from(i32::from(later) * i32::from(earlier))).sum();
+            // At most 1920 products of samples below −50 dBFS on average: they fit, and if not, it is noise anyway.
+            let sum = pairs.fold(0_i32, |sum, (&later, &earlier)| {
+                sum.wrapping_add(i32::from(later).wrapping_mul(i32::from(earlier)))
+            });
             *mean += share * (sum as f32 / samples.len() as f32 - *mean);
         }
     }

@@ -13,15 +13,14 @@
 use super::lateness::Lateness;
 use crate::time::Instant;
 use crate::wire::rtp::sequence_distance;
+use slots::{SLOTS, SlotIndex, Slots};
 use stragglers::Stragglers;
 
+mod slots;
 mod stragglers;
 
 /// The longest payload kept: what fits an Ethernet frame behind IPv4, UDP and RTP headers.
 pub const MAX_PAYLOAD_BYTES: usize = 1460;
-
-/// Packets held: 640 ms of 20 ms packets, 320 ms of 10 ms ones, more than the longest delay.
-const SLOTS: usize = 32;
 
 /// The target before anything is known of the network.
 const INITIAL_TARGET_US: u64 = 20_000;
@@ -127,19 +126,6 @@ pub struct JitterStats {
     pub restarts: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Slot {
-    is_full: bool,
-    sequence_number: u16,
-    timestamp: u32,
-    /// The timestamp on the line of [`Lateness`].
-    media_us: i64,
-    duration_ticks: u32,
-    has_fec: bool,
-    len: usize,
-    payload: [u8; MAX_PAYLOAD_BYTES],
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Nothing plays; the next packet waits until the target delay is reached.
@@ -164,7 +150,7 @@ struct Run {
 #[derive(Debug)]
 pub struct JitterBuffer {
     clock_rate_hz: u32,
-    slots: Box<[Slot]>,
+    slots: Slots,
     state: State,
     /// The number that comes next; `None` before the first packet.
     next_sequence: Option<u16>,
@@ -187,19 +173,9 @@ pub struct JitterBuffer {
 impl JitterBuffer {
     /// For a stream with this RTP clock (48 000 for Opus).
     pub fn new(clock_rate_hz: u32) -> Self {
-        let empty = Slot {
-            is_full: false,
-            sequence_number: 0,
-            timestamp: 0,
-            media_us: 0,
-            duration_ticks: 0,
-            has_fec: false,
-            len: 0,
-            payload: [0; MAX_PAYLOAD_BYTES],
-        };
         Self {
             clock_rate_hz,
-            slots: vec![empty; SLOTS].into_boxed_slice(),
+            slots: Slots::new(),
             state: State::Idle,
             next_sequence: None,
             last_duration_ticks: clock_rate_hz / 50,
@@ -248,8 +224,7 @@ impl JitterBuffer {
             self.stats.late += 1;
             return Pushed::Late;
         }
-        let slot = &self.slots[slot_index(packet.sequence_number)];
-        if slot.is_full && slot.sequence_number == packet.sequence_number {
+        if self.slots.holds(packet.sequence_number) {
             self.stats.duplicates += 1;
             return Pushed::Duplicate;
         }
@@ -263,7 +238,8 @@ impl JitterBuffer {
             // The oldest make room.
             self.advance_to(packet.sequence_number.wrapping_sub(SLOTS as u16 - 1));
         }
-        self.keep(packet, media_us);
+        self.slots.keep(packet, media_us);
+        self.stats.received += 1;
         self.update_target(packet);
         Pushed::Kept
     }
@@ -274,8 +250,8 @@ impl JitterBuffer {
         // Each turn of the loop takes a packet out, gives a lost one up, or starts: it ends.
         loop {
             let Some(next) = self.next_sequence else { return Playout::Empty };
-            let Some(first) = self.first_waiting(next) else { return self.run_dry() };
-            let slot = &self.slots[first];
+            let Some(first) = self.slots.first_from(next) else { return self.run_dry() };
+            let slot = self.slots.get(first);
             let delay_us = self.lateness.delay_us(now, slot.media_us);
             let is_due = delay_us >= self.target_us.cast_signed();
             let State::Playing(mut run) = self.state else {
@@ -321,9 +297,9 @@ impl JitterBuffer {
 
     /// Whether the first of so many missing packets is worth waiting for, which delays all that follows: it would be in
     /// time for the target, and the packet behind it cannot repair the hole.
-    fn may_still_come(&self, delay_us: i64, lost: u16, first: usize) -> bool {
+    fn may_still_come(&self, delay_us: i64, lost: u16, first: SlotIndex) -> bool {
         let missing_delay_us = delay_us + i64::from(lost) * self.duration_us(self.last_duration_ticks);
-        let is_repairable = lost == 1 && self.slots[first].has_fec;
+        let is_repairable = lost == 1 && self.slots.get(first).has_fec;
         missing_delay_us < self.stragglers.wait_us().cast_signed() && !is_repairable
     }
 
@@ -339,14 +315,13 @@ impl JitterBuffer {
     }
 
     /// A packet is missing, and a later one is there.
-    fn fill_hole(&mut self, run: Run, first: usize, is_last_lost: bool) -> Playout<'_> {
+    fn fill_hole(&mut self, run: Run, first: SlotIndex, is_last_lost: bool) -> Playout<'_> {
         let duration_ticks = self.last_duration_ticks;
-        let next = self.slots[first].sequence_number;
-        if is_last_lost && self.slots[first].has_fec {
+        let next = self.slots.get(first).sequence_number;
+        if is_last_lost && self.slots.get(first).has_fec {
             self.give_up_one(run, next.wrapping_sub(1));
             self.stats.repaired += 1;
-            let slot = &self.slots[first];
-            return Playout::Fec { next: &slot.payload[..slot.len], duration_ticks };
+            return Playout::Fec { next: self.slots.get(first).payload(), duration_ticks };
         }
         if let Some(missing) = self.next_sequence {
             self.give_up_one(run, missing);
@@ -383,28 +358,28 @@ impl JitterBuffer {
         self.note_loss(true);
     }
 
-    fn play(&mut self, first: usize, mut run: Run) -> Playout<'_> {
+    fn play(&mut self, first: SlotIndex, mut run: Run) -> Playout<'_> {
         self.note_loss(false);
         run.made_up_ticks = 0;
         self.take_out(first, run);
-        let slot = &self.slots[first];
-        Playout::Packet { payload: &slot.payload[..slot.len], duration_ticks: slot.duration_ticks }
+        let slot = self.slots.get(first);
+        Playout::Packet { payload: slot.payload(), duration_ticks: slot.duration_ticks }
     }
 
     /// Frees the slot (its bytes stay until the next push) and moves on behind it.
-    fn take_out(&mut self, first: usize, mut run: Run) {
-        let slot = &mut self.slots[first];
-        slot.is_full = false;
+    fn take_out(&mut self, first: SlotIndex, mut run: Run) {
+        let slot = self.slots.free(first);
         self.next_sequence = Some(slot.sequence_number.wrapping_add(1));
         self.last_duration_ticks = slot.duration_ticks;
         run.next_timestamp = slot.timestamp.wrapping_add(slot.duration_ticks);
-        (run.unmatched_ticks, run.pauses) = (0, slot.len <= PAUSE_BYTES);
+        (run.unmatched_ticks, run.pauses) = (0, slot.payload().len() <= PAUSE_BYTES);
         self.state = State::Playing(run);
     }
 
     /// Whether so much is left to play behind this packet that it came in one burst.
-    fn is_after_break(&self, delay_us: i64, first: usize) -> bool {
-        delay_us - self.target_us.cast_signed() - self.duration_us(self.slots[first].duration_ticks) >= BURST_EXCESS_US
+    fn is_after_break(&self, delay_us: i64, first: SlotIndex) -> bool {
+        delay_us - self.target_us.cast_signed() - self.duration_us(self.slots.get(first).duration_ticks)
+            >= BURST_EXCESS_US
     }
 
     /// Whether a packet came behind its successors: it was overtaken, or lost and asked for again.
@@ -436,9 +411,7 @@ impl JitterBuffer {
     }
 
     fn restart_at(&mut self, sequence_number: u16) {
-        for slot in &mut self.slots {
-            slot.is_full = false;
-        }
+        self.slots.free_all();
         self.state = State::Idle;
         self.next_sequence = Some(sequence_number);
         self.stats.restarts += 1;
@@ -446,20 +419,8 @@ impl JitterBuffer {
 
     /// Forgets what comes before `next`, which lies ahead.
     fn advance_to(&mut self, next: u16) {
-        for slot in self.slots.iter_mut().filter(|slot| sequence_distance(next, slot.sequence_number) < 0) {
-            slot.is_full = false;
-        }
+        self.slots.free_before(next);
         self.next_sequence = Some(next);
-    }
-
-    fn keep(&mut self, packet: &Arrival<'_>, media_us: i64) {
-        let slot = &mut self.slots[slot_index(packet.sequence_number)];
-        slot.is_full = true;
-        (slot.sequence_number, slot.timestamp, slot.media_us) = (packet.sequence_number, packet.timestamp, media_us);
-        slot.duration_ticks = packet.duration_ticks;
-        (slot.has_fec, slot.len) = (packet.has_fec, packet.payload.len());
-        slot.payload[..packet.payload.len()].copy_from_slice(packet.payload);
-        self.stats.received += 1;
     }
 
     fn update_target(&mut self, packet: &Arrival<'_>) {
@@ -480,15 +441,6 @@ impl JitterBuffer {
             self.loss += (1 << 16) >> LOSS_SHIFT;
         }
     }
-
-    /// The slot of the earliest packet.
-    fn first_waiting(&self, next: u16) -> Option<usize> {
-        (0..SLOTS as u16).map(|ahead| next.wrapping_add(ahead)).map(slot_index).find(|&slot| self.slots[slot].is_full)
-    }
-}
-
-const fn slot_index(sequence_number: u16) -> usize {
-    sequence_number as usize % SLOTS
 }
 
 #[cfg(test)]

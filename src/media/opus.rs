@@ -8,11 +8,13 @@ use std::ffi::c_int;
 use std::ptr::NonNull;
 
 use opusic_sys as ffi;
+use silk_layer::SilkLayer;
 use thiserror::Error;
 
 pub mod glance;
 pub mod packet;
 mod range;
+mod silk_layer;
 
 /// The RTP clock of Opus, whatever rate it is coded at (RFC 7587 §4.1).
 pub const RTP_CLOCK_HZ: u32 = 48_000;
@@ -158,6 +160,10 @@ impl Drop for Encoder {
 pub struct Decoder {
     state: NonNull<ffi::OpusDecoder>,
     sample_rate_hz: u32,
+    /// If its CELT layer cannot be heard.
+    silk_layer: Option<SilkLayer>,
+    /// The kind of hybrid packets that the state is prepared for, if the last packet was one.
+    hybrid_toc: Option<u8>,
 }
 
 // SAFETY: as for the encoder.
@@ -174,7 +180,9 @@ impl Decoder {
         // SAFETY: plain numbers and a pointer to a live c_int; the result is checked for null.
         let state = unsafe { ffi::opus_decoder_create(rate, 1, &raw mut error) };
         let state = NonNull::new(state).ok_or(OpusError::Library(error))?;
-        Ok(Self { state, sample_rate_hz })
+        // SAFETY: just created, and destroyed only with `Self`.
+        let silk_layer = unsafe { SilkLayer::of(state, sample_rate_hz) };
+        Ok(Self { state, sample_rate_hz, silk_layer, hybrid_toc: None })
     }
 
     /// The longest packet's samples: an output of this length is never too small.
@@ -198,6 +206,9 @@ impl Decoder {
             Some(packet) => (packet.as_ptr(), i32::try_from(packet.len()).map_err(|_| OpusError::InvalidPacket)?),
             None => (std::ptr::null(), 0),
         };
+        if !fec && let Some(samples) = packet.and_then(|packet| self.decode_silk_layer(packet, out)) {
+            return samples;
+        }
         let exact = packet.is_none() || fec;
         if exact && (out.is_empty() || !out.len().is_multiple_of(self.sample_rate_hz as usize / 400)) {
             return Err(OpusError::FrameLength(out.len()));
@@ -207,11 +218,30 @@ impl Decoder {
         let samples = unsafe {
             ffi::opus_decode(self.state.as_ptr(), data, bytes, out.as_mut_ptr(), room_samples, c_int::from(fec))
         };
+        if let Some(packet) = packet {
+            let toc = packet::lone_hybrid_frame(packet).filter(|_| samples > 0).map(|frame| frame.toc);
+            // Of a packet that only lends its copy not all is in the state.
+            self.hybrid_toc = toc.filter(|_| !fec || toc == self.hybrid_toc);
+        }
         usize::try_from(samples).map_err(|_| OpusError::from_code(samples))
+    }
+
+    /// Leaves the CELT layer out that nobody hears at our rate; `None` where that is not to be done. A packet of another kind
+    /// than the last one changes more than the SILK layer's state, and is libopus' own matter.
+    fn decode_silk_layer(&mut self, packet: &[u8], out: &mut [i16]) -> Option<Result<usize, OpusError>> {
+        let frame = packet::lone_hybrid_frame(packet)?;
+        let layer = self.silk_layer.filter(|_| self.hybrid_toc == Some(frame.toc))?;
+        if out.len() < self.sample_rate_hz as usize / 1000 * usize::from(frame.ms) {
+            return None;
+        }
+        // SAFETY: the decoder is alive, and `&mut self` is the only way to it.
+        let samples = unsafe { layer.decode(frame.bytes, frame.ms, out) };
+        Some(samples.ok_or(OpusError::Library(ffi::OPUS_INTERNAL_ERROR)))
     }
 
     /// Forgets the past, as if just built.
     pub fn reset(&mut self) {
+        self.hybrid_toc = None;
         // SAFETY: OPUS_RESET_STATE takes no further argument; it cannot fail.
         let _ = unsafe { ffi::opus_decoder_ctl(self.state.as_ptr(), ffi::OPUS_RESET_STATE) };
     }
@@ -281,6 +311,79 @@ mod tests {
         let recovered = rms(&out[..160]);
         assert!(recovered > 3000.0, "{recovered}");
         assert_eq!(without.decode(None, false, &mut out[..160]), Ok(160));
+    }
+
+    /// What an encoder of 48 kHz makes of harmonics that glide, at one bit rate after the other, a second each.
+    fn gliding_voice(bitrates_bps: &[u32]) -> Vec<Vec<u8>> {
+        let mut encoder = Encoder::new(48_000, 5, bitrates_bps[0]).unwrap();
+        let mut phase = 0.0_f64;
+        let mut packets = Vec::new();
+        for frame in 0..50 * bitrates_bps.len() {
+            let bitrate_bps = bitrates_bps[frame / 50];
+            encoder.set_bitrate(bitrate_bps).unwrap();
+            // The copies would keep it from CELT.
+            encoder.set_fec(bitrate_bps < 64_000, 10).unwrap();
+            let pcm: Vec<i16> = (0..960)
+                .map(|n| {
+                    let time = (frame * 960 + n) as f64 / 48_000.0;
+                    phase += (150.0 + 60.0 * (time * 9.0).sin()) / 48_000.0;
+                    let voice: f64 =
+                        (1..90).map(|k| (phase * f64::from(k) * std::f64::consts::TAU).sin() / f64::from(k)).sum();
+                    (voice * (time * 14.0).sin().abs() * 6000.0) as i16
+                })
+                .collect();
+            let mut packet = vec![0; MAX_FRAME_BYTES];
+            let bytes = encoder.encode(&pcm, &mut packet).unwrap();
+            packet.truncate(bytes);
+            packets.push(packet);
+        }
+        packets
+    }
+
+    /// Decodes to 16 kHz; every `lost`th packet is missing, by turns concealed and taken from the next one's copy.
+    fn decode_all(decoder: &mut Decoder, packets: &[Vec<u8>], lost: usize) -> Vec<i16> {
+        let mut all = Vec::new();
+        for (number, packet) in packets.iter().enumerate() {
+            let mut out = [0; 320];
+            let decoded = match ((number + 1) % lost, packets.get(number + 1)) {
+                (0, Some(next)) if (number + 1) % (2 * lost) == 0 => decoder.decode(Some(next), true, &mut out),
+                (0, _) => decoder.decode(None, false, &mut out),
+                _ => decoder.decode(Some(packet), false, &mut out),
+            };
+            assert_eq!(decoded, Ok(320));
+            all.extend(out);
+        }
+        all
+    }
+
+    #[test]
+    fn of_hybrid_packets_only_the_silk_layer_is_decoded_and_nobody_hears_the_difference() {
+        // Hybrid, SILK alone, hybrid, CELT, hybrid.
+        let packets = gliding_voice(&[32_000, 14_000, 28_000, 96_000, 32_000]);
+        let modes: Vec<_> = packets.iter().map(|packet| packet::Info::parse(packet).unwrap().mode).collect();
+        for mode in [packet::Mode::Silk, packet::Mode::Hybrid, packet::Mode::Celt] {
+            assert!(modes.iter().filter(|&&other| other == mode).count() > 25, "{mode:?}");
+        }
+        for lost in [1000, 17, 7] {
+            let (mut whole, mut part) = (Decoder::new(16_000).unwrap(), Decoder::new(16_000).unwrap());
+            assert!(part.silk_layer.is_some(), "this is not the libopus that we know");
+            whole.silk_layer = None;
+            let (whole, part) = (decode_all(&mut whole, &packets, lost), decode_all(&mut part, &packets, lost));
+            // Where the coder changes, the one crossfades and the other does not quite.
+            let steady: Vec<usize> =
+                (3..modes.len()).filter(|&n| modes[n - 3..=n].iter().all(|&m| m == modes[n])).collect();
+            let mut difference = Vec::new();
+            let mut sound = Vec::new();
+            for n in steady {
+                let span = n * 320..(n + 1) * 320;
+                difference
+                    .extend(whole[span.clone()].iter().zip(&part[span.clone()]).map(|(a, b)| a.saturating_sub(*b)));
+                sound.extend(&whole[span]);
+            }
+            assert!(rms(&sound) > 500.0);
+            assert!(rms(&difference) < rms(&sound) / 300.0, "{} of {}", rms(&difference), rms(&sound));
+        }
+        assert!(Decoder::new(48_000).unwrap().silk_layer.is_none());
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! One RTP session's control side (RFC 3550 §6): counts both ways, reports every second, reads the peer's reports.
+//! One RTP session's control side (RFC 3550 §6): counts both ways, regular reports, reads the peer's reports.
 //!
 //! Owns: reception statistics, LSR and DLSR, round-trip time, what loss the peer reports (which steers FEC). Does not
 //! own: the packets' bytes (`wire::rtcp`), encryption, sockets. One source each way; a new remote source starts anew.
-//! Simplification against §6.3: a session has two parties, so the interval is a fixed second, well below 5 % of 64 kbit/s.
+//! Simplification against §6.3: a session has two parties, so the interval is a fixed second, well below 5 % of 64 kbit/s;
+//! who only receives, and misses nothing, reports every fifth second, which is §6.2's usual least interval.
 
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ mod reception;
 
 /// Between two reports.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two reports of one who only receives and has nothing to complain of: the peer's packets are all that it costs to
+/// learn of that.
+pub const QUIET_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// The first report comes early, since the peer's round-trip time depends on it.
 const FIRST_REPORT: Duration = Duration::from_millis(500);
 /// Room that every report fits: SR with one block, and SDES with the longest CNAME.
@@ -70,6 +74,7 @@ pub struct RtcpNews {
 pub struct RtcpSession {
     config: RtcpConfig,
     next_report: Instant,
+    last_report: Option<Instant>,
     last_sent: Option<(Instant, u32)>,
     reception: Option<Reception>,
     /// Source, middle of the NTP time and arrival of the peer's last sender report.
@@ -85,6 +90,7 @@ impl RtcpSession {
         Self {
             config,
             next_report: now + FIRST_REPORT,
+            last_report: None,
             last_sent: None,
             reception: None,
             last_sender_report: None,
@@ -138,9 +144,21 @@ impl RtcpSession {
         }
         // A late turn is not made up for by a burst.
         self.next_report = (self.next_report + REPORT_INTERVAL).max(now + REPORT_INTERVAL / 2);
+        if !self.has_news(now) {
+            return None;
+        }
+        self.last_report = Some(now);
         let mut writer = Writer::new(out);
         self.write_report(now, &mut writer);
         writer.finish()
+    }
+
+    /// Whether a report is worth its packet.
+    fn has_news(&self, now: Instant) -> bool {
+        let sends = self.last_sent.is_some_and(|(at, _)| now.saturating_since(at) < SENDER_TIMEOUT);
+        let misses = self.reception.as_ref().is_some_and(Reception::misses);
+        let is_long_ago = self.last_report.is_none_or(|at| now.saturating_since(at) >= QUIET_REPORT_INTERVAL);
+        sends || misses || is_long_ago
     }
 
     /// Writes a last report and BYE into `out`.
@@ -315,6 +333,33 @@ mod tests {
     }
 
     #[test]
+    fn who_only_listens_reports_every_second_what_is_missing_and_else_every_fifth() {
+        let mut session = session(1, 0);
+        let mut out = [0; MAX_REPORT_BYTES];
+        let mut reported = Vec::new();
+        for packet in 0..750_u64 {
+            // One is lost in the thirteenth second.
+            if packet != 600 {
+                session.on_rtp_received(ms(packet * 20), &header(2, packet as u16));
+            }
+            if session.handle_timeout(ms(packet * 20), &mut out).is_some() {
+                reported.push(packet * 20);
+            }
+        }
+        assert_eq!(reported, [500, 5500, 10_500, 12_500]);
+        let mut reported = Vec::new();
+        for packet in 750..1250_u64 {
+            if packet % 10 != 0 {
+                session.on_rtp_received(ms(packet * 20), &header(2, packet as u16));
+            }
+            if session.handle_timeout(ms(packet * 20), &mut out).is_some() {
+                reported.push(packet * 20);
+            }
+        }
+        assert_eq!(reported, (0..10).map(|second| 15_500 + second * 1000).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn who_sends_reports_as_sender_and_who_only_listens_as_receiver() {
         let mut session = session(1, 0);
         let mut out = [0; MAX_REPORT_BYTES];
@@ -329,7 +374,7 @@ mod tests {
         let Some(Ok(RtcpPacket::SenderReport { info, .. })) = packets(&out[..len]).next() else { panic!() };
         // Half a second after the packet: 4000 ticks on.
         assert_eq!((info.rtp_timestamp, info.packets, info.octets), (4800, 1, 33));
-        let len = session.handle_timeout(ms(3100), &mut out).unwrap();
+        let len = session.handle_timeout(ms(6600), &mut out).unwrap();
         assert!(matches!(packets(&out[..len]).next(), Some(Ok(RtcpPacket::ReceiverReport { .. }))));
     }
 

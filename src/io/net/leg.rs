@@ -1,5 +1,8 @@
 //! One media leg of the net thread, of either kind, and the table of all.
 
+use super::batch::Datagram;
+use super::cadence::Pace;
+use super::outlets::Outlets;
 use super::peer_socket::PeerSocket;
 use super::socket::Socket;
 use super::telephone_socket::TelephoneSocket;
@@ -21,13 +24,15 @@ pub(super) enum LegKind {
 pub(super) struct Leg {
     pub(super) key: LegKey,
     pub(super) kind: LegKind,
-    /// Its RTP socket is reported as soon as something comes, or else looked at on the cadence.
-    pub(super) eager: bool,
+    /// When its RTP socket is read.
+    pub(super) pace: Pace,
+    /// A telephone whose caller speaks.
+    pub(super) talks: bool,
 }
 
 impl Leg {
     pub(super) const fn new(key: LegKey, kind: LegKind) -> Self {
-        Self { key, kind, eager: true }
+        Self { key, kind, pace: Pace::AtOnce, talks: false }
     }
 
     /// The one that RTP comes on.
@@ -58,6 +63,22 @@ impl Leg {
         match &self.kind {
             LegKind::Peer(peer) => peer.stats(),
             LegKind::Telephone(telephone) => telephone.stats(),
+        }
+    }
+
+    /// A datagram of its RTP socket; SRTP is decrypted in place.
+    pub(super) fn handle_datagram(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
+        match &mut self.kind {
+            LegKind::Peer(peer) => peer.handle_datagram(datagram, bytes, out),
+            LegKind::Telephone(telephone) => telephone.handle_datagram(datagram, bytes, out),
+        }
+    }
+
+    /// A datagram of its RTCP socket.
+    pub(super) fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
+        match &mut self.kind {
+            LegKind::Peer(_) => {}
+            LegKind::Telephone(telephone) => telephone.handle_rtcp(datagram, bytes, out),
         }
     }
 
@@ -106,6 +127,14 @@ impl Legs {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn key_at(&self, at: usize) -> LegKey {
+        self.0[at].key
     }
 
     fn position(&self, key: LegKey) -> Result<usize, usize> {

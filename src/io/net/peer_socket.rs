@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::batch::Datagram;
 use super::outlets::Outlets;
 use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate, STUN_A_SECOND};
-use super::socket::{Datagram, Socket};
+use super::socket::Socket;
 use crate::io::rings::Target;
 use crate::media::control::{LegKey, LegStats, MixIndex, NetEvent, PeerRole, PeerSetup};
 use crate::media::nack::{Requester, WINDOW_PACKETS};
@@ -105,10 +106,6 @@ impl PeerSocket {
 
     pub(super) fn socket(&self) -> &Socket {
         &self.socket
-    }
-
-    pub(super) fn socket_mut(&mut self) -> &mut Socket {
-        &mut self.socket
     }
 
     pub(super) fn stats(&self) -> LegStats {
@@ -278,6 +275,11 @@ impl PeerSocket {
                 self.stats.dropped.stranger += 1;
             }
         }
+    }
+
+    /// DTLS is done.
+    pub(super) const fn is_secured(&self) -> bool {
+        self.secured.is_some()
     }
 
     pub(super) fn secure(&mut self, secured: Box<Secured>) {

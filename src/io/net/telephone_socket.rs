@@ -5,9 +5,10 @@
 
 use std::net::SocketAddr;
 
+use super::batch::Datagram;
 use super::outlets::Outlets;
 use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate};
-use super::socket::{Datagram, Socket};
+use super::socket::Socket;
 use crate::io::rings::Target;
 use crate::media::control::{CallerKey, LegKey, LegStats, MixIndex, NetEvent, TelephoneRemote, TelephoneSetup};
 use crate::media::latch::{Latch, Verdict};
@@ -69,14 +70,6 @@ impl TelephoneSocket {
 
     pub(super) fn rtcp_socket(&self) -> Option<&Socket> {
         self.rtcp.as_ref()
-    }
-
-    pub(super) fn rtp_socket_mut(&mut self) -> &mut Socket {
-        &mut self.rtp
-    }
-
-    pub(super) fn rtcp_socket_mut(&mut self) -> Option<&mut Socket> {
-        self.rtcp.as_mut()
     }
 
     pub(super) fn stats(&self) -> LegStats {

@@ -1,55 +1,42 @@
 //! The loop of the net thread.
 //!
-//! It waits in one epoll set: its wake (packets of a mix thread, commands), the pulse, the sockets of telephones whose
-//! callers speak and every peer connection that still shakes hands. Connected peers and silent telephones sit in a second
-//! set that is looked at just before the mixes' tick (with many peers also half-way between two): being woken costs more
-//! than all that is done with a packet.
-//! Both sets report what is left, so a socket is read once each time it is reported: no call that finds nothing.
-//! A mix that works on this thread has its turn after the sockets.
+//! It waits in one epoll set: its wake (packets of a mix thread, commands), the pulse, and the sockets that are read at once:
+//! of telephones whose callers speak and of peer connections that still shake hands. All others are paced (`cadence`): read
+//! just before the mixes' tick. A mix that works on this thread has its turn after the sockets.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use ringbuf::traits::{Consumer, Observer};
 use ringbuf::{HeapCons, HeapProd};
 
+use super::batch::{BATCH_DATAGRAMS, BUFFER_BYTES, Batch, Present};
+use super::cadence::{Cadence, Pace};
 use super::leg::{Leg, LegKind, Legs};
 use super::outlets::Outlets;
 use super::peer_socket::Secured;
 use super::pulse::Pulse;
 use crate::io::rings::push_or_drop;
 use crate::io::wake::Wake;
-use crate::media::control::{LegKey, NetCommand, TICK, TelephoneRemote};
+use crate::media::control::{LegKey, NetCommand, TelephoneRemote};
+use crate::rtc::ice::CONSENT_BEAT;
 use crate::time::Instant;
 use crate::wire::stun::Filter;
 
-/// Between two looks at the connected peers and the silent telephones: a tick. Nothing of the peers' is heard earlier, and
-/// of a telephone only the first packet of what it says after a pause comes later by so much at most.
-const CADENCE_US: u64 = TICK.as_micros() as u64;
+/// Between two searches for legs whose RTCP report is due, and between two wakes of signalling for what can wait: ICE's
+/// consent, where seconds count. Its own consent checks fall on the same beats.
+const REPORT_SCAN_US: u64 = CONSENT_BEAT.as_micros() as u64;
 
-/// How long before the tick of a mix on another thread the look begins: what 100 packets need to be decrypted, and epoll's
-/// rounding to a millisecond.
-const LOOK_AHEAD_US: u64 = 2_000;
-
-/// With more peers than this, half of their packets are read half-way between two ticks.
-const MANY_PEERS: usize = 128;
-
-/// Between two searches for legs whose RTCP report is due.
-const REPORT_SCAN: Duration = Duration::from_millis(100);
-
-/// Datagrams read of each connected peer in one look; the rest waits for the next.
-const ROUNDS_A_LOOK: usize = 16;
+/// Batches read of each paced socket in one look; the rest waits for the next.
+const BATCHES_A_LOOK: usize = 4;
 
 /// Commands carried out before sockets have their turn.
 const COMMANDS_A_TURN: usize = 32;
 
 /// Sockets reported by one wait; the rest follows with the next.
 const EVENTS_A_TURN: usize = 64;
-
-/// Larger than any datagram that is taken.
-const BUFFER_BYTES: usize = 2048;
 
 const WAKE_TOKEN: u64 = u64::MAX;
 const PULSE_TOKEN: u64 = u64::MAX - 1;
@@ -73,8 +60,8 @@ pub(super) struct NetThread {
     pub(super) out: Outlets,
     legs: Legs,
     eager: Epoll,
-    paced: Epoll,
-    paced_legs: PacedLegs,
+    cadence: Cadence,
+    batch: Batch,
     pulse: Pulse,
     next_look: Instant,
     next_report_scan: Instant,
@@ -94,7 +81,6 @@ pub(super) struct Wiring {
 impl NetThread {
     pub(super) fn new(wiring: Wiring) -> std::io::Result<Self> {
         let eager = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let paced = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let pulse = Pulse::new()?;
         eager.add(&*wiring.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE_TOKEN))?;
         eager.add(&pulse, EpollEvent::new(EpollFlags::EPOLLIN, PULSE_TOKEN))?;
@@ -107,8 +93,8 @@ impl NetThread {
             out,
             legs: Legs::new(),
             eager,
-            paced,
-            paced_legs: PacedLegs::default(),
+            cadence: Cadence::default(),
+            batch: Batch::new(),
             pulse,
             next_look: Instant::ZERO,
             next_report_scan: Instant::ZERO,
@@ -127,11 +113,11 @@ impl NetThread {
             self.send_packets(now);
             self.carry_out_orders(now, &mut buffer);
             for event in &events[..ready] {
-                self.read(event.data(), &mut buffer);
+                self.read_reported(event.data());
             }
-            if self.paced_legs.total() > 0 && now >= self.next_look {
-                self.next_look = self.paced_legs.next_look(now);
-                self.read_paced(&mut events, &mut buffer);
+            if !self.cadence.is_idle() && now >= self.next_look {
+                let look = std::mem::replace(&mut self.next_look, self.cadence.next_look(now));
+                self.read_paced(look, &mut buffer);
             }
             if let Some(mix) = self.out.local_mix_mut() {
                 // What is left is work that `has_work` sees.
@@ -139,7 +125,7 @@ impl NetThread {
                 self.send_packets(now);
             }
             if now >= self.next_report_scan {
-                self.next_report_scan = now + REPORT_SCAN;
+                self.next_report_scan = Instant::from_us((now.as_us() / REPORT_SCAN_US + 1) * REPORT_SCAN_US);
                 self.legs.iter_mut().for_each(|leg| leg.report_if_due(now, &mut buffer));
                 self.out.wake_signalling();
             }
@@ -163,18 +149,14 @@ impl NetThread {
 
     fn pulse_period_us(&self) -> u64 {
         let has_tick = self.out.local_mix().is_some_and(|mix| mix.next_turn().is_some());
-        match self.paced_legs.total() {
-            0 if !has_tick => 0,
-            0 => CADENCE_US,
-            _ => self.paced_legs.cadence_us(),
-        }
+        if has_tick || !self.cadence.is_idle() { self.cadence.period_us() } else { 0 }
     }
 
     /// Until the earliest thing that the pulse does not wake for in time.
     fn timeout(&self) -> EpollTimeout {
         let turn = self.out.local_mix().and_then(|mix| mix.next_turn());
         let report = (!self.legs.is_empty()).then_some(self.next_report_scan);
-        let look = (self.paced_legs.total() > 0).then_some(self.next_look);
+        let look = (!self.cadence.is_idle()).then_some(self.next_look);
         let now = self.out.clock.now();
         let next = match ([turn, report, look].into_iter().flatten().min(), self.pulse.next(now)) {
             (None, _) => return EpollTimeout::NONE,
@@ -237,7 +219,7 @@ impl NetThread {
         let refused = if added { self.legs.insert(leg).err() } else { Some(leg) };
         match refused {
             Some(leg) => self.retire(leg),
-            None => self.set_telephone_talking(key, false),
+            None => self.apply_pace(key),
         }
     }
 
@@ -251,34 +233,49 @@ impl NetThread {
         let Some(leg) = self.legs.find(key) else { return };
         let LegKind::Peer(peer) = &mut leg.kind else { return };
         peer.secure(secured);
-        self.set_eager(key, false);
+        self.apply_pace(key);
     }
 
     fn set_telephone_talking(&mut self, key: LegKey, talking: bool) {
-        if self.legs.find(key).is_some_and(|leg| matches!(leg.kind, LegKind::Telephone(_))) {
-            self.set_eager(key, talking);
+        let Some(leg) = self.legs.find(key) else { return };
+        if leg.talks == talking || matches!(leg.kind, LegKind::Peer(_)) {
+            return;
+        }
+        leg.talks = talking;
+        self.count_talker(talking);
+        self.apply_pace(key);
+    }
+
+    fn count_talker(&mut self, began: bool) {
+        if self.cadence.count_talker(began) {
+            for at in 0..self.legs.len() {
+                let key = self.legs.key_at(at);
+                self.apply_pace(key);
+            }
         }
     }
 
-    /// Moves a leg's RTP socket from one set to the other.
-    fn set_eager(&mut self, key: LegKey, eager: bool) {
+    /// A leg's RTP socket is to be reported, or paced, as it should by now.
+    fn apply_pace(&mut self, key: LegKey) {
         let Some(leg) = self.legs.find(key) else { return };
-        if leg.eager == eager {
+        let pace = self.cadence.pace_of(leg);
+        if pace == leg.pace {
             return;
         }
-        let (from, to) = if eager { (&self.paced, &self.eager) } else { (&self.eager, &self.paced) };
-        // Should the kernel not have room for it in the other set, it stays where it is.
-        if to.add(leg.socket(), EpollEvent::new(EpollFlags::EPOLLIN, u64::from(key.0))).is_err() {
-            return;
+        let is_ahead = self.out.is_elsewhere(leg.mix());
+        if pace == Pace::AtOnce {
+            // Should the kernel not have room for it in the set, it stays paced.
+            if self.eager.add(leg.socket(), EpollEvent::new(EpollFlags::EPOLLIN, u64::from(key.0))).is_err() {
+                return;
+            }
+        } else if leg.pace == Pace::AtOnce {
+            // Fails only for a socket that is not in the set, which is what is wanted.
+            let _ = self.eager.delete(leg.socket());
         }
-        let _ = from.delete(leg.socket());
-        if eager {
-            self.paced_legs.remove(leg, &self.out);
-        } else {
-            self.paced_legs.add(leg, &self.out);
-        }
-        leg.eager = eager;
-        self.next_look = self.next_look.min(self.paced_legs.next_look(self.out.clock.now()));
+        self.cadence.remove(leg, is_ahead);
+        leg.pace = pace;
+        self.cadence.add(leg, is_ahead);
+        self.next_look = self.next_look.min(self.cadence.next_look(self.out.clock.now()));
     }
 
     fn update_telephone(&mut self, leg: LegKey, remote: TelephoneRemote) {
@@ -292,14 +289,15 @@ impl NetThread {
         leg.say_bye(now, buffer);
         // A closed socket leaves its epoll set by itself, but this one is closed by another thread, later.
         // Fails only for a socket that is not in the set, which is what is wanted.
-        if leg.eager {
+        if leg.pace == Pace::AtOnce {
             let _ = self.eager.delete(leg.socket());
-        } else {
-            self.paced_legs.remove(&leg, &self.out);
-            let _ = self.paced.delete(leg.socket());
         }
+        self.cadence.remove(&leg, self.out.is_elsewhere(leg.mix()));
         if let Some(rtcp) = leg.rtcp_socket() {
             let _ = self.eager.delete(rtcp);
+        }
+        if leg.talks {
+            self.count_talker(false);
         }
         self.retire(leg);
     }
@@ -310,24 +308,25 @@ impl NetThread {
         self.out.signalling.wake();
     }
 
-    fn read_paced(&mut self, events: &mut [EpollEvent], buffer: &mut [u8]) {
-        // The set reports its sockets in turn, so each round takes one datagram of each.
-        for _ in 0..ROUNDS_A_LOOK * self.paced_legs.total().div_ceil(EVENTS_A_TURN) {
-            let ready = self.paced.wait(events, EpollTimeout::ZERO).unwrap_or(0);
-            for event in &events[..ready] {
-                self.read(event.data(), buffer);
-            }
-            if ready == 0 {
-                break;
+    /// The look that was due at `look`.
+    fn read_paced(&mut self, look: Instant, buffer: &mut [u8]) {
+        let present = Present::of(&self.out.clock);
+        for leg in self.legs.iter_mut().filter(|leg| self.cadence.is_due(leg.pace, look)) {
+            for _ in 0..BATCHES_A_LOOK {
+                if read(&mut self.batch, leg, present, &mut self.out) < BATCH_DATAGRAMS {
+                    break;
+                }
             }
         }
-        // Now, since what the answer misses is a whole look: it would be heard a tick later.
-        let now = self.out.clock.now();
-        self.legs.iter_mut().for_each(|leg| leg.request_lost(now, buffer));
+        if self.cadence.is_for_tick(look) {
+            // Now, since what the answer misses is a whole look: it would be heard a tick later.
+            let now = self.out.clock.now();
+            self.legs.iter_mut().for_each(|leg| leg.request_lost(now, buffer));
+        }
     }
 
-    /// One datagram.
-    fn read(&mut self, token: u64, buffer: &mut [u8]) {
+    /// A batch of what the epoll set has reported; it reports what is left.
+    fn read_reported(&mut self, token: u64) {
         match token {
             WAKE_TOKEN => return self.wake.clear(),
             // What it wakes for is seen by the time.
@@ -335,67 +334,36 @@ impl NetThread {
             _ => {}
         }
         let Some(leg) = self.legs.find(LegKey(token as u32)) else { return };
-        let (clock, out) = (self.out.clock, &mut self.out);
-        match &mut leg.kind {
-            LegKind::Peer(peer) => {
-                if let Some(datagram) = peer.socket_mut().receive(&clock, buffer) {
-                    peer.handle_datagram(&datagram, &mut buffer[..datagram.len], out);
-                }
-            }
-            LegKind::Telephone(telephone) if token & RTCP_BIT != 0 => {
-                if let Some(datagram) = telephone.rtcp_socket_mut().and_then(|socket| socket.receive(&clock, buffer)) {
-                    telephone.handle_rtcp(&datagram, &buffer[..datagram.len], out);
-                }
-            }
-            LegKind::Telephone(telephone) => {
-                if let Some(datagram) = telephone.rtp_socket_mut().receive(&clock, buffer) {
-                    telephone.handle_datagram(&datagram, &buffer[..datagram.len], out);
-                }
-            }
+        let present = Present::of(&self.out.clock);
+        if token & RTCP_BIT != 0 {
+            read_rtcp(&mut self.batch, leg, present, &mut self.out);
+        } else {
+            read(&mut self.batch, leg, present, &mut self.out);
         }
     }
 }
 
-/// The legs of the second set, by what decides when they are looked at.
-#[derive(Clone, Copy, Debug, Default)]
-struct PacedLegs {
-    peers: usize,
-    telephones: usize,
-    /// Of both, the ones whose mix is on another thread.
-    ahead: usize,
-}
-
-impl PacedLegs {
-    const fn total(self) -> usize {
-        self.peers + self.telephones
-    }
-
-    fn add(&mut self, leg: &Leg, out: &Outlets) {
-        *self.of_kind(leg) += 1;
-        self.ahead += usize::from(out.is_elsewhere(leg.mix()));
-    }
-
-    fn remove(&mut self, leg: &Leg, out: &Outlets) {
-        *self.of_kind(leg) -= 1;
-        self.ahead -= usize::from(out.is_elsewhere(leg.mix()));
-    }
-
-    const fn of_kind(&mut self, leg: &Leg) -> &mut usize {
-        match leg.kind {
-            LegKind::Peer(_) => &mut self.peers,
-            LegKind::Telephone(_) => &mut self.telephones,
+/// One batch of a leg's RTP socket; returns how many datagrams that were.
+fn read(batch: &mut Batch, leg: &mut Leg, present: Present, out: &mut Outlets) -> usize {
+    let (received, bound) = (batch.receive(leg.socket().as_fd()), leg.socket().bound());
+    for index in 0..received {
+        if let Some((datagram, bytes)) = batch.datagram(index, present, bound) {
+            leg.handle_datagram(&datagram, bytes, out);
         }
     }
+    received
+}
 
-    const fn cadence_us(self) -> u64 {
-        if self.peers > MANY_PEERS { CADENCE_US / 2 } else { CADENCE_US }
-    }
-
-    /// The first look after `now`: at a tick (or half-way to it), or ahead of it.
-    fn next_look(self, now: Instant) -> Instant {
-        let ahead_us = if self.ahead > 0 { LOOK_AHEAD_US } else { 0 };
-        let since_phase = (now.as_us() + ahead_us) % self.cadence_us();
-        now + Duration::from_micros(self.cadence_us() - since_phase)
+/// One batch of a telephone's second socket.
+fn read_rtcp(batch: &mut Batch, leg: &mut Leg, present: Present, out: &mut Outlets) {
+    let Some((received, bound)) = leg.rtcp_socket().map(|socket| (batch.receive(socket.as_fd()), socket.bound()))
+    else {
+        return;
+    };
+    for index in 0..received {
+        if let Some((datagram, bytes)) = batch.datagram(index, present, bound) {
+            leg.handle_rtcp(&datagram, bytes, out);
+        }
     }
 }
 
@@ -405,28 +373,5 @@ fn watch(epoll: &Epoll, leg: &Leg) -> nix::Result<()> {
     match leg.rtcp_socket() {
         Some(rtcp) => epoll.add(rtcp, EpollEvent::new(EpollFlags::EPOLLIN, token | RTCP_BIT)),
         None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn looks(paced: PacedLegs) -> [u64; 5] {
-        [0, 7_999, 8_000, 12_345, 18_000].map(|us| paced.next_look(Instant::from_us(us)).as_us())
-    }
-
-    #[test]
-    fn peers_are_looked_at_by_each_tick_two_ms_earlier_for_other_threads() {
-        assert_eq!(looks(PacedLegs { peers: 1, telephones: 0, ahead: 0 }), [20_000; 5]);
-        let ahead = PacedLegs { peers: 1, telephones: 0, ahead: 1 };
-        assert_eq!(looks(ahead), [18_000, 18_000, 18_000, 18_000, 38_000]);
-    }
-
-    #[test]
-    fn many_peers_are_looked_at_twice_as_often() {
-        let twice = [8_000, 8_000, 18_000, 18_000, 28_000];
-        assert_eq!(looks(PacedLegs { peers: 200, telephones: 0, ahead: 1 }), twice);
-        assert_eq!(looks(PacedLegs { peers: 1, telephones: 100, ahead: 0 }), [20_000; 5]);
     }
 }

@@ -116,6 +116,24 @@ pub fn has_fec(packet: &[u8]) -> bool {
 }
 
 /// The header bits of a SILK frame: per channel one voice flag a 20 ms frame, then one LBRR flag (RFC 6716 §4.2.3).
+/// The only frame of a hybrid packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HybridFrame<'a> {
+    pub(super) toc: u8,
+    /// 10 or 20.
+    pub(super) ms: u8,
+    /// Behind the TOC byte, at least two.
+    pub(super) bytes: &'a [u8],
+}
+
+/// The frame of a hybrid packet that has one (RFC 6716 §3.1: configurations 12 to 15, code 0) which holds sound.
+pub(super) fn lone_hybrid_frame(packet: &[u8]) -> Option<HybridFrame<'_>> {
+    let (&toc, bytes) = packet.split_first()?;
+    let (configuration, code) = (toc >> 3, toc & 3);
+    let is_one = (12..16).contains(&configuration) && code == 0 && (2..=super::MAX_FRAME_BYTES).contains(&bytes.len());
+    is_one.then_some(HybridFrame { toc, ms: if configuration & 1 == 0 { 10 } else { 20 }, bytes })
+}
+
 fn voice_flags(byte: u8, silk_frames: u32, stereo: bool) -> bool {
     let mid = (0xff00u16 >> silk_frames) as u8;
     let side = if stereo { mid >> (silk_frames + 1) } else { 0 };

@@ -69,10 +69,21 @@ impl Reception {
         self.jitter_x16 = self.jitter_x16 + deviation - ((self.jitter_x16 + 8) >> 4);
     }
 
+    /// Whether packets were lost since the last report.
+    pub(super) fn misses(&self) -> bool {
+        let (expected, _) = self.expected();
+        expected.wrapping_sub(self.expected_before) > self.received.wrapping_sub(self.received_before)
+    }
+
+    /// How many packets there should be, and the highest number so far.
+    fn expected(&self) -> (u32, u32) {
+        let highest_sequence = self.cycles.wrapping_add(u32::from(self.highest_sequence));
+        (highest_sequence.wrapping_sub(u32::from(self.base_sequence)).wrapping_add(1), highest_sequence)
+    }
+
     /// What to report; the fraction lost is that since the last call.
     pub(super) fn report(&mut self) -> ReportBlock {
-        let highest_sequence = self.cycles.wrapping_add(u32::from(self.highest_sequence));
-        let expected = highest_sequence.wrapping_sub(u32::from(self.base_sequence)).wrapping_add(1);
+        let (expected, highest_sequence) = self.expected();
         let expected_interval = expected.wrapping_sub(self.expected_before);
         let received_interval = self.received.wrapping_sub(self.received_before);
         (self.expected_before, self.received_before) = (expected, self.received);

@@ -10,9 +10,11 @@ use crate::wire::stun::TransactionId;
 
 /// Without an answer for so long, nothing may be sent any more (RFC 7675 §5.1).
 const EXPIRY: Duration = Duration::from_secs(30);
-/// Checks go out every 4 to 6 s, at random (RFC 7675 §5.1: 5 s times 0.8 to 1.2).
+/// Checks of all connections fall on multiples of this, so that they wake the program together.
+pub const CONSENT_BEAT: Duration = Duration::from_millis(500);
+/// Checks go out every 4 to 6 s, at random (RFC 7675 §5.1: 5 s times 0.8 to 1.2), the wait for the beat included.
 const SHORTEST_PAUSE_MS: u32 = 4000;
-const PAUSE_SPREAD_MS: u32 = 2000;
+const PAUSE_SPREAD_MS: u32 = 2000 - CONSENT_BEAT.as_millis() as u32;
 /// After a check that was not answered the next comes sooner: with 20 % loss each way, a check every 5 s alone would
 /// end one call of ten minutes in ten.
 const PAUSE_UNANSWERED: Duration = Duration::from_secs(1);
@@ -32,7 +34,7 @@ pub(super) struct Consent {
 impl Consent {
     /// A check has just been answered from `remote`.
     pub(super) fn new(now: Instant, remote: SocketAddr, random: &mut Random) -> Self {
-        let next_at = Some(now + pause(random));
+        let next_at = Some(next_check(now, random));
         Self { remote, expires_at: now + EXPIRY, next_at, outstanding: [None; OUTSTANDING] }
     }
 
@@ -74,6 +76,8 @@ impl Consent {
     }
 }
 
-fn pause(random: &mut Random) -> Duration {
-    Duration::from_millis(u64::from(SHORTEST_PAUSE_MS + random.below(PAUSE_SPREAD_MS)))
+fn next_check(now: Instant, random: &mut Random) -> Instant {
+    let pause_ms = SHORTEST_PAUSE_MS + random.below(PAUSE_SPREAD_MS);
+    let earliest = now + Duration::from_millis(u64::from(pause_ms));
+    Instant::from_us(earliest.as_us().next_multiple_of(CONSENT_BEAT.as_micros() as u64))
 }

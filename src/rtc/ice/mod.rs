@@ -23,6 +23,7 @@ use crate::rtc::candidate::{Candidate, CandidateKind, canonical, priority};
 use crate::time::{Deadline, Instant, earliest};
 use crate::wire::stun::{BINDING, Class, Filter, Message};
 
+pub use consent::CONSENT_BEAT;
 use consent::Consent;
 use pair::{Pair, PairState};
 

@@ -298,6 +298,7 @@ fn consent_is_checked_every_4_to_6_s_sooner_without_an_answer_and_expires_after_
         let at = agent.next_timeout().unwrap().at;
         let pause = at.saturating_since(now).as_millis();
         assert!((4000..6000).contains(&pause), "{pause} ms");
+        assert!(at.as_us().is_multiple_of(500_000), "off the beat");
         now = at;
         agent.handle_timeout(now);
         assert_eq!(answer_checks(&mut agent, now), []);
