@@ -76,6 +76,12 @@ pub const FLAGS: &[Flag] = &[
     flag("password", One("PASSWORD"), "", "password of the Galene group (better: environment GALENE_PASSWORD)"),
     flag("insecure", Bool, "", "do not check Galene's certificate"),
     flag("debug", Bool, "", "log every message"),
+    flag(
+        "sip-pcap",
+        One("FILE"),
+        "",
+        "write every SIP message to a new capture file for Wireshark, 64 MB at most; digests and keys are masked",
+    ),
     flag("help", Bool, "", "show this text"),
     flag(
         "rtp-ports",
@@ -92,6 +98,13 @@ pub const FLAGS: &[Flag] = &[
     flag("ice-lite", Bool, "", "let Galene do the connectivity checks: for a host that Galene can always reach"),
     flag("no-agc", Bool, "", "leave every caller's loudness as it is, instead of slowly bringing quiet telephones up"),
     flag("sip-allow", Many("ADDRESS"), "", "IP address that may call without being the registrar; may be repeated"),
+    flag("sip-guest-user", One("NAME"), "", "name by which others may call who know the password below (digest)"),
+    flag(
+        "sip-guest-password",
+        One("PASSWORD"),
+        "",
+        "password of such callers (better: environment GALENE_SIP_GUEST_PASSWORD)",
+    ),
 ];
 
 /// The text that `-help` prints.

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use url::Url;
 
@@ -72,6 +73,10 @@ pub struct Config {
     pub sip_transports: SipTransports,
     /// `-sip-allow`.
     pub sip_allow: Vec<IpAddr>,
+    /// `-sip-guest-user` and `-sip-guest-password`: the name and the secret of everyone else who may call.
+    pub guests: Option<(String, Secret)>,
+    /// `-sip-pcap`.
+    pub sip_pcap: Option<PathBuf>,
     /// `-username`.
     pub username: Option<String>,
     /// `-password`.
@@ -122,7 +127,8 @@ impl UsageError {
     }
 }
 
-/// Reads the arguments (without the program's name) and the environment's `GALENE_SIP_PASSWORD` and `GALENE_PASSWORD`.
+/// Reads the arguments (without the program's name) and the environment's `GALENE_SIP_PASSWORD`,
+/// `GALENE_SIP_GUEST_PASSWORD` and `GALENE_PASSWORD`.
 ///
 /// # Errors
 /// One sentence that names the flag and says what to write instead.
@@ -168,6 +174,11 @@ pub fn parse(
         sip_password: secret(flags.one("--sip-password")?, "GALENE_SIP_PASSWORD"),
         sip_transports: transports::parse_transports(&mut flags, transport)?,
         sip_allow: flags.many("--sip-allow")?.iter().map(|text| parse_allow(text)).collect::<Result<_, _>>()?,
+        guests: parse_guests(
+            flags.one("--sip-guest-user")?,
+            secret(flags.one("--sip-guest-password")?, "GALENE_SIP_GUEST_PASSWORD"),
+        )?,
+        sip_pcap: flags.one("--sip-pcap")?.filter(|path| !path.is_empty()).map(PathBuf::from),
         username: flags.one("--username")?.filter(|name| !name.is_empty()),
         password: secret(flags.one("--password")?, "GALENE_PASSWORD"),
         insecure: flags.bool("insecure", "--insecure")?,
@@ -263,6 +274,17 @@ fn sip_uri(text: &str) -> Option<SipUri> {
 
 fn parse_allow(text: &str) -> Result<IpAddr, UsageError> {
     text.parse().map_err(|_| UsageError::flag("sip-allow", text, "write one IP address, such as 192.0.2.7"))
+}
+
+fn parse_guests(user: Option<String>, password: Option<Secret>) -> Result<Option<(String, Secret)>, UsageError> {
+    match (user.filter(|user| !user.is_empty()), password) {
+        (Some(user), Some(password)) => Ok(Some((user, password))),
+        (None, None) => Ok(None),
+        (Some(user), None) => Err(UsageError(format!(
+            "-sip-guest-user {user} needs a password: add -sip-guest-password PASSWORD or set GALENE_SIP_GUEST_PASSWORD"
+        ))),
+        (None, Some(_)) => Err(UsageError("-sip-guest-password needs a name: add -sip-guest-user NAME".into())),
+    }
 }
 
 fn parse_ports(name: &str, text: Option<String>) -> Result<Option<RangeInclusive<u16>>, UsageError> {

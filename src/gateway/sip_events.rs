@@ -26,6 +26,10 @@ impl<S: Sockets> Gateway<S> {
                 }
                 sip::Output::Connection(command) => self.desk.outputs.push_back(Output::SipConnection(command)),
                 sip::Output::Resolve(target) => self.desk.outputs.push_back(Output::Resolve(target)),
+                sip::Output::Passed(passed) => {
+                    self.ladders.on_passed(now, &passed);
+                    self.desk.outputs.push_back(Output::Passed(passed));
+                }
                 sip::Output::Event(event) => self.on_sip(now, event),
             }
         }
@@ -37,6 +41,7 @@ impl<S: Sockets> Gateway<S> {
             Event::Invite { call, caller, offer, local, remote } => {
                 let title = title(call, &caller);
                 tracing::info!("{title}: calls from {remote}");
+                self.ladders.begin(now, call, &title);
                 let path = (local.ip(), remote.ip());
                 if let Err(failure) = self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), path) {
                     tracing::warn!("{title}: {}", failure.explain());
@@ -65,10 +70,11 @@ impl<S: Sockets> Gateway<S> {
                 self.tell_failed_registration(&text, retry_in);
             }
             Event::Unregistered => tracing::info!("unregistered"),
-            Event::Stranger { remote } => {
+            Event::Stranger { remote, is_asked } => {
                 let ip = remote.ip();
+                let what = if is_asked { "asked for the guests' password" } else { "refused" };
                 tracing::warn!(
-                    "refused a call from {ip}, which is not the registrar: if it is your provider's, add -sip-allow {ip}"
+                    "{what}: a call from {ip}, which is not the registrar: if it is your provider's, add -sip-allow {ip}"
                 );
             }
         }

@@ -9,6 +9,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use url::Url;
 
+use super::capture::Capture;
 use super::clock::{Clock, system_random};
 use super::connections::SipConnections;
 use super::driver::Driver;
@@ -49,6 +50,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         Identity::generate(clock.base()).map_err(|error| StartError::because("no DTLS certificate")(&error))?;
     let sip = SipSockets::bind(&config.sip_transports.udp_address).map_err(StartError)?;
     let connections = SipConnections::bind(&config.sip_transports).map_err(StartError)?;
+    let capture = config.sip_pcap.as_deref().map(Capture::start).transpose().map_err(StartError)?;
     let started = threads::start(clock, threads::default_mix_threads());
     let (net, mix) = started.map_err(|error| StartError::because("the sound threads cannot start")(&error))?;
     let tls = Tls::load(config.insecure);
@@ -70,6 +72,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         mix,
         sip,
         connections,
+        capture,
         ipv6,
         tls,
         http,
@@ -109,6 +112,10 @@ fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {
             proxy: registrar.proxy.clone(),
         }),
         allow: config.sip_allow.clone(),
+        guests: config.guests.as_ref().map(|(username, password)| Credentials {
+            username: username.clone(),
+            password: password.reveal().to_owned(),
+        }),
         local: sip.bound(),
         user_agent: concat!("galene-sip/", env!("CARGO_PKG_VERSION")).into(),
     }

@@ -5,10 +5,8 @@
 //! Flow: Early → Answered → Confirmed ⇄ (ReOffered → Answered) → Ending → Over. The gateway hears `Ended` once, unless
 //! it ended the call itself.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::auth::{Authorizer, Challenge, Credentials};
 use super::body::session_description;
 use super::dialog::Dialog;
 use super::event::{CallKey, EndReason, Event, Path, Rejection};
@@ -48,7 +46,7 @@ enum State {
     /// A re-INVITE waits for the gateway.
     ReOffered { invite: OpenInvite },
     /// Our BYE is under way.
-    Ending { has_authorized: bool },
+    Ending,
     /// Nothing is left to do.
     Over,
 }
@@ -279,35 +277,15 @@ impl Call {
         Ok(())
     }
 
-    /// What became of our BYE. `credentials` are given for a realm and an address that may have our digest.
-    pub(crate) fn handle_outcome<'c>(
-        &mut self,
-        now: Instant,
-        outcome: &Outcome<'_>,
-        credentials: impl Fn(&str, IpAddr) -> Option<&'c Credentials>,
-        layer: &mut TransactionLayer,
-    ) {
-        let State::Ending { has_authorized } = self.state else { return };
+    /// What became of our BYE.
+    pub(crate) fn handle_outcome(&mut self, outcome: &Outcome<'_>) {
+        let State::Ending = self.state else { return };
         match outcome {
-            Outcome::Response(response) if response.is_provisional() => return,
-            // Some proxies challenge every request.
-            Outcome::Response(response) if matches!(response.status, 401 | 407) && !has_authorized => {
-                let next_hop = self.dialog.path().remote.ip();
-                if let Some(challenge) = Challenge::choose(&response.headers, response.status == 407)
-                    && let Some(credentials) = credentials(&challenge.realm, next_hop)
-                {
-                    let mut bye = self.dialog.request(Method::Bye);
-                    let mut authorizer = Authorizer::new(challenge, &mut layer.random);
-                    let value = authorizer.authorize(credentials, "BYE", &bye.uri.to_string());
-                    bye.headers.push(authorizer.header_name(), value);
-                    layer.request(now, Owner::Call(self.key), self.dialog.path(), self.sent_by.clone(), bye);
-                    self.state = State::Ending { has_authorized: true };
-                    return;
-                }
-            }
-            Outcome::Response(_) | Outcome::Timeout => {}
+            Outcome::Response(response) if response.is_provisional() => {}
+            // A challenge too: it may come from the caller, who is to get no digest to guess our password from. A proxy that
+            // asks the same of everyone passes the caller's question on just as well.
+            Outcome::Response(_) | Outcome::Timeout => self.state = State::Over,
         }
-        self.state = State::Over;
     }
 
     /// Runs what is due.
@@ -387,6 +365,6 @@ impl Call {
             bye.headers.push("Reason", format!("SIP;cause=200;text={}", quote(reason)));
         }
         layer.request(now, Owner::Call(self.key), self.dialog.path(), self.sent_by.clone(), bye);
-        self.state = State::Ending { has_authorized: false };
+        self.state = State::Ending;
     }
 }

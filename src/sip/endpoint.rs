@@ -12,7 +12,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::call::Call;
-use super::event::{CallKey, EndpointConfig, Event, Input, Output, Path, Rejection, Route, Target};
+use super::event::{CallKey, Direction, EndpointConfig, Event, Input, Output, Path, Rejection, Route, Target};
+use super::guests::Guests;
 use super::layer::{Outcome, Owner, TransactionLayer};
 use super::registration::Registration;
 use super::reply::Refusal;
@@ -35,7 +36,7 @@ const TOKEN_LETTERS: usize = 24;
 pub struct Counters {
     /// Datagrams that are no SIP message.
     pub malformed: u64,
-    /// Requests of strangers, refused with 403.
+    /// Requests of strangers, refused with 401 or 403.
     pub strangers: u64,
     /// Responses that no one waits for.
     pub stray_responses: u64,
@@ -56,6 +57,7 @@ pub struct Endpoint {
     /// Makes the To tags of stateless answers.
     secret: String,
     strangers: Strangers,
+    guests: Option<Guests>,
     counters: Counters,
     end: Option<End>,
 }
@@ -76,8 +78,10 @@ impl Endpoint {
         let registrar = config.registrar.clone();
         let registration = registrar.map(|registrar| Registration::new(&config, registrar, token.clone(), &mut random));
         let secret = random.token(TOKEN_LETTERS);
+        let realm = config.account.uri.host().map_or_else(|| "galene-sip".to_owned(), ToString::to_string);
+        let guests = config.guests.clone().map(|credentials| Guests::new(credentials, realm, &mut random));
         Self {
-            layer: TransactionLayer::new(config.user_agent.clone(), random),
+            layer: TransactionLayer::new(config.user_agent.clone(), token.clone(), random),
             config,
             calls: BTreeMap::new(),
             last_call: 0,
@@ -85,6 +89,7 @@ impl Endpoint {
             token,
             secret,
             strangers: Strangers::default(),
+            guests,
             counters: Counters::default(),
             end: None,
         }
@@ -98,6 +103,11 @@ impl Endpoint {
     /// Calls that are not over yet.
     pub fn calls(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Whether this call is not over yet.
+    pub fn has_call(&self, call: CallKey) -> bool {
+        self.calls.contains_key(&call)
     }
 
     /// Whether nothing is left to wait for after [`Self::shut_down`].
@@ -239,6 +249,7 @@ impl Endpoint {
 
     /// One message; `path` leads back to where it came from.
     fn handle_message(&mut self, now: Instant, path: Path, bytes: &[u8]) {
+        self.layer.out.tell(Direction::Received, path, bytes);
         match Message::parse(bytes) {
             Ok(Message::Request(mut request)) => {
                 // A parsed request has a Via.
@@ -284,11 +295,7 @@ impl Endpoint {
             }
             Owner::Call(key) => {
                 if let Some(call) = self.calls.get_mut(&key) {
-                    let registration = self.registration.as_ref();
-                    let credentials = |realm: &str, hop| {
-                        registration.and_then(|registration| registration.credentials_for(realm, hop))
-                    };
-                    call.handle_outcome(now, outcome, credentials, &mut self.layer);
+                    call.handle_outcome(outcome);
                 }
             }
         }
@@ -314,9 +321,9 @@ impl Endpoint {
         is_full.then(|| Refusal::because(503, "The gateway is full").with("Retry-After", 10))
     }
 
-    fn report_stranger(&mut self, now: Instant, remote: SocketAddr) {
+    fn report_stranger(&mut self, now: Instant, remote: SocketAddr, is_asked: bool) {
         if self.strangers.is_news(now, remote.ip().to_canonical()) {
-            self.layer.out.event(Event::Stranger { remote });
+            self.layer.out.event(Event::Stranger { remote, is_asked });
         }
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::auth::Credentials;
 use super::connections::Connections;
-use crate::wire::sip::{Headers, Transport};
+use super::passed::masked;
+pub use super::passed::{Direction, Passed};
+use crate::wire::sip::{Headers, Transport, is_keep_alive};
 use crate::wire::uri::{Host, SipUri, Uri};
 
 /// One call, from its INVITE on. Numbers are never used again.
@@ -27,10 +29,12 @@ pub enum ConnectionKey {
 pub struct EndpointConfig {
     /// Who we are: `sip:user@domain`.
     pub account: Account,
-    /// Where we register; `None` means that we do not, and take every call.
+    /// Where we register; `None` means that we do not, and take every call that `guests` does not hinder.
     pub registrar: Option<Registrar>,
     /// Addresses whose calls are taken although the Request-URI does not carry our token.
     pub allow: Vec<IpAddr>,
+    /// What everyone else has to prove to know before a call is taken; `None` refuses them.
+    pub guests: Option<Credentials>,
     /// The bound sockets; their addresses may be unspecified.
     pub local: Vec<SocketAddr>,
     /// Name and version for the `User-Agent` and `Server` headers.
@@ -191,6 +195,8 @@ pub enum Output {
     Resolve(Target),
     /// Something the gateway must know.
     Event(Event),
+    /// A message has come or is about to go; for ladders and captures alone.
+    Passed(Passed),
 }
 
 /// What to do to a connection.
@@ -294,6 +300,8 @@ pub enum Event {
     Stranger {
         /// Where it came from.
         remote: SocketAddr,
+        /// It was asked for the guests' password, and may come again with it.
+        is_asked: bool,
     },
 }
 
@@ -356,9 +364,25 @@ impl Path {
 pub(crate) struct Outbox {
     pub(crate) queue: VecDeque<Output>,
     pub(crate) connections: Connections,
+    /// Whether messages are told of as they pass, and what is masked in them: who knows this token may call.
+    told_without: Option<String>,
 }
 
 impl Outbox {
+    /// One that tells of messages as they pass, without ever showing `token`.
+    pub(crate) fn telling(token: String) -> Self {
+        Self { told_without: Some(token), ..Self::default() }
+    }
+
+    /// Tells that a message passes along `path`.
+    pub(crate) fn tell(&mut self, direction: Direction, path: Path, bytes: &[u8]) {
+        let Some(token) = &self.told_without else { return };
+        let Path { transport, local, remote, connection } = path;
+        let transport = connection.and_then(|one| self.connections.transport(one)).unwrap_or(transport);
+        let bytes = masked(bytes, token);
+        self.queue.push_back(Output::Passed(Passed { direction, transport, local, remote, bytes }));
+    }
+
     /// Sends a response, or anything else that goes back the way a request came.
     pub(crate) fn send(&mut self, path: Path, bytes: Vec<u8>) {
         self.send_request(path, bytes, None);
@@ -372,6 +396,9 @@ impl Outbox {
         bytes: Vec<u8>,
         server_name: Option<&str>,
     ) -> Option<ConnectionKey> {
+        if !is_keep_alive(&bytes) {
+            self.tell(Direction::Sent, path, &bytes);
+        }
         if path.transport == Transport::Udp {
             self.queue.push_back(Output::Send { local: path.local, remote: path.remote, bytes });
             return None;

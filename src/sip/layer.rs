@@ -42,11 +42,12 @@ pub(crate) struct TransactionLayer {
 }
 
 impl TransactionLayer {
-    pub(crate) fn new(user_agent: String, random: Random) -> Self {
+    /// `token` is not shown to who watches messages.
+    pub(crate) fn new(user_agent: String, token: String, random: Random) -> Self {
         Self {
             servers: ServerTransactions::default(),
             clients: BTreeMap::new(),
-            out: Outbox::default(),
+            out: Outbox::telling(token),
             random,
             user_agent,
         }
@@ -116,6 +117,11 @@ impl TransactionLayer {
             !client.is_terminated()
         });
         unanswered
+    }
+
+    /// Whether a request of ours with this branch still waits for its end.
+    pub(crate) fn has_sent(&self, branch: &str) -> bool {
+        self.clients.contains_key(branch)
     }
 
     /// Whose request this response answers; `None` if no one waits for it.

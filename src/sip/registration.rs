@@ -13,7 +13,7 @@ mod servers;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::auth::{Authorizer, Challenge, Credentials};
+use super::auth::{Authorizer, Challenge};
 use super::event::{Account, ConnectionKey, EndpointConfig, Event, Registrar, Route, Target};
 use super::layer::{Outcome, Owner, TransactionLayer};
 use crate::random::Random;
@@ -170,13 +170,6 @@ impl Registration {
     /// Whether it is our own connection to the registrar that something came by.
     pub(crate) fn is_flow(&self, connection: Option<ConnectionKey>) -> bool {
         connection.is_some() && self.flow.as_ref().map(|flow| flow.connection) == connection
-    }
-
-    /// The credentials for a challenge in a call: only for the realm in which the registrar asked us itself, and only
-    /// along its own address. Otherwise anyone who is hung up on could ask for a digest to guess the password from.
-    pub(crate) fn credentials_for(&self, realm: &str, next_hop: IpAddr) -> Option<&Credentials> {
-        let is_known = self.authorizers.iter().flatten().any(|authorizer| authorizer.challenge().realm == realm);
-        self.account.credentials.as_ref().filter(|_| is_known && self.is_registrar(next_hop))
     }
 
     /// Whether it has ended after [`Self::unregister`].

@@ -6,7 +6,7 @@ use galene_sip::random::Random;
 use galene_sip::sip::auth::Credentials;
 use galene_sip::sip::endpoint::Endpoint;
 use galene_sip::sip::event::{
-    Account, CallKey, ConnectionCommand, EndpointConfig, Event, Input, Output, Registrar, Route, Target,
+    Account, CallKey, ConnectionCommand, EndpointConfig, Event, Input, Output, Passed, Registrar, Route, Target,
 };
 use galene_sip::time::Instant;
 use galene_sip::wire::sip::{Headers, Message, Transport};
@@ -71,6 +71,8 @@ pub(crate) struct World {
     pub(crate) resolves: Vec<(String, Option<u16>)>,
     /// What was wanted of connections since the last look, but for what went over them: that is in `sent`.
     pub(crate) connections: Vec<ConnectionCommand>,
+    /// What was told of messages since the last look.
+    pub(crate) passed: Vec<Passed>,
     /// The transport of the registrar's addresses.
     pub(crate) transport: Transport,
 }
@@ -90,6 +92,7 @@ impl World {
             events: vec![],
             resolves: vec![],
             connections: vec![],
+            passed: vec![],
             transport: Transport::Udp,
         }
     }
@@ -171,6 +174,7 @@ impl World {
                 Output::Connection(command) => self.connections.push(command),
                 Output::Resolve(target) => self.resolves.push((target.host, target.port)),
                 Output::Event(event) => self.events.push(event),
+                Output::Passed(passed) => self.passed.push(passed),
             }
         }
     }
@@ -222,6 +226,7 @@ pub(crate) fn config(registrar: Option<&str>, password: Option<&str>) -> Endpoin
         account: Account { uri: Uri::parse("sip:6002@example.com").unwrap(), credentials },
         registrar: registrar.map(|host| Registrar { target: target(host), proxy: None }),
         allow: vec![],
+        guests: None,
         local: vec!["0.0.0.0:5060".parse().unwrap()],
         user_agent: "galene-sip/test".into(),
     }

@@ -95,6 +95,7 @@ impl World {
             account: Account { uri: Uri::parse("sip:room@gateway.test").unwrap(), credentials: None },
             registrar: None,
             allow: Vec::new(),
+            guests: None,
             local: vec![GATEWAY.parse().unwrap()],
             user_agent: "test".into(),
         };
@@ -226,6 +227,7 @@ impl World {
             any = true;
             match output {
                 Output::SendSip { bytes, .. } => self.sip.push(String::from_utf8(bytes).unwrap()),
+                Output::Passed(_) => {}
                 Output::Resolve(_) => panic!("nothing is to be resolved without a registrar"),
                 Output::SipConnection(_) => panic!("nothing here has a connection"),
                 Output::Galene { call, output } => self.on_galene(call, output),

@@ -6,10 +6,11 @@
 use sha2::{Digest as _, Sha256};
 
 use super::Endpoint;
-use crate::sip::auth::hexadecimal;
 use crate::sip::call::{Call, OpenInvite};
 use crate::sip::dialog::Dialog;
+use crate::sip::digest::hexadecimal;
 use crate::sip::event::{CallKey, Caller, Event, Path};
+use crate::sip::guests::Verdict;
 use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED};
 use crate::sip::transaction::server::Server;
 use crate::sip::transaction::server_invite::InviteServer;
@@ -25,6 +26,9 @@ impl Endpoint {
         let Some(key) = server_key(&request) else { return };
         if request.method == Method::Ack {
             return self.handle_ack(now, &key, &request);
+        }
+        if self.is_our_own(&request.headers) {
+            return self.refuse_statelessly(path, &request, &Refusal::new(482));
         }
         match self.layer.servers.find(&key) {
             Some(ServerTransaction::Invite(invite)) => return invite.handle_resent(&mut self.layer.out),
@@ -119,12 +123,11 @@ impl Endpoint {
     }
 
     fn handle_out_of_dialog(&mut self, now: Instant, path: Path, key: ServerKey, request: Request) {
-        if !self.is_admitted(&request.uri, path) {
+        if !self.is_admitted(&request.uri, path)
+            && let Err(refusal) = self.take_guest(now, path, &request)
+        {
             self.counters.strangers += 1;
-            if request.method == Method::Invite {
-                self.report_stranger(now, path.remote);
-            }
-            return self.refuse_statelessly(path, &request, &Refusal::new(403));
+            return self.refuse_statelessly(path, &request, &refusal);
         }
         match self.inspect(path, &key, &request) {
             Err(refusal) => self.refuse(now, path, key, &request, &refusal),
@@ -134,6 +137,24 @@ impl Endpoint {
             }
             Ok(()) => self.handle_invite(now, path, key, request),
         }
+    }
+
+    /// A stranger may come in who proves to know the guests' password. Methods that lead nowhere are not worth a question.
+    fn take_guest(&mut self, now: Instant, path: Path, request: &Request) -> Result<(), Refusal> {
+        let asks = matches!(request.method, Method::Invite | Method::Options);
+        let address = path.remote.ip();
+        let challenge = match self.guests.as_mut().filter(|_| asks) {
+            None => None,
+            Some(guests) => match guests.judge(now, address, request) {
+                Verdict::Welcome => return Ok(()),
+                Verdict::Challenge { is_stale } => Some(guests.challenge(now, address, is_stale)),
+                Verdict::Locked => None,
+            },
+        };
+        if request.method == Method::Invite {
+            self.report_stranger(now, path.remote, challenge.is_some());
+        }
+        Err(challenge.unwrap_or_else(|| Refusal::new(403)))
     }
 
     fn handle_invite(&mut self, now: Instant, path: Path, key: ServerKey, request: Request) {
@@ -204,15 +225,25 @@ impl Endpoint {
         }
     }
 
-    /// Whether a request may come in: it carries what only the registrar has from us, or comes by our own connection to
+    /// Whether a request has come by us before: we have sent it ourselves, so it goes round in a circle (RFC 3261 §16.3).
+    fn is_our_own(&self, headers: &Headers) -> bool {
+        let vias = headers.vias().unwrap_or_default();
+        vias.iter().filter_map(|via| via.branch()).any(|branch| self.layer.has_sent(&branch))
+    }
+
+    /// Whether a request may come in without a password: it carries what only the registrar has from us, or comes by our own connection to
     /// the registrar or from a known address.
     fn is_admitted(&self, uri: &Uri, path: Path) -> bool {
-        let Some(registration) = &self.registration else { return true };
         let address = path.remote.ip().to_canonical();
-        uri.user().as_deref() == Some(self.token.as_str())
-            || registration.is_flow(path.connection)
-            || registration.is_registrar(address)
-            || self.config.allow.iter().any(|allowed| allowed.to_canonical() == address)
+        let is_known = match &self.registration {
+            None => self.guests.is_none(),
+            Some(registration) => {
+                uri.user().as_deref() == Some(self.token.as_str())
+                    || registration.is_flow(path.connection)
+                    || registration.is_registrar(address)
+            }
+        };
+        is_known || self.config.allow.iter().any(|allowed| allowed.to_canonical() == address)
     }
 
     fn names_us(&self, uri: &Uri) -> bool {

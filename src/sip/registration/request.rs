@@ -36,7 +36,7 @@ impl Registration {
         request.headers.push("Supported", SUPPORTED);
         if let Some(credentials) = &self.account.credentials {
             self.authorizers.iter_mut().flatten().for_each(|authorizer| {
-                let value = authorizer.authorize(credentials, "REGISTER", &uri.to_string());
+                let value = authorizer.authorize(credentials, "REGISTER", &uri.to_string(), &[]);
                 request.headers.push(authorizer.header_name(), value);
             });
         }
