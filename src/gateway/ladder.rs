@@ -202,7 +202,7 @@ mod tests {
         }
         assert_eq!(ladders.all().count(), MAX_PAST);
         for n in 0..100 {
-            ladders.on_passed(ms(n), &passed(Direction::Received, "no call", "OPTIONS sip:c@d SIP/2.0", "1 OPTIONS"));
+            ladders.on_passed(ms(n), &passed(Direction::Received, "no-call", "OPTIONS sip:c@d SIP/2.0", "1 OPTIONS"));
         }
         assert_eq!(ladders.loose.len(), MAX_LOOSE);
     }

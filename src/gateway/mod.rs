@@ -45,7 +45,7 @@ use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer;
 use crate::sip::endpoint::Endpoint;
-use crate::sip::event::{CallKey, EndpointConfig};
+use crate::sip::event::{CallKey, EndpointConfig, Status};
 use crate::time::{Deadline, Instant, earliest};
 
 /// Calls at once; a Raspberry Pi encodes about this many voices, and each holds two sockets pairs.
@@ -200,6 +200,11 @@ impl<S: Sockets> Gateway<S> {
                 tracing::debug!("{ladder}");
             }
         }
+    }
+
+    /// How the registration stands; `None` without a registrar.
+    pub fn registration_status(&self) -> Option<Status> {
+        self.desk.sip.registration_status()
     }
 
     /// The ladders of the last calls and of those in progress, the oldest first.

@@ -188,6 +188,9 @@ impl Driver {
             }
             Word::Report => {
                 tracing::info!("{}", self.mix.report());
+                if let Some(status) = self.gateway.registration_status() {
+                    tracing::info!("{status}");
+                }
                 self.gateway.ladders().iter().for_each(|ladder| tracing::info!("{ladder}"));
             }
             Word::Stop => {

@@ -24,6 +24,7 @@ use crate::gateway::{Gateway, GatewayConfig};
 use crate::rtc::dtls::Identity;
 use crate::sip::auth::Credentials;
 use crate::sip::event::{Account, EndpointConfig, Registrar, Target};
+use crate::sip::instance_id;
 use crate::wire::uri::Uri;
 
 /// Why the program cannot start, in one sentence.
@@ -116,9 +117,17 @@ fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {
             username: username.clone(),
             password: password.reveal().to_owned(),
         }),
+        instance: machine_id().map(|machine| instance_id(&machine, &config.sip.to_string())),
         local: sip.bound(),
         user_agent: concat!("galene-sip/", env!("CARGO_PKG_VERSION")).into(),
     }
+}
+
+/// What tells this machine from others for as long as it lives; a container may have none of these.
+fn machine_id() -> Option<String> {
+    let files = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/etc/hostname"];
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
 }
 
 fn gateway_config(config: Config) -> GatewayConfig {

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::call::Call;
-use super::event::{CallKey, Direction, EndpointConfig, Event, Input, Output, Path, Rejection, Route, Target};
+use super::event::{CallKey, Direction, EndpointConfig, Event, Input, Output, Path, Rejection, Route, Status, Target};
 use super::guests::Guests;
 use super::layer::{Outcome, Owner, TransactionLayer};
 use super::registration::Registration;
@@ -103,6 +103,11 @@ impl Endpoint {
     /// Calls that are not over yet.
     pub fn calls(&self) -> usize {
         self.calls.len()
+    }
+
+    /// How the registration stands; `None` without a registrar.
+    pub fn registration_status(&self) -> Option<Status> {
+        self.registration.as_ref().map(Registration::status)
     }
 
     /// Whether this call is not over yet.
@@ -291,6 +296,11 @@ impl Endpoint {
             Owner::Registration => {
                 if let Some(registration) = &mut self.registration {
                     registration.handle_outcome(now, outcome, &mut self.layer);
+                }
+            }
+            Owner::Watch => {
+                if let Some(registration) = &mut self.registration {
+                    registration.handle_sign_of_life(now, outcome, &mut self.layer);
                 }
             }
             Owner::Call(key) => {

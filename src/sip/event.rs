@@ -1,6 +1,7 @@
 //! What goes into the user agent and what comes out of it: the words shared with `gateway` and `io`.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct EndpointConfig {
     pub allow: Vec<IpAddr>,
     /// What everyone else has to prove to know before a call is taken; `None` refuses them.
     pub guests: Option<Credentials>,
+    /// Who we are whatever our address, `urn:uuid:…` (RFC 5626 §4.1); see [`instance_id`](super::instance_id).
+    pub instance: Option<String>,
     /// The bound sockets; their addresses may be unspecified.
     pub local: Vec<SocketAddr>,
     /// Name and version for the `User-Agent` and `Server` headers.
@@ -303,6 +306,37 @@ pub enum Event {
         /// It was asked for the guests' password, and may come again with it.
         is_asked: bool,
     },
+}
+
+/// How the registration stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Not begun, or taken back.
+    Off,
+    /// The first attempt is under way.
+    Trying,
+    /// The registrar has our address.
+    Registered {
+        /// Our address as it sees us, where that differs from our own.
+        public: Option<SocketAddr>,
+    },
+    /// The last attempt failed; the next one is under way or waits.
+    Failed {
+        /// One plain line with the remedy.
+        why: String,
+    },
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("not registered"),
+            Self::Trying => f.write_str("registering"),
+            Self::Registered { public: None } => f.write_str("registered"),
+            Self::Registered { public: Some(public) } => write!(f, "registered; our public address is {public}"),
+            Self::Failed { why } => write!(f, "not registered: {why}"),
+        }
+    }
 }
 
 /// Why a call is over.

@@ -19,6 +19,8 @@ const MAX_DATAGRAM_BYTES: usize = 1300;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Registration,
+    /// The registrar's sign of life.
+    Watch,
     Call(CallKey),
 }
 

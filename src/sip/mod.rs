@@ -33,3 +33,4 @@ mod transaction;
 
 pub use endpoint::Endpoint;
 pub use event::CallKey;
+pub use registration::instance_id;

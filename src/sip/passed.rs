@@ -93,7 +93,7 @@ mod tests {
         let expected = "INVITE sip:******@10.0.0.2 SIP/2.0\r\nContact: <sip:******@10.0.0.2>\r\n\
             Authorization: Digest username=\"u\", response=\"****\", cnonce=\"*\", qop=auth\r\n\
             proxy-authorization : Digest response=****,realm=\"r\"\r\nFrom: <sip:a@b>;response=\"keep\"\r\n\r\n\
-            a=crypto:1 AEAD_AES_128_GCM inline:********|2^20;inline:**** FEC\r\na=inline:keep\r\n";
+            a=crypto:1 AEAD_AES_128_GCM inline:*******|2^20;inline:**** FEC\r\na=inline:keep\r\n";
         let masked = masked(message.as_bytes(), "AbCdEf");
         assert_eq!(String::from_utf8(masked).unwrap(), expected);
     }

@@ -67,6 +67,10 @@ pub(crate) struct World {
     pub(crate) endpoint: Endpoint,
     pub(crate) now: Instant,
     sent: Vec<Sent>,
+    /// Questions whether the registrar lives, which are in `sent` not.
+    pings: Vec<Sent>,
+    /// Whether they get an answer.
+    pub(crate) registrar_lives: bool,
     events: Vec<Event>,
     pub(crate) resolves: Vec<(String, Option<u16>)>,
     /// What was wanted of connections since the last look, but for what went over them: that is in `sent`.
@@ -89,6 +93,8 @@ impl World {
             endpoint,
             now: Instant::ZERO,
             sent: vec![],
+            pings: vec![],
+            registrar_lives: false,
             events: vec![],
             resolves: vec![],
             connections: vec![],
@@ -162,12 +168,11 @@ impl World {
     fn drain(&mut self) {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
-                Output::Send { local, remote, bytes } => self.sent.push(Sent {
-                    at_ms: self.now_ms(),
-                    local: local.map(|local| local.to_string()),
-                    remote: remote.to_string(),
-                    bytes,
-                }),
+                Output::Send { local, remote, bytes } => {
+                    let (at_ms, local) = (self.now_ms(), local.map(|local| local.to_string()));
+                    let sent = Sent { at_ms, local, remote: remote.to_string(), bytes };
+                    if sent.bytes.starts_with(b"OPTIONS ") { self.pings.push(sent) } else { self.sent.push(sent) }
+                }
                 Output::Connection(ConnectionCommand::Write { connection, bytes }) => {
                     self.sent.push(Sent { at_ms: self.now_ms(), local: None, remote: format!("{connection:?}"), bytes })
                 }
@@ -177,6 +182,16 @@ impl World {
                 Output::Passed(passed) => self.passed.push(passed),
             }
         }
+        if self.registrar_lives && !self.pings.is_empty() {
+            for ping in std::mem::take(&mut self.pings) {
+                self.receive(&ping.remote, &Phone::response(&ping, 404, ""));
+            }
+        }
+    }
+
+    /// The questions whether the registrar lives since the last look.
+    pub(crate) fn pings(&mut self) -> Vec<Sent> {
+        std::mem::take(&mut self.pings)
     }
 
     /// What was sent since the last look.
@@ -227,6 +242,7 @@ pub(crate) fn config(registrar: Option<&str>, password: Option<&str>) -> Endpoin
         registrar: registrar.map(|host| Registrar { target: target(host), proxy: None }),
         allow: vec![],
         guests: None,
+        instance: None,
         local: vec!["0.0.0.0:5060".parse().unwrap()],
         user_agent: "galene-sip/test".into(),
     }

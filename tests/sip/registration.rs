@@ -125,11 +125,13 @@ fn what_is_refused_is_explained_in_plain_words() {
 fn pauses_grow_to_twenty_seconds_for_ever_and_the_next_address_gets_its_turn() {
     let mut world = World::new(config(Some("sip.example.com"), None));
     world.act(|endpoint, now| endpoint.start(now));
-    let mut remotes = vec![];
     for full_s in [1, 2, 4, 8, 16, 20, 20, 20] {
         world.resolve("sip.example.com", None, &[REGISTRAR, "192.0.2.2:5060"]);
-        remotes.push(world.sent()[0].remote.clone());
-        world.pass(32_000);
+        // The first one's turn ends after 8 s, since there is another one, which has all of the 32 s of timer F.
+        world.pass(8_000 + 32_000);
+        let mut remotes: Vec<_> = world.sent().iter().map(|sent| sent.remote.clone()).collect();
+        remotes.dedup();
+        assert_eq!(remotes, [REGISTRAR, "192.0.2.2:5060"]);
         let (text, pause) = failure(&mut world);
         assert!(text.starts_with("No answer"), "{text}");
         let full = Duration::from_secs(full_s);
@@ -137,7 +139,6 @@ fn pauses_grow_to_twenty_seconds_for_ever_and_the_next_address_gets_its_turn() {
         world.pass(u64::try_from(pause.as_millis()).unwrap() + 1);
         world.sent();
     }
-    assert_eq!(remotes[..4], [REGISTRAR, "192.0.2.2:5060", REGISTRAR, "192.0.2.2:5060"]);
 }
 
 #[test]

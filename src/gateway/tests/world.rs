@@ -96,6 +96,7 @@ impl World {
             registrar: None,
             allow: Vec::new(),
             guests: None,
+            instance: None,
             local: vec![GATEWAY.parse().unwrap()],
             user_agent: "test".into(),
         };

@@ -247,8 +247,9 @@ impl Endpoint {
     }
 
     fn names_us(&self, uri: &Uri) -> bool {
-        let user = uri.user();
-        user.as_deref() == Some(self.token.as_str()) || user == self.config.account.uri.user()
+        let name = |uri: &Uri| uri.phone_number().or_else(|| uri.user().map(std::borrow::Cow::into_owned));
+        let named = name(uri);
+        named.as_deref() == Some(self.token.as_str()) || named == name(&self.config.account.uri)
     }
 
     /// 200 to OPTIONS (RFC 3261 §11.2).
@@ -382,7 +383,7 @@ fn server_key(request: &Request) -> Option<ServerKey> {
 fn caller(headers: &Headers) -> Option<Caller> {
     let from = headers.from().ok()?;
     Some(Caller {
-        user: from.uri.user().map(std::borrow::Cow::into_owned),
+        user: from.uri.phone_number().or_else(|| from.uri.user().map(std::borrow::Cow::into_owned)),
         host: from.uri.host().map(ToString::to_string),
         uri: from.uri.to_string(),
         display_name: from.display_name,
