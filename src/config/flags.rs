@@ -77,6 +77,12 @@ pub const FLAGS: &[Flag] = &[
     flag("insecure", Bool, "", "do not check Galene's certificate"),
     flag("debug", Bool, "", "log every message"),
     flag(
+        "sip-gruu",
+        Bool,
+        "",
+        "give callers a URI of the registrar's for this call instead of our address, if it makes one (RFC 5627)",
+    ),
+    flag(
         "sip-pcap",
         One("FILE"),
         "",

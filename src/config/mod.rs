@@ -75,6 +75,8 @@ pub struct Config {
     pub sip_allow: Vec<IpAddr>,
     /// `-sip-guest-user` and `-sip-guest-password`: the name and the secret of everyone else who may call.
     pub guests: Option<(String, Secret)>,
+    /// `-sip-gruu`.
+    pub sip_gruu: bool,
     /// `-sip-pcap`.
     pub sip_pcap: Option<PathBuf>,
     /// `-username`.
@@ -178,6 +180,7 @@ pub fn parse(
             flags.one("--sip-guest-user")?,
             secret(flags.one("--sip-guest-password")?, "GALENE_SIP_GUEST_PASSWORD"),
         )?,
+        sip_gruu: flags.bool("sip-gruu", "--sip-gruu")?,
         sip_pcap: flags.one("--sip-pcap")?.filter(|path| !path.is_empty()).map(PathBuf::from),
         username: flags.one("--username")?.filter(|name| !name.is_empty()),
         password: secret(flags.one("--password")?, "GALENE_PASSWORD"),

@@ -118,6 +118,7 @@ fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {
             password: password.reveal().to_owned(),
         }),
         instance: machine_id().map(|machine| instance_id(&machine, &config.sip.to_string())),
+        gruu: config.sip_gruu,
         local: sip.bound(),
         user_agent: concat!("galene-sip/", env!("CARGO_PKG_VERSION")).into(),
     }

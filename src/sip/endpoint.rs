@@ -135,7 +135,12 @@ impl Endpoint {
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {
             Input::Datagram { local, remote, bytes } => {
-                if !is_keep_alive(bytes) {
+                let is_stun = bytes.first().is_some_and(|first| *first < 4)
+                    && self
+                        .registration
+                        .as_mut()
+                        .is_some_and(|one| one.handle_stun(now, remote, bytes, &mut self.layer));
+                if !is_stun && !is_keep_alive(bytes) {
                     self.handle_message(now, Path::udp(Some(local), remote), bytes);
                 }
             }

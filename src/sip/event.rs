@@ -9,7 +9,7 @@ use super::auth::Credentials;
 use super::connections::Connections;
 use super::passed::masked;
 pub use super::passed::{Direction, Passed};
-use crate::wire::sip::{Headers, Transport, is_keep_alive};
+use crate::wire::sip::{Headers, Transport};
 use crate::wire::uri::{Host, SipUri, Uri};
 
 /// One call, from its INVITE on. Numbers are never used again.
@@ -38,6 +38,8 @@ pub struct EndpointConfig {
     pub guests: Option<Credentials>,
     /// Who we are whatever our address, `urn:uuid:…` (RFC 5626 §4.1); see [`instance_id`](super::instance_id).
     pub instance: Option<String>,
+    /// Whether callers are given a URI that the registrar has made (RFC 5627) in the place of our address.
+    pub gruu: bool,
     /// The bound sockets; their addresses may be unspecified.
     pub local: Vec<SocketAddr>,
     /// Name and version for the `User-Agent` and `Server` headers.
@@ -430,7 +432,8 @@ impl Outbox {
         bytes: Vec<u8>,
         server_name: Option<&str>,
     ) -> Option<ConnectionKey> {
-        if !is_keep_alive(&bytes) {
+        // Line ends and STUN keep a way open and say nothing.
+        if bytes.first().is_some_and(|first| first.is_ascii_alphabetic()) {
             self.tell(Direction::Sent, path, &bytes);
         }
         if path.transport == Transport::Udp {

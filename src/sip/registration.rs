@@ -13,6 +13,7 @@ mod instance;
 mod redirect;
 mod request;
 mod servers;
+mod stun;
 mod upkeep;
 mod watch;
 
@@ -27,12 +28,14 @@ use crate::random::Random;
 use crate::time::{Deadline, Instant, earliest};
 use crate::wire::sip::Response;
 use crate::wire::uri::SipUri;
-use bindings::{granted_expires_s, left_behind};
+use bindings::{granted_expires_s, gruu, left_behind};
 use failure::{Failure, Pauses};
 use flow::{Flow, Opening};
 pub use instance::instance_id;
 use redirect::Redirect;
 use servers::Servers;
+use stun::StunFlow;
+use upkeep::refresh_after;
 use watch::Watch;
 
 /// The lifetime that we ask for: what a crash leaves behind rings in vain for at most this long.
@@ -103,6 +106,12 @@ pub(crate) struct Registration {
     keep_alive: Option<(Instant, Route)>,
     /// Where the registrar is reached by datagrams: whether it still lives.
     watch: Watch,
+    /// Where the registrar keeps flows: it is asked by STUN then.
+    stun: Option<StunFlow>,
+    /// Whether a URI that leads to us from anywhere is wanted.
+    wants_gruu: bool,
+    /// That URI, if the registrar has made one.
+    gruu: Option<SipUri>,
     state: State,
 }
 
@@ -182,6 +191,9 @@ impl Registration {
             pauses: Pauses::default(),
             keep_alive: None,
             watch: Watch::new(),
+            stun: None,
+            wants_gruu: config.gruu,
+            gruu: None,
             state: State::Idle,
         }
     }
@@ -196,6 +208,11 @@ impl Registration {
     /// Our address as the registrar sees it, where it is not our own.
     pub(crate) fn public(&self) -> Option<SocketAddr> {
         self.public
+    }
+
+    /// A URI that leads to us from anywhere (RFC 5627), by way of the registrar.
+    pub(crate) fn gruu(&self) -> Option<&SipUri> {
+        self.gruu.as_ref()
     }
 
     /// Whether this is what it looks up.
@@ -313,16 +330,6 @@ impl Registration {
         }
     }
 
-    /// Some registrars take one Contact at a time. What they refuse is not tried again: the old binding runs out.
-    fn forget_refused_removal(&mut self) {
-        if let State::Waiting { .. } = self.state
-            && !self.has_failed
-            && self.binding.as_ref() != Some(&self.contact())
-        {
-            self.binding = None;
-        }
-    }
-
     fn handle_response(
         &mut self,
         now: Instant,
@@ -365,10 +372,13 @@ impl Registration {
         self.failure = None;
         self.redirect.settle();
         self.keep_strengths();
+        self.gruu = gruu(response, &attempt.contact, &self.token).filter(|_| self.wants_gruu);
         let left = left_behind(response, &attempt.contact, self.instance.as_deref());
         self.binding = Some(attempt.contact);
         let by_datagrams = self.servers.current().filter(|route| !route.transport.is_reliable());
-        self.keep_alive = by_datagrams.filter(|_| self.public.is_some()).map(|route| (now + KEEP_ALIVE, route));
+        self.stun = by_datagrams.and_then(|_| StunFlow::of(response, self.stun.take()));
+        let keeps_open = self.public.is_some() && self.stun.is_none();
+        self.keep_alive = by_datagrams.filter(|_| keeps_open).map(|route| (now + KEEP_ALIVE, route));
         layer.out.event(Event::Registered { expires_s: granted_s, public: self.public });
         let has_moved = self.binding.as_ref() != Some(&self.contact());
         if has_moved && self.moved.is_none_or(|moved| now >= moved + MOVE_AGAIN) {
@@ -378,7 +388,8 @@ impl Registration {
         let refresh = refresh_after(granted_s, &mut layer.random);
         let refresh = if self.servers.is_substitute() { refresh.min(RETURN_AFTER) } else { refresh };
         if by_datagrams.is_some() {
-            self.watch.start(now);
+            let interval = self.stun.as_ref().map(|stun| stun.interval(&mut layer.random));
+            self.watch.start(now, interval);
         }
         self.remove_next(now, left, now + refresh, layer);
     }
@@ -530,7 +541,15 @@ impl Registration {
         let keep_alive = self.keep_alive.map(|(at, _)| Deadline::new(at, "keep-alive"));
         let opening =
             self.opening.as_ref().map(|opening| Deadline::new(opening.give_up, "connection to the registrar"));
-        earliest([of_state, keep_alive, opening, self.flow.as_ref().map(Flow::next_timeout), self.watch.next_timeout()])
+        let stun = self.stun.as_ref().and_then(StunFlow::next_timeout);
+        earliest([
+            of_state,
+            keep_alive,
+            opening,
+            stun,
+            self.flow.as_ref().map(Flow::next_timeout),
+            self.watch.next_timeout(),
+        ])
     }
 
     fn resolve(&mut self, now: Instant, layer: &mut TransactionLayer) {
@@ -569,12 +588,4 @@ impl Registration {
         self.state = State::Registering(Attempt { turn_ends, ..Attempt::new(contact.clone()) });
         self.send(now, &contact, self.wanted_expires_s, layer);
     }
-}
-
-/// When to refresh a lifetime of `granted_s`: early enough for one more attempt after a lost one, which takes 32 s to
-/// notice. Up to a tenth earlier, so that a crowd restarted together spreads.
-fn refresh_after(granted_s: u32, random: &mut Random) -> Duration {
-    let part = if granted_s >= 240 { u64::from(granted_s) * 750 } else { u64::from(granted_s) * 500 };
-    let earlier = part / 10 * u64::from(random.below(1000)) / 1000;
-    Duration::from_millis(part - earlier)
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use galene_sip::sip::event::{Event, Status};
 use galene_sip::wire::sip::Contacts;
+use galene_sip::wire::stun;
 
-use crate::peer::{Phone, REGISTRAR, Sent, World, config};
+use crate::peer::{OFFER, PHONE, Phone, REGISTRAR, Sent, World, config};
 
 const INSTANCE: &str = "urn:uuid:2ed6657d-e927-568b-95e1-2665a8aea6a2";
 const OTHER_INSTANCE: &str = "urn:uuid:00000000-0000-5000-8000-000000000000";
@@ -236,4 +237,70 @@ fn what_is_told_of_messages_shows_neither_the_token_nor_a_digest() {
         assert!(!text.contains(&token) && !text.contains(digest), "{text}");
     }
     assert!(world.passed[2].bytes.len() == answer.bytes.len());
+}
+
+#[test]
+fn a_gruu_is_the_contact_of_calls_that_come_by_the_registrar_and_of_no_others() {
+    let mut config = config(Some("sip.example.com"), None);
+    (config.instance, config.gruu) = (Some(INSTANCE.into()), true);
+    config.allow = vec!["10.0.0.7".parse().unwrap()];
+    let mut world = World::new(config);
+    world.act(|endpoint, now| endpoint.start(now));
+    world.resolve("sip.example.com", None, &[REGISTRAR]);
+    let register = world.one();
+    assert!(register.header("Supported").ends_with(", outbound, gruu"));
+    let gruu = "sip:6002@example.com;gr=urn:uuid:2ed6657d";
+    let listed =
+        format!("Contact: {};pub-gruu=\"{gruu}\";temp-gruu=\"sip:x@example.com;gr\"\r\n", contacts(&register)[0]);
+    world.receive(REGISTRAR, &Phone::response(&register, 200, &listed));
+    world.events();
+    for (from, contact) in [(REGISTRAR, format!("<{gruu}>")), (PHONE, "<sip:6002@10.0.0.2:5060>".into())] {
+        let mut phone = Phone { call_id: from.into(), ..Phone::new() };
+        let invite = phone.request("INVITE", "", OFFER);
+        world.receive(from, &invite);
+        let call = world.invited();
+        world.sent();
+        world.act(|endpoint, now| endpoint.ring(now, call));
+        assert_eq!(world.one().header("Contact"), contact);
+    }
+}
+
+/// The answer to a STUN question: we are seen at `address`.
+fn stun_answer(question: &Sent, address: &str) -> Vec<u8> {
+    let id = stun::Message::parse(&question.bytes).unwrap().transaction_id;
+    let answer = stun::Builder::new(stun::Class::Success, id).xor_mapped_address(address.parse().unwrap());
+    answer.finish_unsigned()
+}
+
+#[test]
+fn a_registrar_that_keeps_flows_is_asked_by_stun_as_often_as_it_wants() {
+    let (mut world, register) = started(None);
+    let extra = "Require: outbound\r\nFlow-Timer: 20\r\n";
+    world.receive(REGISTRAR, &Phone::response(&register, 200, extra));
+    world.events();
+    world.wait(20_001);
+    let question = world.one();
+    assert!((16_000..=20_000).contains(&question.at_ms) && question.bytes.starts_with(&[0, 1, 0, 0]), "{question:?}");
+    // Lost on the way: it is repeated. A forged answer has the wrong source.
+    world.pass(600);
+    assert_eq!(world.one().bytes, question.bytes);
+    world.receive_bytes("10.6.6.6:5060", &stun_answer(&question, "10.0.0.2:5060"));
+    world.pass(1_100);
+    assert_eq!(world.one().bytes, question.bytes);
+    world.receive_bytes(REGISTRAR, &stun_answer(&question, "10.0.0.2:5060"));
+    world.pass(10_000);
+    assert!(world.sent().is_empty() && world.pings().is_empty());
+    // The NAT has given us another address: the registrar must know at once.
+    world.wait(20_000);
+    let question = world.one();
+    world.receive_bytes(REGISTRAR, &stun_answer(&question, "198.51.100.4:40000"));
+    let moved = world.one();
+    assert!(contacts(&moved)[0].contains("@198.51.100.4:40000>"), "{:?}", contacts(&moved));
+    let seen = Phone::response(&moved, 200, extra).replace(";rport", ";rport=40000;received=198.51.100.4");
+    world.receive(REGISTRAR, &seen);
+    // No answer within ten seconds: it may have restarted.
+    world.events();
+    world.wait(20_001);
+    world.pass(10_000);
+    assert_eq!(std::mem::take(&mut world.resolves).last(), Some(&("sip.example.com".to_owned(), None)));
 }

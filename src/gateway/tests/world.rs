@@ -97,6 +97,7 @@ impl World {
             allow: Vec::new(),
             guests: None,
             instance: None,
+            gruu: false,
             local: vec![GATEWAY.parse().unwrap()],
             user_agent: "test".into(),
         };

@@ -173,12 +173,7 @@ impl Endpoint {
         dialog.look_up(&mut self.layer.out);
         self.last_call += 1;
         let call_key = CallKey(self.last_call);
-        let (contact_host, contact_port) = self.contact_address(&request.uri, path);
-        let mut contact = SipUri::new(self.config.account.uri.user().as_deref(), contact_host, Some(contact_port));
-        contact.is_secure = request.uri.as_sip().is_some_and(|uri| uri.is_secure);
-        if path.transport.is_reliable() {
-            contact.parameters.push("transport", Some(path.transport.parameter().to_owned()));
-        }
+        let contact = self.contact(&request.uri, path);
         let call = Call::new(now, call_key, dialog, format!("<{contact}>"), own_address(path), invite);
         self.calls.insert(call_key, call);
         let local = path.local.unwrap_or(path.remote);
@@ -269,6 +264,25 @@ impl Endpoint {
         let (local_tag, remote_tag) = (to.tag()?, from.tag().unwrap_or_default());
         let call_id = headers.call_id().ok()?;
         self.calls.iter().find(|(_, call)| call.is_of(call_id, &local_tag, &remote_tag)).map(|(key, _)| *key)
+    }
+
+    /// Our Contact in a dialog that an INVITE for `uri` begins: what the registrar has made for those who come by it.
+    fn contact(&self, uri: &Uri, path: Path) -> SipUri {
+        let is_secure = uri.as_sip().is_some_and(|uri| uri.is_secure);
+        let gruu = self.registration.as_ref().and_then(|registration| {
+            let is_by_it = registration.is_registrar(path.remote.ip()) || registration.is_flow(path.connection);
+            registration.gruu().filter(|gruu| is_by_it && gruu.is_secure == is_secure)
+        });
+        if let Some(gruu) = gruu {
+            return gruu.clone();
+        }
+        let (host, port) = self.contact_address(uri, path);
+        let mut contact = SipUri::new(self.config.account.uri.user().as_deref(), host, Some(port));
+        contact.is_secure = is_secure;
+        if path.transport.is_reliable() {
+            contact.parameters.push("transport", Some(path.transport.parameter().to_owned()));
+        }
+        contact
     }
 
     /// Our address in a dialog's Contact: the public one for those who reach us by it.

@@ -2,7 +2,7 @@
 //! run of ours has left behind.
 
 use crate::wire::sip::{Contacts, NameAddr, Response};
-use crate::wire::uri::SipUri;
+use crate::wire::uri::{SipUri, Uri};
 
 /// Left-behind bindings that are removed after one 200; more wait for the next.
 const MAX_REMOVED: usize = 4;
@@ -16,11 +16,25 @@ pub(super) fn granted_expires_s(response: &Response, contact: &SipUri, token: &s
         Ok(Contacts::List(contacts)) => contacts,
         Ok(Contacts::All) | Err(_) => return None,
     };
+    let expires = ours(&contacts, contact, token)
+        .and_then(|one| one.parameters.value("expires"))
+        .and_then(|value| value.parse().ok());
+    expires.or_else(|| response.headers.expires())
+}
+
+/// A URI by which `contact` can be reached from anywhere (RFC 5627 §5.1), if the registrar has made one: the public one, else
+/// the temporary one.
+pub(super) fn gruu(response: &Response, contact: &SipUri, token: &str) -> Option<SipUri> {
+    let Ok(Contacts::List(contacts)) = response.headers.contacts() else { return None };
+    let ours = ours(&contacts, contact, token)?;
+    let uri = ours.parameters.value("pub-gruu").or_else(|| ours.parameters.value("temp-gruu"))?;
+    Uri::parse(&uri).ok()?.as_sip().cloned()
+}
+
+fn ours<'a>(contacts: &'a [NameAddr], contact: &SipUri, token: &str) -> Option<&'a NameAddr> {
     let is_equal = |one: &&NameAddr| one.uri.as_sip().is_some_and(|uri| uri.is_equivalent(contact));
     let is_ours = |one: &&NameAddr| one.uri.user().as_deref() == Some(token);
-    let ours = contacts.iter().find(is_equal).or_else(|| contacts.iter().find(is_ours));
-    let expires = ours.and_then(|one| one.parameters.value("expires")).and_then(|value| value.parse().ok());
-    expires.or_else(|| response.headers.expires())
+    contacts.iter().find(is_equal).or_else(|| contacts.iter().find(is_ours))
 }
 
 /// Bindings that only an earlier run of ours can have made: of the same instance, or, where the registrar keeps no

@@ -55,7 +55,8 @@ impl Registration {
         request.headers.push("Expires", expires_s.to_string());
         request.headers.push("Allow", ALLOW);
         let outbound = if self.sends_flow() { ", outbound" } else { "" };
-        request.headers.push("Supported", format!("{SUPPORTED}{outbound}"));
+        let gruu = if self.wants_gruu { ", gruu" } else { "" };
+        request.headers.push("Supported", format!("{SUPPORTED}{outbound}{gruu}"));
         if let Some(credentials) = &self.account.credentials {
             self.authorizers.iter_mut().flatten().for_each(|authorizer| {
                 let value = authorizer.authorize(credentials, "REGISTER", &uri.to_string(), &[]);

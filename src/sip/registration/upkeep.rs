@@ -1,8 +1,11 @@
 //! What is done beside REGISTER while we are registered: the registrar's signs of life, and the bindings that earlier runs
 //! of ours have left behind.
 
+use std::time::Duration;
+
 use super::watch::Due;
 use super::{Attempt, Registration, State};
+use crate::random::Random;
 use crate::sip::dialog::MAX_FORWARDS;
 use crate::sip::event::Status;
 use crate::sip::layer::{Outcome, Owner, TransactionLayer};
@@ -16,12 +19,15 @@ const MAX_REMOVED: usize = 16;
 impl Registration {
     /// Runs the watch over a registrar that is reached by datagrams.
     pub(super) fn run_watch(&mut self, now: Instant, layer: &mut TransactionLayer) {
+        if let Some(stun) = &mut self.stun {
+            stun.handle_timeout(now, layer);
+        }
         match self.watch.handle_timeout(now) {
             Due::Nothing => {}
             Due::Ask => self.ask(now, layer),
-            Due::GiveUp => layer.abandon(Owner::Watch),
+            Due::GiveUp => self.give_up_question(layer),
             Due::Gone => {
-                layer.abandon(Owner::Watch);
+                self.give_up_question(layer);
                 if let State::Registered { .. } = self.state {
                     self.resolve(now, layer);
                 }
@@ -32,7 +38,14 @@ impl Registration {
     /// REGISTER itself is under way.
     pub(super) fn stop_watch(&mut self, layer: &mut TransactionLayer) {
         self.watch.stop();
+        self.give_up_question(layer);
+    }
+
+    fn give_up_question(&mut self, layer: &mut TransactionLayer) {
         layer.abandon(Owner::Watch);
+        if let Some(stun) = &mut self.stun {
+            stun.give_up();
+        }
     }
 
     /// What became of our question. Whatever the registrar says, it lives.
@@ -48,6 +61,9 @@ impl Registration {
 
     fn ask(&mut self, now: Instant, layer: &mut TransactionLayer) {
         let Some((path, own)) = self.servers.current().and_then(|route| self.way(route)) else { return };
+        if let Some(stun) = &mut self.stun {
+            return stun.ask(now, path, layer);
+        }
         let uri = self.domain();
         let mut request = Request::new(Method::Options, uri.clone())
             .with("Max-Forwards", MAX_FORWARDS)
@@ -84,6 +100,16 @@ impl Registration {
         self.state = State::Registered { refresh };
     }
 
+    /// Some registrars take one Contact at a time. What they refuse is not tried again: the old binding runs out.
+    pub(super) fn forget_refused_removal(&mut self) {
+        if let State::Waiting { .. } = self.state
+            && !self.has_failed
+            && self.binding.as_ref() != Some(&self.contact())
+        {
+            self.binding = None;
+        }
+    }
+
     /// How it stands.
     pub(crate) fn status(&self) -> Status {
         match (&self.state, &self.failure) {
@@ -93,4 +119,12 @@ impl Registration {
             (_, None) => Status::Trying,
         }
     }
+}
+
+/// When to refresh a lifetime of `granted_s`: early enough for one more attempt after a lost one, which takes 32 s to
+/// notice. Up to a tenth earlier, so that a crowd restarted together spreads.
+pub(super) fn refresh_after(granted_s: u32, random: &mut Random) -> Duration {
+    let part = if granted_s >= 240 { u64::from(granted_s) * 750 } else { u64::from(granted_s) * 500 };
+    let earlier = part / 10 * u64::from(random.below(1000)) / 1000;
+    Duration::from_millis(part - earlier)
 }

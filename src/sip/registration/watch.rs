@@ -22,6 +22,7 @@ const MAX_UNANSWERED: u32 = 2;
 pub(super) struct Watch {
     has_answered: bool,
     unanswered: u32,
+    interval: Duration,
     state: State,
 }
 
@@ -46,13 +47,18 @@ pub(super) enum Due {
 
 impl Watch {
     pub(super) const fn new() -> Self {
-        Self { has_answered: false, unanswered: 0, state: State::Off }
+        Self { has_answered: false, unanswered: 0, interval: INTERVAL, state: State::Off }
     }
 
-    /// A REGISTER was granted.
-    pub(super) fn start(&mut self, now: Instant) {
+    /// A REGISTER was granted. The registrar may have said itself at which `interval` it wants to be asked.
+    pub(super) fn start(&mut self, now: Instant, interval: Option<Duration>) {
+        self.interval = interval.unwrap_or(INTERVAL);
+        self.go_on(now);
+    }
+
+    fn go_on(&mut self, now: Instant) {
         let is_mute = !self.has_answered && self.unanswered >= MAX_UNANSWERED;
-        self.state = if is_mute { State::Off } else { State::Next(now + INTERVAL) };
+        self.state = if is_mute { State::Off } else { State::Next(now + self.interval) };
     }
 
     /// REGISTER itself shows whether it lives.
@@ -63,7 +69,7 @@ impl Watch {
     /// An answer of any kind has come; true if the registrar may have been away.
     pub(super) fn handle_answer(&mut self, now: Instant) -> bool {
         let State::Asked { at } = self.state else { return false };
-        self.state = State::Next(at + INTERVAL.max(now.saturating_since(at)));
+        self.state = State::Next(at + self.interval);
         let was_away = self.has_answered && now.saturating_since(at) > AT_ONCE;
         self.has_answered = true;
         self.unanswered = 0;
@@ -79,7 +85,7 @@ impl Watch {
             }
             State::Asked { at } if now >= at + ANSWER_WITHIN => {
                 self.unanswered = self.unanswered.saturating_add(1);
-                self.start(now);
+                self.go_on(now);
                 if self.has_answered { Due::Gone } else { Due::GiveUp }
             }
             State::Off | State::Next(_) | State::Asked { .. } => Due::Nothing,
@@ -107,20 +113,20 @@ mod tests {
     #[test]
     fn one_that_answered_and_is_silent_is_gone_and_one_that_never_did_is_left_alone() {
         let mut watch = Watch::new();
-        watch.start(seconds(0));
+        watch.start(seconds(0), None);
         assert_eq!((watch.handle_timeout(seconds(14)), watch.handle_timeout(seconds(15))), (Due::Nothing, Due::Ask));
         assert!(!watch.handle_answer(seconds(15)));
         assert_eq!(watch.handle_timeout(seconds(30)), Due::Ask);
         assert!(watch.handle_answer(seconds(32)), "an answer to a second copy is a doubt");
         assert_eq!((watch.handle_timeout(seconds(45)), watch.handle_timeout(seconds(55))), (Due::Ask, Due::Gone));
         let mut mute = Watch::new();
-        mute.start(seconds(0));
+        mute.start(seconds(0), None);
         for at in [15, 40] {
             assert_eq!(mute.handle_timeout(seconds(at)), Due::Ask);
             assert_eq!(mute.handle_timeout(seconds(at + 10)), Due::GiveUp);
         }
         assert_eq!(mute.next_timeout(), None);
-        mute.start(seconds(60));
+        mute.start(seconds(60), None);
         assert_eq!(mute.next_timeout(), None);
     }
 }
