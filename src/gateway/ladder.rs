@@ -18,9 +18,9 @@ const MAX_PAST: usize = 16;
 const MAX_FIRST: usize = 40;
 /// The latest lines of a call that had more, such as one of hours with its refreshes.
 const MAX_LAST: usize = 24;
-/// Messages that belong to no call yet: an INVITE and its 100 wait here until the call has a key. A stranger's are gone with
-/// the next ones.
-const MAX_LOOSE: usize = 4;
+/// Messages that belong to no call yet: an INVITE and its 100 wait here until the call has a key, with a guest's first try
+/// and its 401 before them. A stranger's are gone with the next ones.
+const MAX_LOOSE: usize = 8;
 
 /// All ladders.
 #[derive(Debug, Default)]
@@ -52,8 +52,13 @@ impl Ladders {
     /// A SIP message has passed.
     pub(super) fn on_passed(&mut self, now: Instant, passed: &Passed) {
         let Some(line) = SipLine::of(passed) else { return };
-        let mut ladders = self.open.values_mut().rev().chain(self.past.iter_mut().rev());
-        match ladders.find(|ladder| ladder.call_id == line.call_id) {
+        let is_of = |ladder: &&mut Ladder| ladder.call_id == line.call_id;
+        if let Some(ladder) = self.open.values_mut().rev().find(is_of) {
+            return ladder.push(now, &line.text);
+        }
+        // A caller who was refused may try again under the same Call-ID: that is another call.
+        let is_anew = line.is_first || self.loose.iter().any(|(_, loose)| loose.call_id == line.call_id);
+        match self.past.iter_mut().rev().find(is_of).filter(|_| !is_anew) {
             Some(ladder) => ladder.push(now, &line.text),
             None => {
                 if self.loose.len() == MAX_LOOSE {
@@ -68,14 +73,10 @@ impl Ladders {
     pub(super) fn begin(&mut self, now: Instant, call: CallKey, title: &str) {
         let is_invite = |(_, line): &&(Instant, SipLine)| line.direction == Direction::Received;
         let call_id = self.loose.iter().rev().find(is_invite).map(|(_, line)| line.call_id.clone()).unwrap_or_default();
-        let mut ladder = Ladder {
-            title: title.to_owned(),
-            call_id,
-            began: now,
-            first: Vec::new(),
-            last: VecDeque::new(),
-            left_out: 0,
-        };
+        let is_of = |(_, line): &&(Instant, SipLine)| line.call_id == call_id;
+        let began = self.loose.iter().find(is_of).map_or(now, |(at, _)| *at);
+        let mut ladder =
+            Ladder { title: title.to_owned(), call_id, began, first: Vec::new(), last: VecDeque::new(), left_out: 0 };
         for (at, line) in std::mem::take(&mut self.loose) {
             if line.call_id == ladder.call_id {
                 ladder.push(at, &line.text);
@@ -184,6 +185,20 @@ mod tests {
         // What still comes is kept with the past call.
         ladders.on_passed(ms(1006), &passed(Direction::Sent, "x", "SIP/2.0 200 OK", "2 BYE"));
         assert!(ladders.all().next().unwrap().ends_with("    1001  ◀── 200 OK (2 BYE), UDP 10.0.0.7:5062"));
+    }
+
+    #[test]
+    fn another_try_under_the_same_call_id_is_a_ladder_of_its_own() {
+        let mut ladders = Ladders::default();
+        ladders.on_passed(ms(1), &passed(Direction::Received, "x", "INVITE sip:c@d SIP/2.0", "1 INVITE"));
+        ladders.on_passed(ms(1), &passed(Direction::Sent, "x", "SIP/2.0 401 Unauthorized", "1 INVITE"));
+        invited(&mut ladders, "x", 1, ms(9));
+        let first = ladders.close(CallKey(1)).unwrap();
+        assert!(first.contains("       0  ◀── 401") && first.contains("       8  ◀── 100"), "{first}");
+        invited(&mut ladders, "x", 2, ms(20));
+        let second = ladders.close(CallKey(2)).unwrap();
+        assert_eq!(second.lines().count(), 4, "{second}");
+        assert_eq!(ladders.all().next().unwrap(), first);
     }
 
     #[test]

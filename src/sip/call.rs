@@ -123,7 +123,7 @@ impl Call {
     pub(crate) fn has_open_invite(&self, key: &ServerKey) -> bool {
         match &self.state {
             State::Early { invite, .. } | State::ReOffered { invite } => invite.key == *key,
-            State::Answered(_) | State::Confirmed | State::Ending { .. } | State::Over => false,
+            State::Answered(_) | State::Confirmed | State::Ending | State::Over => false,
         }
     }
 
@@ -185,7 +185,7 @@ impl Call {
                 self.send_bye(now, reason, layer);
             }
             State::Confirmed => self.send_bye(now, reason, layer),
-            over @ (State::Ending { .. } | State::Over) => self.state = over,
+            over @ (State::Ending | State::Over) => self.state = over,
         }
     }
 
@@ -247,7 +247,7 @@ impl Call {
             }
             State::Answered(_) | State::Confirmed | State::Over => {}
             // Both hung up at once; the wait for the answer to our BYE is over as well (RFC 3261 §15.1.2 allows it).
-            State::Ending { .. } => layer.abandon(Owner::Call(self.key)),
+            State::Ending => layer.abandon(Owner::Call(self.key)),
         }
     }
 
@@ -268,7 +268,7 @@ impl Call {
             }
             // No one knows what both sides agreed on before the ACK (RFC 5407 §3.1.4).
             State::Answered(_) => return Err(Refusal::new(491)),
-            State::Ending { .. } | State::Over => return Err(Refusal::new(481)),
+            State::Ending | State::Over => return Err(Refusal::new(481)),
             State::Confirmed => {}
         }
         let (invite, sdp) = OpenInvite::new(key, request, path)?;
@@ -306,7 +306,7 @@ impl Call {
                     invite.respond(now, 200, answered.response.clone(), &mut layer.out);
                 }
             }
-            State::Early { .. } | State::Confirmed | State::ReOffered { .. } | State::Ending { .. } | State::Over => {}
+            State::Early { .. } | State::Confirmed | State::ReOffered { .. } | State::Ending | State::Over => {}
         }
     }
 
@@ -322,7 +322,7 @@ impl Call {
                 Some(Deadline::new(answered.give_up, "no ACK")),
                 answered.bye_by.map(|at| Deadline::new(at, "BYE without ACK")),
             ]),
-            State::Confirmed | State::ReOffered { .. } | State::Ending { .. } | State::Over => None,
+            State::Confirmed | State::ReOffered { .. } | State::Ending | State::Over => None,
         }
     }
 
@@ -331,7 +331,7 @@ impl Call {
         match &self.state {
             State::Early { .. } | State::Confirmed | State::ReOffered { .. } => false,
             State::Answered(answered) => answered.bye_by.is_some(),
-            State::Ending { .. } | State::Over => true,
+            State::Ending | State::Over => true,
         }
     }
 

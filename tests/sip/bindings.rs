@@ -255,7 +255,7 @@ fn a_gruu_is_the_contact_of_calls_that_come_by_the_registrar_and_of_no_others() 
     world.receive(REGISTRAR, &Phone::response(&register, 200, &listed));
     world.events();
     for (from, contact) in [(REGISTRAR, format!("<{gruu}>")), (PHONE, "<sip:6002@10.0.0.2:5060>".into())] {
-        let mut phone = Phone { call_id: from.into(), ..Phone::new() };
+        let mut phone = Phone { call_id: from.into(), branch: from.len() as u32, ..Phone::new() };
         let invite = phone.request("INVITE", "", OFFER);
         world.receive(from, &invite);
         let call = world.invited();

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::Way;
 use crate::sip::event::{Direction, Passed};
-use crate::wire::sip::{Headers, Message};
+use crate::wire::sip::{Headers, Message, Method};
 
 /// The heading of the columns.
 pub(super) const HEAD: &str = "telephone    Galene";
@@ -21,6 +21,8 @@ const STATIC: [(&str, &str); 6] =
 pub(super) struct SipLine {
     pub(super) call_id: String,
     pub(super) direction: Direction,
+    /// An INVITE that begins a call.
+    pub(super) is_first: bool,
     pub(super) text: String,
 }
 
@@ -41,8 +43,10 @@ impl SipLine {
             Direction::Sent => "◀──",
         };
         let session = session(headers, message.body()).map_or_else(String::new, |session| format!(", {session}"));
+        let has_tag = headers.to().is_ok_and(|to| to.tag().is_some());
+        let is_first = matches!(&message, Message::Request(request) if request.method == Method::Invite && !has_tag);
         let text = format!("{arrow} {what}, {} {}{session}", passed.transport.via(), passed.remote);
-        Some(Self { call_id: headers.call_id().ok()?.to_owned(), direction: passed.direction, text })
+        Some(Self { call_id: headers.call_id().ok()?.to_owned(), direction: passed.direction, is_first, text })
     }
 }
 
@@ -89,8 +93,7 @@ fn session(headers: &Headers, body: &[u8]) -> Option<String> {
     let address =
         lines().filter_map(|line| line.strip_prefix("c=")?.split(' ').nth(2)).next_back().unwrap_or("nowhere");
     let is_direction = |line: &&str| ["sendrecv", "sendonly", "recvonly", "inactive"].contains(line);
-    let direction =
-        lines().filter_map(|line| line.strip_prefix("a=")).filter(is_direction).next_back().unwrap_or("sendrecv");
+    let direction = lines().filter_map(|line| line.strip_prefix("a=")).rfind(is_direction).unwrap_or("sendrecv");
     let keys = if lines().any(|line| line.starts_with("a=crypto:")) { ", keys" } else { "" };
     Some(clean(&format!("{profile} {address}:{port} {} {direction}{keys}", codecs.join(" "))))
 }

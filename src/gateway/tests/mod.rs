@@ -1,5 +1,6 @@
 //! Calls from INVITE to end in virtual time, against real peer connections.
 
+mod ladders;
 mod moderation;
 mod take_over;
 mod world;
