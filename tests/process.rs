@@ -69,8 +69,9 @@ fn a_capture_has_every_message_by_the_time_the_program_ends() {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_udp_port().unwrap()));
     let (listen, path) = (address.to_string(), file.to_string_lossy().into_owned());
     let arguments = ["-no-sip-register", "-sip-udp-address", &listen, "-sip-pcap", &path, URL];
-    // Launching asks by OPTIONS whether the program is there.
     let mut gateway = Gateway::launch(Path::new(env!("CARGO_BIN_EXE_galene-sip")), &arguments, address).unwrap();
+    // It is asked by OPTIONS whether it is there.
+    gateway.wait_ready().unwrap();
     gateway.signal(Signal::SIGTERM);
     assert_eq!(gateway.wait_exit(Duration::from_secs(5)).unwrap().code(), Some(0));
     let bytes = fs::read(&file).unwrap();
