@@ -2,7 +2,12 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use lab::gateway::Gateway;
+use lab::program::{Signal, free_udp_port};
 
 const URL: &str = "https://127.0.0.1:1/group/club/";
 
@@ -56,4 +61,21 @@ fn secrets_do_not_stay_on_the_command_line() {
     child.wait().unwrap();
     assert!(shown.contains(URL) && !shown.contains("hush"), "{shown}");
     assert!(first.contains("SIP at") && !first.contains("hush"), "{first}");
+}
+
+#[test]
+fn a_capture_has_every_message_by_the_time_the_program_ends() {
+    let file = std::env::temp_dir().join(format!("galene-sip-process-{}.pcap", std::process::id()));
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_udp_port().unwrap()));
+    let (listen, path) = (address.to_string(), file.to_string_lossy().into_owned());
+    let arguments = ["-no-sip-register", "-sip-udp-address", &listen, "-sip-pcap", &path, URL];
+    let mut gateway = Gateway::launch(Path::new(env!("CARGO_BIN_EXE_galene-sip")), &arguments, address).unwrap();
+    // It is asked by OPTIONS whether it is there.
+    gateway.wait_ready().unwrap();
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(gateway.wait_exit(Duration::from_secs(5)).unwrap().code(), Some(0));
+    let bytes = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(bytes.starts_with(&[0xd4, 0xc3, 0xb2, 0xa1]) && has("OPTIONS sip:") && has("SIP/2.0 200 OK"));
 }

@@ -26,6 +26,8 @@ pub fn conceal(arguments: &[OsString]) -> Option<Concealed> {
         let text = argument.to_str()?;
         if let Some(password) = text.strip_prefix("--sip-password=") {
             concealed.environment.push(("GALENE_SIP_PASSWORD", password.to_owned()));
+        } else if let Some(password) = text.strip_prefix("--sip-guest-password=") {
+            concealed.environment.push(("GALENE_SIP_GUEST_PASSWORD", password.to_owned()));
         } else if let Some(password) = text.strip_prefix("--password=") {
             concealed.environment.push(("GALENE_PASSWORD", password.to_owned()));
         } else if let Some((url, token)) = without_token(text) {
@@ -56,10 +58,24 @@ mod tests {
 
     #[test]
     fn secrets_move_to_the_environment_and_the_rest_stays() {
-        let given = words(&["-sip", "sip:a@b", "-sip-password", "s1", "--password=s2", "https://h/group/g/?token=s3"]);
+        let given = words(&[
+            "-sip",
+            "sip:a@b",
+            "-sip-password",
+            "s1",
+            "--password=s2",
+            "-sip-guest-password",
+            "s4",
+            "https://h/group/g/?token=s3",
+        ]);
         let concealed = conceal(&given).unwrap();
         assert_eq!(concealed.arguments, words(&["--sip=sip:a@b", "https://h/group/g/"]));
-        let environment = [("GALENE_SIP_PASSWORD", "s1"), ("GALENE_PASSWORD", "s2"), ("GALENE_TOKEN", "s3")];
+        let environment = [
+            ("GALENE_SIP_PASSWORD", "s1"),
+            ("GALENE_PASSWORD", "s2"),
+            ("GALENE_SIP_GUEST_PASSWORD", "s4"),
+            ("GALENE_TOKEN", "s3"),
+        ];
         assert_eq!(concealed.environment, environment.map(|(name, value)| (name, value.to_owned())));
         assert_eq!(conceal(&concealed.arguments), None);
     }

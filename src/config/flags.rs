@@ -77,6 +77,18 @@ pub const FLAGS: &[Flag] = &[
     flag("password", One("PASSWORD"), "", "password of the Galene group (better: environment GALENE_PASSWORD)"),
     flag("insecure", Bool, "", "do not check Galene's certificate"),
     flag("debug", Bool, "", "log every message"),
+    flag(
+        "sip-gruu",
+        Bool,
+        "",
+        "give callers a URI of the registrar's for this call instead of our address, if it makes one (RFC 5627)",
+    ),
+    flag(
+        "sip-pcap",
+        One("FILE"),
+        "",
+        "write every SIP message to a new capture file for Wireshark, 64 MB at most; digests and keys are masked",
+    ),
     flag("help", Bool, "", "show this text"),
     flag(
         "rtp-ports",
@@ -116,6 +128,13 @@ pub const FLAGS: &[Flag] = &[
         Bool,
         "",
         "let telephones transfer their calls (REFER) to any address, not only within the registrar's domain",
+    ),
+    flag("sip-guest-user", One("NAME"), "", "name by which others may call who know the password below (digest)"),
+    flag(
+        "sip-guest-password",
+        One("PASSWORD"),
+        "",
+        "password of such callers (better: environment GALENE_SIP_GUEST_PASSWORD)",
     ),
 ];
 

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use url::Url;
 
@@ -119,6 +120,12 @@ pub struct Config {
     pub sip_srtp: SrtpPolicy,
     /// `-sip-srtp-keys-in-clear`.
     pub sip_srtp_keys_in_clear: bool,
+    /// `-sip-guest-user` and `-sip-guest-password`: the name and the secret of everyone else who may call.
+    pub guests: Option<(String, Secret)>,
+    /// `-sip-gruu`.
+    pub sip_gruu: bool,
+    /// `-sip-pcap`.
+    pub sip_pcap: Option<PathBuf>,
     /// `-username`.
     pub username: Option<String>,
     /// `-password`.
@@ -171,7 +178,8 @@ impl UsageError {
     }
 }
 
-/// Reads the arguments (without the program's name) and the environment's `GALENE_SIP_PASSWORD` and `GALENE_PASSWORD`.
+/// Reads the arguments (without the program's name) and the environment's `GALENE_SIP_PASSWORD`,
+/// `GALENE_SIP_GUEST_PASSWORD` and `GALENE_PASSWORD`.
 ///
 /// # Errors
 /// One sentence that names the flag and says what to write instead.
@@ -220,6 +228,12 @@ pub fn parse(
         sip_codecs: flags.one("--sip-codecs")?.map(|text| parse_codecs(&text)).transpose()?,
         sip_srtp: flags.one("--sip-srtp")?.map_or_else(|| Ok(SrtpPolicy::default()), |text| parse_srtp(&text))?,
         sip_srtp_keys_in_clear: flags.bool("sip-srtp-keys-in-clear", "--sip-srtp-keys-in-clear")?,
+        guests: parse_guests(
+            flags.one("--sip-guest-user")?,
+            secret(flags.one("--sip-guest-password")?, "GALENE_SIP_GUEST_PASSWORD"),
+        )?,
+        sip_gruu: flags.bool("sip-gruu", "--sip-gruu")?,
+        sip_pcap: flags.one("--sip-pcap")?.filter(|path| !path.is_empty()).map(PathBuf::from),
         username: flags.one("--username")?.filter(|name| !name.is_empty()),
         password: secret(flags.one("--password")?, "GALENE_PASSWORD"),
         insecure: flags.bool("insecure", "--insecure")?,
@@ -335,6 +349,17 @@ fn parse_srtp(text: &str) -> Result<SrtpPolicy, UsageError> {
         "optional" => Ok(SrtpPolicy::Optional),
         "required" => Ok(SrtpPolicy::Required),
         _ => Err(UsageError::flag("sip-srtp", text, "write off, optional or required")),
+    }
+}
+
+fn parse_guests(user: Option<String>, password: Option<Secret>) -> Result<Option<(String, Secret)>, UsageError> {
+    match (user.filter(|user| !user.is_empty()), password) {
+        (Some(user), Some(password)) => Ok(Some((user, password))),
+        (None, None) => Ok(None),
+        (Some(user), None) => Err(UsageError(format!(
+            "-sip-guest-user {user} needs a password: add -sip-guest-password PASSWORD or set GALENE_SIP_GUEST_PASSWORD"
+        ))),
+        (None, Some(_)) => Err(UsageError("-sip-guest-password needs a name: add -sip-guest-user NAME".into())),
     }
 }
 

@@ -80,9 +80,9 @@ fn a_proxy_takes_the_place_of_the_registrar_on_the_way() {
 #[test]
 fn secrets_may_come_from_the_environment_but_the_flag_wins() {
     let environment = |name: &str| Some(format!("from-{name}"));
-    let Request::Run(config) = parse(["-password", "flag", URL].map(OsString::from), environment).unwrap() else {
-        unreachable!()
-    };
+    let arguments = ["-password", "flag", "-sip-guest-user", "door", URL].map(OsString::from);
+    let Request::Run(config) = parse(arguments, environment).unwrap() else { unreachable!() };
+    assert_eq!(config.guests.unwrap().1.reveal(), "from-GALENE_SIP_GUEST_PASSWORD");
     assert_eq!(config.password.unwrap().reveal(), "flag");
     assert_eq!(config.sip_password.unwrap().reveal(), "from-GALENE_SIP_PASSWORD");
     assert_eq!(config.token.unwrap().reveal(), "from-GALENE_TOKEN");
@@ -136,6 +136,8 @@ fn every_mistake_names_its_flag_and_the_remedy() {
         (&["-sip-codecs", "pcmu,PCMU", URL], &["-sip-codecs", "each once"]),
         (&["-sip-codecs", ",", URL], &["-sip-codecs ,", "the best first"]),
         (&["-sip-srtp", "yes", URL], &["-sip-srtp yes", "off, optional or required"]),
+        (&["-sip-guest-user", "door", URL], &["-sip-guest-user door", "-sip-guest-password"]),
+        (&["-sip-guest-password", "x", URL], &["-sip-guest-password", "-sip-guest-user NAME"]),
         (&["-insecure=maybe", URL], &["-insecure maybe", "true or false"]),
         (&["-sip-pasword", "x", URL], &["-sip-pasword", "-sip-password"]),
         (&[], &["URL is missing"]),
@@ -147,6 +149,12 @@ fn every_mistake_names_its_flag_and_the_remedy() {
         assert!(words.iter().all(|word| text.contains(word)), "{arguments:?} gave: {text}");
         assert!(!text.contains('\n'));
     }
+}
+
+#[test]
+fn a_capture_is_kept_where_the_flag_says() {
+    assert_eq!(config(&["-sip-pcap", "calls.pcap", URL]).sip_pcap, Some(PathBuf::from("calls.pcap")));
+    assert_eq!(config(&[URL]).sip_pcap, None);
 }
 
 #[test]

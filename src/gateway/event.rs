@@ -39,6 +39,8 @@ pub enum Output {
         /// The datagram.
         bytes: Vec<u8>,
     },
+    /// A SIP message has come or is about to go, its secrets masked: for a capture, if one is kept.
+    Passed(sip::Passed),
     /// Do something to a connection of SIP.
     SipConnection(sip::ConnectionCommand),
     /// Find a SIP server, then give [`sip::Input::Resolved`] or [`sip::Input::Unresolved`].

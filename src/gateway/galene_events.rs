@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::call::Call;
 use super::event::{Output, Sockets};
+use super::ladder::{Way, kind_of_galene};
 use super::refusal::CallFailure;
 use super::room::Room;
 use super::{Gateway, PROBE};
@@ -34,6 +35,22 @@ impl<S: Sockets> Gateway<S> {
     }
 
     pub(super) fn on_galene(&mut self, now: Instant, key: CallKey, output: client::Output) {
+        match &output {
+            client::Output::Event(event) => {
+                if let Some(news) = in_brief(event) {
+                    self.ladders.note(now, key, Way::FromGalene, &news);
+                }
+            }
+            client::Output::Send(text) => {
+                if let Some(kind) = kind_of_galene(text) {
+                    self.ladders.note(now, key, Way::ToGalene, &kind);
+                }
+            }
+            client::Output::Get { .. }
+            | client::Output::Post { .. }
+            | client::Output::Connect { .. }
+            | client::Output::Disconnect => {}
+        }
         match output {
             client::Output::Event(event) => self.on_galene_event(now, key, event),
             client::Output::Get { .. }
@@ -205,4 +222,28 @@ fn listener<'a>(
     let (name, _) = call.room.as_ref()?;
     let room = rooms.get_mut(name).filter(|room| room.listens() == Some(key))?;
     Some((call, room))
+}
+
+/// What a call's ladder says of the news from Galene; other members' comings and words are no part of the call.
+fn in_brief(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Joined(joined) => format!("joined {} as '{}'", joined.group, joined.username),
+        Event::Refused(refusal) => format!("refused: {}", refusal.explain()),
+        Event::Changed { .. } => "permissions changed".to_owned(),
+        Event::Answer { .. } => "answer".to_owned(),
+        Event::Renegotiate { .. } => "renegotiate".to_owned(),
+        Event::Abort { .. } => "abort".to_owned(),
+        Event::Kicked { message, .. } => format!("kicked: {message}"),
+        Event::Mute => "mute".to_owned(),
+        Event::Disconnected { reason } => format!("disconnected: {reason}"),
+        Event::Offer(offer) => format!("offer of {}", offer.username),
+        Event::GroupIs(_)
+        | Event::UserAdded { .. }
+        | Event::UserChanged { .. }
+        | Event::UserDeleted { .. }
+        | Event::Chat(_)
+        | Event::Notice(_)
+        | Event::Candidate { .. }
+        | Event::Close { .. } => return None,
+    })
 }

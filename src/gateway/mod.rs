@@ -15,6 +15,7 @@ mod encryption;
 pub mod event;
 mod formats;
 mod galene_events;
+mod ladder;
 mod listener;
 mod overlooked;
 mod peer_leg;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use call::Call;
 use desk::{Desk, LegOwner};
 use event::{Input, Output, Sockets};
+use ladder::{Ladders, Way};
 use refusal::CallFailure;
 use room::Room;
 
@@ -45,7 +47,7 @@ use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer;
 use crate::sip::endpoint::Endpoint;
-use crate::sip::event::{CallKey, EndpointConfig};
+use crate::sip::event::{CallKey, EndpointConfig, Status};
 use crate::time::{Deadline, Instant, earliest};
 
 /// Calls at once; a Raspberry Pi encodes about this many voices, and each holds two sockets pairs.
@@ -85,6 +87,7 @@ pub struct Gateway<S> {
     desk: Desk<S>,
     calls: BTreeMap<CallKey, Call>,
     rooms: BTreeMap<String, Room>,
+    ladders: Ladders,
     /// Asks at the start whether the group is there, so that a wrong URL shows before the first call.
     probe: Option<Client>,
     /// When shutting down has to be over.
@@ -107,7 +110,8 @@ impl<S: Sockets> Gateway<S> {
         let mut desk = Desk::new(config, endpoint, sockets, random, identity);
         let probe = Some(desk.new_client(now, WantedName::of_caller(None, None)));
         let (calls, rooms) = (BTreeMap::new(), BTreeMap::new());
-        let mut gateway = Self { desk, calls, rooms, probe, stop_by: None, stopped: false };
+        let ladders = Ladders::default();
+        let mut gateway = Self { desk, calls, rooms, ladders, probe, stop_by: None, stopped: false };
         gateway.settle(now);
         gateway
     }
@@ -191,11 +195,32 @@ impl<S: Sockets> Gateway<S> {
                 break;
             }
         }
+        self.close_ladders();
         let over = self.desk.sip.is_idle() || self.stop_by.is_some_and(|by| by <= now);
         if self.stop_by.is_some() && !self.stopped && over {
             self.stopped = true;
             self.desk.outputs.push_back(Output::Stopped);
         }
+    }
+
+    /// Shows with `-debug` how the calls went that are over for SIP too.
+    fn close_ladders(&mut self) {
+        let is_over = |call: &CallKey| !self.desk.sip.has_call(*call);
+        for call in self.ladders.open().filter(is_over).collect::<Vec<_>>() {
+            if let Some(ladder) = self.ladders.close(call) {
+                tracing::debug!("{ladder}");
+            }
+        }
+    }
+
+    /// How the registration stands; `None` without a registrar.
+    pub fn registration_status(&self) -> Option<Status> {
+        self.desk.sip.registration_status()
+    }
+
+    /// The ladders of the last calls and of those in progress, the oldest first.
+    pub fn ladders(&self) -> Vec<String> {
+        self.ladders.all().collect()
     }
 
     /// Handles all that one call's member and peer connection have to say; true if there was anything.
@@ -205,6 +230,7 @@ impl<S: Sockets> Gateway<S> {
         match call.poll_up(now, &mut self.desk) {
             Ok(false) => any,
             Ok(true) => {
+                self.ladders.note(now, key, Way::FromGalene, "connected");
                 call.answer(now, &mut self.desk);
                 true
             }

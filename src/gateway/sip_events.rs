@@ -37,6 +37,10 @@ impl<S: Sockets> Gateway<S> {
                 }
                 sip::Output::Connection(command) => self.desk.outputs.push_back(Output::SipConnection(command)),
                 sip::Output::Resolve(target) => self.desk.outputs.push_back(Output::Resolve(target)),
+                sip::Output::Passed(passed) => {
+                    self.ladders.on_passed(now, &passed);
+                    self.desk.outputs.push_back(Output::Passed(passed));
+                }
                 sip::Output::Event(event) => self.on_sip(now, event),
             }
         }
@@ -48,6 +52,7 @@ impl<S: Sockets> Gateway<S> {
             Event::Invite { call, caller, offer, replaces, local, remote, is_confidential } => {
                 let title = title(call, &caller);
                 tracing::info!("{title}: calls from {remote}");
+                self.ladders.begin(now, call, &title);
                 let path = CallPath { local: local.ip(), remote: remote.ip(), is_confidential };
                 let taken = match replaces {
                     Some(former) => self.on_replacement(now, call, former, offer.as_deref(), path),
@@ -98,10 +103,11 @@ impl<S: Sockets> Gateway<S> {
                 self.tell_failed_registration(&text, retry_in);
             }
             Event::Unregistered => tracing::info!("unregistered"),
-            Event::Stranger { remote } => {
+            Event::Stranger { remote, is_asked } => {
                 let ip = remote.ip();
+                let what = if is_asked { "asked for the guests' password" } else { "refused" };
                 tracing::warn!(
-                    "refused a call from {ip}, which is not the registrar: if it is your provider's, add -sip-allow {ip}"
+                    "{what}: a call from {ip}, which is not the registrar: if it is your provider's, add -sip-allow {ip}"
                 );
             }
         }

@@ -34,6 +34,11 @@ impl Clock {
         self.start + Duration::from_micros(at.as_us())
     }
 
+    /// The time of day, since 1970.
+    pub fn unix_time(&self) -> Duration {
+        self.unix_at_zero + self.start.elapsed()
+    }
+
     /// What ties this clock to the time of day.
     pub const fn anchor(&self) -> NtpAnchor {
         NtpAnchor { unix_at_zero: self.unix_at_zero }

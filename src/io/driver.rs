@@ -10,6 +10,7 @@ use futures_lite::{FutureExt, StreamExt};
 use smol::channel::{Receiver, Sender, bounded};
 use smol::{LocalExecutor, Timer};
 
+use super::capture::Capture;
 use super::clock::Clock;
 use super::connections::{SipConnections, StreamWord};
 use super::dns::Dns;
@@ -88,6 +89,8 @@ pub(super) struct Driver {
     pub(super) sip: SipSockets,
     pub(super) connections: SipConnections,
     pub(super) dns: Dns,
+    /// `-sip-pcap`.
+    pub(super) capture: Option<Capture>,
     /// True if the registrar is to be reached over IPv6.
     pub(super) ipv6: bool,
     pub(super) tls: Tls,
@@ -185,7 +188,13 @@ impl Driver {
                 };
                 self.gateway.handle_input(now, Input::Sip(input));
             }
-            Word::Report => tracing::info!("{}", self.mix.report()),
+            Word::Report => {
+                tracing::info!("{}", self.mix.report());
+                if let Some(status) = self.gateway.registration_status() {
+                    tracing::info!("{status}");
+                }
+                self.gateway.ladders().iter().for_each(|ladder| tracing::info!("{ladder}"));
+            }
             Word::Stop => {
                 self.stop_by.get_or_insert(now + STOP_WITHIN);
                 self.gateway.handle_input(now, Input::ShutDown);
@@ -214,6 +223,11 @@ impl Driver {
                 Output::SendSip { local, remote, bytes } => {
                     trace::sip("to", remote, &bytes);
                     self.sip.send(local, remote, &bytes);
+                }
+                Output::Passed(passed) => {
+                    if let Some(capture) = &mut self.capture {
+                        capture.keep(self.clock.unix_time(), &passed);
+                    }
                 }
                 Output::SipConnection(command) => self.connections.carry_out(command, &self.executor, sip),
                 Output::Resolve(target) => self.resolve(words.clone(), target),

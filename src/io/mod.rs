@@ -4,6 +4,7 @@
 
 mod addresses;
 mod blocking;
+mod capture;
 pub mod clock;
 mod connections;
 mod dns;

@@ -9,6 +9,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use url::Url;
 
+use super::capture::Capture;
 use super::clock::{Clock, system_random};
 use super::connections::SipConnections;
 use super::dns::Dns;
@@ -24,6 +25,7 @@ use crate::gateway::{Gateway, GatewayConfig};
 use crate::rtc::dtls::Identity;
 use crate::sip::auth::Credentials;
 use crate::sip::event::{Account, EndpointConfig, Registrar, Target};
+use crate::sip::instance_id;
 use crate::wire::uri::{SipUri, Uri};
 
 /// Why the program cannot start, in one sentence.
@@ -50,6 +52,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         Identity::generate(clock.base()).map_err(|error| StartError::because("no DTLS certificate")(&error))?;
     let sip = SipSockets::bind(&config.sip_transports.udp_address).map_err(StartError)?;
     let connections = SipConnections::bind(&config.sip_transports).map_err(StartError)?;
+    let capture = config.sip_pcap.as_deref().map(Capture::start).transpose().map_err(StartError)?;
     let started = threads::start(clock, threads::default_mix_threads());
     let (net, mix) = started.map_err(|error| StartError::because("the sound threads cannot start")(&error))?;
     let tls = Tls::load(config.insecure);
@@ -73,6 +76,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         sip,
         connections,
         dns,
+        capture,
         ipv6,
         tls,
         http,
@@ -113,6 +117,12 @@ fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {
         }),
         allow: config.sip_allow.clone(),
         refer_anywhere: config.sip_refer_anywhere,
+        guests: config.guests.as_ref().map(|(username, password)| Credentials {
+            username: username.clone(),
+            password: password.reveal().to_owned(),
+        }),
+        instance: machine_id().map(|machine| instance_id(&machine, &config.sip.to_string())),
+        gruu: config.sip_gruu,
         local: sip.bound(),
         user_agent: concat!("galene-sip/", env!("CARGO_PKG_VERSION")).into(),
     }
@@ -123,6 +133,13 @@ fn address_of_record(sip: &SipUri) -> SipUri {
     let mut uri = sip.clone();
     uri.parameters.remove("transport");
     uri
+}
+
+/// What tells this machine from others for as long as it lives; a container may have none of these.
+fn machine_id() -> Option<String> {
+    let files = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/etc/hostname"];
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
 }
 
 fn gateway_config(config: Config) -> GatewayConfig {

@@ -1,72 +1,17 @@
 //! Digest access authentication, the client's side (RFC 3261 §22, RFC 2617, RFC 7616, RFC 8760).
 //!
-//! Owns: the choice among several challenges, the response, the nonce count, the client nonce. Does not own: the
-//! decision whether to try again (`registration`). `qop=auth-int` is not offered by any registrar met so far and not
-//! answered; a challenge that demands it alone cannot be met, like one of an unknown algorithm.
+//! Owns: the choice among several challenges, the answer, the nonce count, the client nonce. Does not own: the decision
+//! whether to try again (`registration`), the digest's formula (`digest`).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use md5::{Digest as _, Md5};
-use sha2::Sha256;
-
+use super::digest::Digest;
+pub use super::digest::{Algorithm, Credentials, Quality};
 use crate::random::Random;
 use crate::wire::sip::{Authentication, Headers, Request, Response};
 use crate::wire::uri::quote;
-
-/// The hash of a challenge. The `-sess` variants bind the password's hash to one nonce pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// `MD5`, also meant where a challenge names none.
-    Md5,
-    /// `MD5-sess`.
-    Md5Session,
-    /// `SHA-256` (RFC 8760).
-    Sha256,
-    /// `SHA-256-sess` (RFC 8760).
-    Sha256Session,
-}
-
-impl Algorithm {
-    /// The algorithm that `name` means, case ignored; `None` for one that is not known here.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Md5, Self::Md5Session, Self::Sha256, Self::Sha256Session]
-            .into_iter()
-            .find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
-    }
-
-    /// Its registered name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Md5 => "MD5",
-            Self::Md5Session => "MD5-sess",
-            Self::Sha256 => "SHA-256",
-            Self::Sha256Session => "SHA-256-sess",
-        }
-    }
-
-    /// The hash of `text` in lower-case hexadecimal digits.
-    fn hash(self, text: &str) -> String {
-        match self {
-            Self::Md5 | Self::Md5Session => hexadecimal(&Md5::digest(text)),
-            Self::Sha256 | Self::Sha256Session => hexadecimal(&Sha256::digest(text)),
-        }
-    }
-
-    const fn is_session(self) -> bool {
-        matches!(self, Self::Md5Session | Self::Sha256Session)
-    }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
 
 /// What a 401 or 407 asks for, reduced to what can be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,8 +26,8 @@ pub struct Challenge {
     pub algorithm: Algorithm,
     /// Whether the challenge named its algorithm: some old registrars dislike the parameter otherwise.
     pub names_algorithm: bool,
-    /// Whether `qop=auth` is offered; without it the older form of RFC 2069 is used.
-    pub offers_auth: bool,
+    /// What the answer has to protect: `auth` where it is offered; without `qop` the older form of RFC 2069 is used.
+    pub quality: Option<Quality>,
     /// The last answer was right but its nonce too old.
     pub is_stale: bool,
     /// The challenge came in a 407 and is answered by `Proxy-Authorization`.
@@ -90,43 +35,32 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// The first challenge in a 401 (or 407, `is_proxy`) that can be answered: the server puts the one it likes best
-    /// on top (RFC 8760 §2.4).
+    /// The strongest challenge in a 401 (or 407, `is_proxy`) that can be answered, of equals the first. RFC 8760 §2.4
+    /// leaves the choice to the server's order; but what stands on top may be what someone between us has put there.
     pub fn choose(headers: &Headers, is_proxy: bool) -> Option<Self> {
         let challenges: Vec<Authentication> =
             if is_proxy { headers.proxy_authenticate().collect() } else { headers.www_authenticate().collect() };
-        challenges.into_iter().find_map(|challenge| {
-            let algorithm = challenge.value("algorithm");
-            let offers_auth = challenge.offers_qop("auth");
-            if !challenge.is_digest() || (!offers_auth && challenge.parameters.has("qop")) {
-                return None;
-            }
-            Some(Self {
-                realm: challenge.value("realm")?.into_owned(),
-                nonce: challenge.value("nonce")?.into_owned(),
-                opaque: challenge.value("opaque").map(Cow::into_owned),
-                algorithm: algorithm.as_deref().map_or(Some(Algorithm::Md5), Algorithm::from_name)?,
-                names_algorithm: algorithm.is_some(),
-                offers_auth,
-                is_stale: challenge.is_stale(),
-                is_proxy,
-            })
-        })
+        let answerable = challenges.iter().filter_map(|challenge| Self::read(challenge, is_proxy));
+        // Of equals `max_by_key` takes the last one.
+        answerable.rev().max_by_key(|challenge| challenge.algorithm.strength())
     }
-}
 
-/// Name and password of the account.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user name for the digest.
-    pub username: String,
-    /// The secret; never logged.
-    pub password: String,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    fn read(challenge: &Authentication, is_proxy: bool) -> Option<Self> {
+        let algorithm = challenge.value("algorithm");
+        let quality = [Quality::Auth, Quality::AuthInt].into_iter().find(|one| challenge.offers_qop(one.name()));
+        if !challenge.is_digest() || (quality.is_none() && challenge.parameters.has("qop")) {
+            return None;
+        }
+        Some(Self {
+            realm: challenge.value("realm")?.into_owned(),
+            nonce: challenge.value("nonce")?.into_owned(),
+            opaque: challenge.value("opaque").map(Cow::into_owned),
+            algorithm: algorithm.as_deref().map_or(Some(Algorithm::Md5), Algorithm::from_name)?,
+            names_algorithm: algorithm.is_some(),
+            quality,
+            is_stale: challenge.is_stale(),
+            is_proxy,
+        })
     }
 }
 
@@ -154,48 +88,44 @@ impl Authorizer {
         if self.challenge.is_proxy { "Proxy-Authorization" } else { "Authorization" }
     }
 
-    /// The header's value for the next request of `method` to `uri`.
-    pub fn authorize(&mut self, credentials: &Credentials, method: &str, uri: &str) -> String {
+    /// The header's value for the next request of `method` to `uri` with this body.
+    pub fn authorize(&mut self, credentials: &Credentials, method: &str, uri: &str, body: &[u8]) -> String {
         self.nonce_count = self.nonce_count.saturating_add(1);
         let challenge = &self.challenge;
-        let response = self.response(credentials, method, uri);
+        let count = format!("{:08x}", self.nonce_count);
+        let digest = Digest {
+            algorithm: challenge.algorithm,
+            realm: &challenge.realm,
+            nonce: &challenge.nonce,
+            quality: challenge.quality,
+            count: &count,
+            client_nonce: &self.client_nonce,
+            method,
+            uri,
+            body,
+        };
         let mut value = format!(
-            "Digest username={}, realm={}, nonce={}, uri={}, response=\"{response}\"",
+            "Digest username={}, realm={}, nonce={}, uri={}, response=\"{}\"",
             quote(&credentials.username),
             quote(&challenge.realm),
             quote(&challenge.nonce),
             quote(uri),
+            digest.response(credentials),
         );
         // Writing to a String cannot fail.
         if challenge.names_algorithm {
             let _ = write!(value, ", algorithm={}", challenge.algorithm.name());
         }
-        if challenge.offers_auth {
-            let _ = write!(value, ", qop=auth, nc={:08x}", self.nonce_count);
+        if let Some(quality) = challenge.quality {
+            let _ = write!(value, ", qop={}, nc={count}", quality.name());
         }
-        if challenge.offers_auth || challenge.algorithm.is_session() {
+        if challenge.quality.is_some() || challenge.algorithm.is_session() {
             let _ = write!(value, ", cnonce={}", quote(&self.client_nonce));
         }
         if let Some(opaque) = &challenge.opaque {
             let _ = write!(value, ", opaque={}", quote(opaque));
         }
         value
-    }
-
-    /// The digest itself (RFC 7616 §3.4.1).
-    fn response(&self, credentials: &Credentials, method: &str, uri: &str) -> String {
-        let Challenge { realm, nonce, algorithm, .. } = &self.challenge;
-        let hash = |text: &str| algorithm.hash(text);
-        let mut secret = hash(&format!("{}:{realm}:{}", credentials.username, credentials.password));
-        if algorithm.is_session() {
-            secret = hash(&format!("{secret}:{nonce}:{}", self.client_nonce));
-        }
-        let request = hash(&format!("{method}:{uri}"));
-        if self.challenge.offers_auth {
-            hash(&format!("{secret}:{nonce}:{:08x}:{}:auth:{request}", self.nonce_count, self.client_nonce))
-        } else {
-            hash(&format!("{secret}:{nonce}:{request}"))
-        }
     }
 }
 
@@ -210,7 +140,7 @@ pub(crate) fn authorize<'c>(
     let Some(challenge) = Challenge::choose(&response.headers, response.status == 407) else { return false };
     let Some(credentials) = credentials(&challenge.realm, next_hop) else { return false };
     let mut authorizer = Authorizer::new(challenge, random);
-    let value = authorizer.authorize(credentials, request.method.as_str(), &request.uri.to_string());
+    let value = authorizer.authorize(credentials, request.method.as_str(), &request.uri.to_string(), &request.body);
     request.headers.push(authorizer.header_name(), value);
     true
 }
@@ -226,7 +156,7 @@ mod tests {
             opaque: Some("5ccc069c403ebaf9f0171e9517f40e41".into()),
             algorithm,
             names_algorithm: true,
-            offers_auth,
+            quality: offers_auth.then_some(Quality::Auth),
             is_stale: false,
             is_proxy: false,
         }
@@ -243,7 +173,8 @@ mod tests {
     #[test]
     fn the_example_of_rfc_2617_gives_its_response() {
         let challenge = challenge(Algorithm::Md5, "testrealm@host.com", "dcd98b7102dd2f0e8b11d0f600bfb0c093", true);
-        let value = authorizer(challenge, "0a4f113b").authorize(&mufasa("Circle Of Life"), "GET", "/dir/index.html");
+        let value =
+            authorizer(challenge, "0a4f113b").authorize(&mufasa("Circle Of Life"), "GET", "/dir/index.html", b"");
         assert_eq!(
             value,
             "Digest username=\"Mufasa\", realm=\"testrealm@host.com\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", \
@@ -262,7 +193,7 @@ mod tests {
         ] {
             let challenge = challenge(algorithm, "http-auth@example.org", nonce, true);
             let value =
-                authorizer(challenge, client_nonce).authorize(&mufasa("Circle of Life"), "GET", "/dir/index.html");
+                authorizer(challenge, client_nonce).authorize(&mufasa("Circle of Life"), "GET", "/dir/index.html", b"");
             assert!(value.contains(&format!("response=\"{response}\"")), "{value}");
         }
     }
@@ -271,7 +202,7 @@ mod tests {
     fn without_qop_the_form_of_rfc_2069_is_used() {
         // Errata 749 of RFC 2069 §2.4: 1949323746fe6a43ef61f9606e7febea.
         let challenge = challenge(Algorithm::Md5, "testrealm@host.com", "dcd98b7102dd2f0e8b11d0f600bfb0c093", false);
-        let value = authorizer(challenge, "unused").authorize(&mufasa("CircleOfLife"), "GET", "/dir/index.html");
+        let value = authorizer(challenge, "unused").authorize(&mufasa("CircleOfLife"), "GET", "/dir/index.html", b"");
         assert!(value.contains("response=\"1949323746fe6a43ef61f9606e7febea\""), "{value}");
         assert!(!value.contains("cnonce") && !value.contains("nc="), "{value}");
     }
@@ -279,8 +210,8 @@ mod tests {
     #[test]
     fn the_nonce_count_grows_with_each_request_and_changes_the_response() {
         let mut authorizer = authorizer(challenge(Algorithm::Md5, "r", "n", true), "c");
-        let first = authorizer.authorize(&mufasa("x"), "REGISTER", "sip:h");
-        let second = authorizer.authorize(&mufasa("x"), "REGISTER", "sip:h");
+        let first = authorizer.authorize(&mufasa("x"), "REGISTER", "sip:h", b"");
+        let second = authorizer.authorize(&mufasa("x"), "REGISTER", "sip:h", b"");
         assert!(first.contains("nc=00000001") && second.contains("nc=00000002"));
         assert_ne!(first.split("response").nth(1), second.split("response").nth(1));
     }
@@ -288,7 +219,7 @@ mod tests {
     #[test]
     fn the_session_variant_hashes_the_nonces_into_the_secret_and_sends_the_client_nonce() {
         let mut authorizer = authorizer(challenge(Algorithm::Md5Session, "r", "n", false), "c");
-        let value = authorizer.authorize(&mufasa("x"), "REGISTER", "sip:h");
+        let value = authorizer.authorize(&mufasa("x"), "REGISTER", "sip:h", b"");
         let md5 = |text: &str| Algorithm::Md5.hash(text);
         let secret = md5(&format!("{}:n:c", md5("Mufasa:r:x")));
         assert!(value.contains(&md5(&format!("{secret}:n:{}", md5("REGISTER:sip:h")))), "{value}");
@@ -296,21 +227,22 @@ mod tests {
     }
 
     #[test]
-    fn the_password_is_not_shown() {
-        assert!(!format!("{:?}", mufasa("secret")).contains("secret"));
-    }
-
-    #[test]
-    fn the_first_challenge_that_can_be_answered_is_chosen() {
+    fn the_strongest_challenge_that_can_be_answered_is_chosen() {
         let mut headers = Headers::new();
         headers.push("WWW-Authenticate", "Basic realm=\"b\"");
-        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"1\", algorithm=SHA-512-256");
-        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"2\", qop=\"auth-int\"");
+        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"1\", algorithm=SHA-3");
+        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"2\", qop=\"secret\"");
         assert_eq!(Challenge::choose(&headers, false), None);
-        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"3\", qop=\"auth,auth-int\", algorithm=SHA-256");
-        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"4\", stale=true");
+        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"3\", qop=\"auth-int\"");
         let chosen = Challenge::choose(&headers, false).unwrap();
-        assert_eq!((chosen.nonce.as_str(), chosen.algorithm, chosen.offers_auth), ("3", Algorithm::Sha256, true));
+        assert_eq!((chosen.nonce.as_str(), chosen.quality), ("3", Some(Quality::AuthInt)));
+        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"4\", qop=\"auth-int,auth\", algorithm=SHA-256");
+        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"5\", algorithm=SHA-256, stale=true");
+        let chosen = Challenge::choose(&headers, false).unwrap();
+        let expected = ("4", Algorithm::Sha256, Some(Quality::Auth));
+        assert_eq!((chosen.nonce.as_str(), chosen.algorithm, chosen.quality), expected);
+        headers.push("WWW-Authenticate", "Digest realm=\"x\", nonce=\"6\", algorithm=SHA-512-256");
+        assert_eq!(Challenge::choose(&headers, false).unwrap().algorithm, Algorithm::Sha512_256);
         assert_eq!(Challenge::choose(&headers, true), None);
     }
 }

@@ -12,10 +12,8 @@ mod parting;
 mod refresh;
 mod update;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use super::auth::{Credentials, authorize};
 use super::body::session_description;
 use super::dialog::Dialog;
 use super::event::{CallKey, EndReason, Event, Path, Rejection};
@@ -73,7 +71,7 @@ enum State {
     /// The transfer is done; the transferor is expected to hang up until then.
     Transferred { bye_at: Instant },
     /// Our BYE is under way.
-    Ending { has_authorized: bool },
+    Ending,
     /// Nothing is left to do.
     Over,
 }
@@ -222,7 +220,7 @@ impl Call {
             | State::Confirmed
             | State::Parted
             | State::Transferred { .. }
-            | State::Ending { .. }
+            | State::Ending
             | State::Over => false,
         }
     }
@@ -277,7 +275,7 @@ impl Call {
             }
             State::Confirmed | State::Transferred { .. } => self.send_bye(now, reason, layer),
             State::Parted => {}
-            over @ (State::Ending { .. } | State::Over) => self.state = over,
+            over @ (State::Ending | State::Over) => self.state = over,
         }
     }
 
@@ -340,7 +338,7 @@ impl Call {
             }
             State::Answered(_) | State::Confirmed | State::Parted | State::Transferred { .. } | State::Over => {}
             // Both hung up at once; the wait for the answer to our BYE is over as well (RFC 3261 §15.1.2 allows it).
-            State::Ending { .. } => layer.abandon(Owner::Call(self.key)),
+            State::Ending => layer.abandon(Owner::Call(self.key)),
         }
     }
 
@@ -361,7 +359,7 @@ impl Call {
             }
             // No one knows what both sides agreed on before the ACK (RFC 5407 §3.1.4).
             State::Answered(_) => return Err(Refusal::new(491)),
-            State::Parted | State::Transferred { .. } | State::Ending { .. } | State::Over => {
+            State::Parted | State::Transferred { .. } | State::Ending | State::Over => {
                 return Err(Refusal::new(481));
             }
             State::Confirmed => {}
@@ -380,39 +378,15 @@ impl Call {
         Ok(())
     }
 
-    /// What became of our BYE. `credentials` are given for a realm and an address that may have our digest.
-    pub(crate) fn handle_outcome<'c>(
-        &mut self,
-        now: Instant,
-        outcome: &Outcome<'_>,
-        credentials: impl Fn(&str, IpAddr) -> Option<&'c Credentials>,
-        layer: &mut TransactionLayer,
-    ) {
-        let State::Ending { has_authorized } = self.state else { return };
+    /// What became of our BYE.
+    pub(crate) fn handle_outcome(&mut self, outcome: &Outcome<'_>) {
+        let State::Ending = self.state else { return };
         match outcome {
-            Outcome::Response(response) if response.is_provisional() => return,
-            // Some proxies challenge every request.
-            Outcome::Response(response) if matches!(response.status, 401 | 407) && !has_authorized => {
-                let mut bye = self.dialog.request(Method::Bye);
-                if self.authorize(response, &mut bye, credentials, layer) {
-                    layer.request(now, Owner::Call(self.key), self.dialog.path(), self.sent_by.clone(), bye);
-                    self.state = State::Ending { has_authorized: true };
-                    return;
-                }
-            }
-            Outcome::Response(_) | Outcome::Timeout => {}
+            Outcome::Response(response) if response.is_provisional() => {}
+            // A challenge too: it may come from the caller, who is to get no digest to guess our password from. A proxy that
+            // asks the same of everyone passes the caller's question on just as well.
+            Outcome::Response(_) | Outcome::Timeout => self.state = State::Over,
         }
-        self.state = State::Over;
-    }
-
-    fn authorize<'c>(
-        &self,
-        response: &Response,
-        request: &mut Request,
-        credentials: impl Fn(&str, IpAddr) -> Option<&'c Credentials>,
-        layer: &mut TransactionLayer,
-    ) -> bool {
-        authorize(response, self.dialog.path().remote.ip(), request, credentials, &mut layer.random)
     }
 
     /// Runs what is due.
@@ -434,11 +408,7 @@ impl Call {
             }
             State::Confirmed => self.run_session_timer(now, layer),
             State::Transferred { bye_at } if now >= *bye_at => self.send_bye(now, "Transferred", layer),
-            State::ReOffered { .. }
-            | State::Parted
-            | State::Transferred { .. }
-            | State::Ending { .. }
-            | State::Over => {}
+            State::ReOffered { .. } | State::Parted | State::Transferred { .. } | State::Ending | State::Over => {}
         }
     }
 
@@ -453,7 +423,7 @@ impl Call {
             ]),
             State::Confirmed => self.timer.next_timeout(),
             State::Transferred { bye_at } => Some(Deadline::new(*bye_at, "BYE after the transfer")),
-            State::ReOffered { .. } | State::Parted | State::Ending { .. } | State::Over => None,
+            State::ReOffered { .. } | State::Parted | State::Ending | State::Over => None,
         }
     }
 
@@ -462,7 +432,7 @@ impl Call {
         match &self.state {
             State::Early(_) | State::Confirmed | State::ReOffered { .. } | State::Parted => false,
             State::Answered(answered) => answered.bye_by.is_some(),
-            State::Transferred { .. } | State::Ending { .. } | State::Over => true,
+            State::Transferred { .. } | State::Ending | State::Over => true,
         }
     }
 
@@ -510,7 +480,7 @@ impl Call {
             bye.headers.push("Reason", format!("SIP;cause=200;text={}", quote(reason)));
         }
         layer.request(now, Owner::Call(self.key), self.dialog.path(), self.sent_by.clone(), bye);
-        self.state = State::Ending { has_authorized: false };
+        self.state = State::Ending;
     }
 
     /// Ends the call because of the peer's silence or fault; the gateway is told.

@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::call::Call;
-use super::event::{CallKey, EndpointConfig, Event, Input, Output, Path, Rejection, Route, Target};
+use super::event::{CallKey, Direction, EndpointConfig, Event, Input, Output, Path, Rejection, Route, Status, Target};
+use super::guests::Guests;
 use super::layer::{Outcome, Owner, TransactionLayer};
 use super::registration::Registration;
 use super::reply::Refusal;
@@ -37,7 +38,7 @@ const TOKEN_LETTERS: usize = 24;
 pub struct Counters {
     /// Datagrams that are no SIP message.
     pub malformed: u64,
-    /// Requests of strangers, refused with 403.
+    /// Requests of strangers, refused with 401 or 403.
     pub strangers: u64,
     /// Responses that no one waits for.
     pub stray_responses: u64,
@@ -60,6 +61,7 @@ pub struct Endpoint {
     /// Makes the To tags of stateless answers.
     secret: String,
     strangers: Strangers,
+    guests: Option<Guests>,
     counters: Counters,
     end: Option<End>,
 }
@@ -80,8 +82,10 @@ impl Endpoint {
         let registrar = config.registrar.clone();
         let registration = registrar.map(|registrar| Registration::new(&config, registrar, token.clone(), &mut random));
         let secret = random.token(TOKEN_LETTERS);
+        let realm = config.account.uri.host().map_or_else(|| "galene-sip".to_owned(), ToString::to_string);
+        let guests = config.guests.clone().map(|credentials| Guests::new(credentials, realm, &mut random));
         Self {
-            layer: TransactionLayer::new(config.user_agent.clone(), random),
+            layer: TransactionLayer::new(config.user_agent.clone(), token.clone(), random),
             config,
             calls: BTreeMap::new(),
             transfers: BTreeMap::new(),
@@ -90,6 +94,7 @@ impl Endpoint {
             token,
             secret,
             strangers: Strangers::default(),
+            guests,
             counters: Counters::default(),
             end: None,
         }
@@ -103,6 +108,16 @@ impl Endpoint {
     /// Calls that are not over yet.
     pub fn calls(&self) -> usize {
         self.calls.len()
+    }
+
+    /// How the registration stands; `None` without a registrar.
+    pub fn registration_status(&self) -> Option<Status> {
+        self.registration.as_ref().map(Registration::status)
+    }
+
+    /// Whether this call is not over yet.
+    pub fn has_call(&self, call: CallKey) -> bool {
+        self.calls.contains_key(&call)
     }
 
     /// Whether nothing is left to wait for after [`Self::shut_down`].
@@ -125,7 +140,12 @@ impl Endpoint {
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {
             Input::Datagram { local, remote, bytes } => {
-                if !is_keep_alive(bytes) {
+                let is_stun = bytes.first().is_some_and(|first| *first < 4)
+                    && self
+                        .registration
+                        .as_mut()
+                        .is_some_and(|one| one.handle_stun(now, remote, bytes, &mut self.layer));
+                if !is_stun && !is_keep_alive(bytes) {
                     self.handle_message(now, Path::udp(Some(local), remote), bytes);
                 }
             }
@@ -273,6 +293,7 @@ impl Endpoint {
 
     /// One message; `path` leads back to where it came from.
     fn handle_message(&mut self, now: Instant, path: Path, bytes: &[u8]) {
+        self.layer.out.tell(Direction::Received, path, bytes);
         match Message::parse(bytes) {
             Ok(Message::Request(mut request)) => {
                 // A parsed request has a Via.
@@ -318,16 +339,19 @@ impl Endpoint {
             }
             Owner::Transfer(key) => self.handle_transfer_outcome(now, key, outcome),
             Owner::Unheeded => {}
-            Owner::Call(key) | Owner::Refresh(key) => {
-                let Some(call) = self.calls.get_mut(&key) else { return };
-                let registration = self.registration.as_ref();
-                let credentials =
-                    |realm: &str, hop| registration.and_then(|registration| registration.credentials_for(realm, hop));
-                match owner {
-                    Owner::Refresh(_) => call.handle_refresh_outcome(now, outcome, credentials, &mut self.layer),
-                    Owner::Registration | Owner::Call(_) | Owner::Transfer(_) | Owner::Unheeded => {
-                        call.handle_outcome(now, outcome, credentials, &mut self.layer);
-                    }
+            Owner::Watch => {
+                if let Some(registration) = &mut self.registration {
+                    registration.handle_sign_of_life(now, outcome, &mut self.layer);
+                }
+            }
+            Owner::Refresh(key) => {
+                if let Some(call) = self.calls.get_mut(&key) {
+                    call.handle_refresh_outcome(now, outcome, &mut self.layer);
+                }
+            }
+            Owner::Call(key) => {
+                if let Some(call) = self.calls.get_mut(&key) {
+                    call.handle_outcome(outcome);
                 }
             }
         }
@@ -354,9 +378,9 @@ impl Endpoint {
         is_full.then(|| Refusal::because(503, "The gateway is full").with("Retry-After", 10))
     }
 
-    fn report_stranger(&mut self, now: Instant, remote: SocketAddr) {
+    fn report_stranger(&mut self, now: Instant, remote: SocketAddr, is_asked: bool) {
         if self.strangers.is_news(now, remote.ip().to_canonical()) {
-            self.layer.out.event(Event::Stranger { remote });
+            self.layer.out.event(Event::Stranger { remote, is_asked });
         }
     }
 }

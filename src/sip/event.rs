@@ -1,11 +1,14 @@
 //! What goes into the user agent and what comes out of it: the words shared with `gateway` and `io`.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::auth::Credentials;
 use super::connections::Connections;
+use super::passed::masked;
+pub use super::passed::{Direction, Passed};
 use crate::wire::sip::{Headers, Transport};
 use crate::wire::uri::{Host, SipUri, Uri};
 
@@ -27,12 +30,18 @@ pub enum ConnectionKey {
 pub struct EndpointConfig {
     /// Who we are: `sip:user@domain`.
     pub account: Account,
-    /// Where we register; `None` means that we do not, and take every call.
+    /// Where we register; `None` means that we do not, and take every call that `guests` does not hinder.
     pub registrar: Option<Registrar>,
     /// Addresses whose calls are taken although the Request-URI does not carry our token.
     pub allow: Vec<IpAddr>,
     /// Calls may be transferred (REFER) to anyone, not only within the registrar's domain.
     pub refer_anywhere: bool,
+    /// What everyone else has to prove to know before a call is taken; `None` refuses them.
+    pub guests: Option<Credentials>,
+    /// Who we are whatever our address, `urn:uuid:…` (RFC 5626 §4.1); see [`instance_id`](super::instance_id).
+    pub instance: Option<String>,
+    /// Whether callers are given a URI that the registrar has made (RFC 5627) in the place of our address.
+    pub gruu: bool,
     /// The bound sockets; their addresses may be unspecified.
     pub local: Vec<SocketAddr>,
     /// Name and version for the `User-Agent` and `Server` headers.
@@ -193,6 +202,8 @@ pub enum Output {
     Resolve(Target),
     /// Something the gateway must know.
     Event(Event),
+    /// A message has come or is about to go; for ladders and captures alone.
+    Passed(Passed),
 }
 
 /// What to do to a connection.
@@ -335,7 +346,40 @@ pub enum Event {
     Stranger {
         /// Where it came from.
         remote: SocketAddr,
+        /// It was asked for the guests' password, and may come again with it.
+        is_asked: bool,
     },
+}
+
+/// How the registration stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Not begun, or taken back.
+    Off,
+    /// The first attempt is under way.
+    Trying,
+    /// The registrar has our address.
+    Registered {
+        /// Our address as it sees us, where that differs from our own.
+        public: Option<SocketAddr>,
+    },
+    /// The last attempt failed; the next one is under way or waits.
+    Failed {
+        /// One plain line with the remedy.
+        why: String,
+    },
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("not registered"),
+            Self::Trying => f.write_str("registering"),
+            Self::Registered { public: None } => f.write_str("registered"),
+            Self::Registered { public: Some(public) } => write!(f, "registered; our public address is {public}"),
+            Self::Failed { why } => write!(f, "not registered: {why}"),
+        }
+    }
 }
 
 /// Why a call is over.
@@ -401,9 +445,25 @@ impl Path {
 pub(crate) struct Outbox {
     pub(crate) queue: VecDeque<Output>,
     pub(crate) connections: Connections,
+    /// Whether messages are told of as they pass, and what is masked in them: who knows this token may call.
+    told_without: Option<String>,
 }
 
 impl Outbox {
+    /// One that tells of messages as they pass, without ever showing `token`.
+    pub(crate) fn telling(token: String) -> Self {
+        Self { told_without: Some(token), ..Self::default() }
+    }
+
+    /// Tells that a message passes along `path`.
+    pub(crate) fn tell(&mut self, direction: Direction, path: Path, bytes: &[u8]) {
+        let Some(token) = &self.told_without else { return };
+        let Path { transport, local, remote, connection } = path;
+        let transport = connection.and_then(|one| self.connections.transport(one)).unwrap_or(transport);
+        let bytes = masked(bytes, token);
+        self.queue.push_back(Output::Passed(Passed { direction, transport, local, remote, bytes }));
+    }
+
     /// Sends a response, or anything else that goes back the way a request came.
     pub(crate) fn send(&mut self, path: Path, bytes: Vec<u8>) {
         self.send_request(path, bytes, None);
@@ -417,6 +477,10 @@ impl Outbox {
         bytes: Vec<u8>,
         server_name: Option<&str>,
     ) -> Option<ConnectionKey> {
+        // Line ends and STUN keep a way open and say nothing.
+        if bytes.first().is_some_and(|first| first.is_ascii_alphabetic()) {
+            self.tell(Direction::Sent, path, &bytes);
+        }
         if path.transport == Transport::Udp {
             self.queue.push_back(Output::Send { local: path.local, remote: path.remote, bytes });
             return None;

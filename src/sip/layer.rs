@@ -24,6 +24,8 @@ const MAX_DATAGRAM_BYTES: usize = 1300;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Registration,
+    /// The registrar's sign of life.
+    Watch,
     /// A BYE.
     Call(CallKey),
     /// A session refresh: UPDATE or re-INVITE.
@@ -46,7 +48,7 @@ pub(crate) enum Outcome<'a> {
 /// An exchange that we began.
 #[derive(Debug)]
 enum ClientTransaction {
-    Invite(InviteClient),
+    Invite(Box<InviteClient>),
     Other(Client),
 }
 
@@ -70,11 +72,12 @@ pub(crate) struct TransactionLayer {
 }
 
 impl TransactionLayer {
-    pub(crate) fn new(user_agent: String, random: Random) -> Self {
+    /// `token` is not shown to who watches messages.
+    pub(crate) fn new(user_agent: String, token: String, random: Random) -> Self {
         Self {
             servers: ServerTransactions::default(),
             clients: BTreeMap::new(),
-            out: Outbox::default(),
+            out: Outbox::telling(token),
             random,
             user_agent,
         }
@@ -122,7 +125,7 @@ impl TransactionLayer {
         let is_invite = request.method == Method::Invite;
         let (branch, sending) = self.prepare(path, sent_by, request);
         let client = if is_invite {
-            ClientTransaction::Invite(InviteClient::send(now, sending, &mut self.out))
+            ClientTransaction::Invite(Box::new(InviteClient::send(now, sending, &mut self.out)))
         } else {
             ClientTransaction::Other(Client::send(now, sending, &mut self.out))
         };
@@ -206,6 +209,11 @@ impl TransactionLayer {
         unanswered
     }
 
+    /// Whether a request of ours with this branch still waits for its end.
+    pub(crate) fn has_sent(&self, branch: &str) -> bool {
+        self.clients.contains_key(branch)
+    }
+
     /// Whose request this response answers; `None` if no one waits for it.
     pub(crate) fn handle_response(&mut self, now: Instant, response: &Response) -> Option<Owner> {
         let mut branch = response.headers.via().ok()?.branch()?.into_owned();
@@ -246,7 +254,12 @@ impl TransactionLayer {
             match owner {
                 Owner::Call(key) | Owner::Refresh(key) if *key == one => *key = other,
                 Owner::Call(key) | Owner::Refresh(key) if *key == other => *key = one,
-                Owner::Registration | Owner::Call(_) | Owner::Refresh(_) | Owner::Transfer(_) | Owner::Unheeded => {}
+                Owner::Registration
+                | Owner::Watch
+                | Owner::Call(_)
+                | Owner::Refresh(_)
+                | Owner::Transfer(_)
+                | Owner::Unheeded => {}
             }
         }
     }

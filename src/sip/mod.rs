@@ -20,10 +20,13 @@ mod body;
 mod call;
 mod connections;
 mod dialog;
+mod digest;
 pub mod endpoint;
 pub mod event;
+mod guests;
 mod info;
 mod layer;
+mod passed;
 mod registration;
 mod reliable;
 mod reply;
@@ -35,3 +38,4 @@ mod transfer;
 
 pub use endpoint::Endpoint;
 pub use event::CallKey;
+pub use registration::instance_id;

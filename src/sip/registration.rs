@@ -2,27 +2,42 @@
 //!
 //! Owns: REGISTER, refresh, the pauses after failures, the address that the registrar sees us at, the keep-alive.
 //! Does not own: the transactions (`layer`), name look-ups (`io`), which calls the registration lets in (`endpoint`).
-//! Flow: Resolving → (Connecting →) Registering → Registered → (refresh) Registering …; a failure leads to the
+//! Flow: Resolving → (Connecting →) Registering → (Removing →) Registered → (refresh) Registering …; a failure leads to the
 //! registrar's next address, and from the last one through Waiting back to Resolving; `unregister` ends in Off.
 
+mod bindings;
+mod calls;
+mod challenge;
 mod failure;
 mod flow;
+mod instance;
+mod redirect;
 mod request;
 mod servers;
+mod stun;
+mod upkeep;
+mod watch;
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::auth::{Authorizer, Challenge, Credentials};
+use super::auth::Authorizer;
 use super::event::{Account, ConnectionKey, EndpointConfig, Event, Registrar, Route, Target};
 use super::layer::{Outcome, Owner, TransactionLayer};
 use crate::random::Random;
 use crate::time::{Deadline, Instant, earliest};
-use crate::wire::sip::{Contacts, NameAddr, Response};
+use crate::wire::sip::Response;
 use crate::wire::uri::SipUri;
+use bindings::{granted_expires_s, gruu, left_behind};
 use failure::{Failure, Pauses};
 use flow::{Flow, Opening};
+pub use instance::instance_id;
+use redirect::Redirect;
 use servers::Servers;
+use stun::StunFlow;
+use upkeep::refresh_after;
+use watch::Watch;
 
 /// The lifetime that we ask for: what a crash leaves behind rings in vain for at most this long.
 const WANTED_EXPIRES_S: u32 = 600;
@@ -52,6 +67,10 @@ pub(crate) struct Registration {
     sockets: Vec<SocketAddr>,
     /// The user part of our Contact; whoever knows it has it from the registrar.
     token: String,
+    /// `urn:uuid:…`, by which the registrar knows us again.
+    instance: Option<String>,
+    /// A proxy on the way knows nothing of RFC 5626, so that no flow is registered by it (439).
+    is_outbound_refused: bool,
     call_id: String,
     from_tag: String,
     cseq: u32,
@@ -64,8 +83,14 @@ pub(crate) struct Registration {
     opening: Option<Opening>,
     /// The address that was heard to answer pings.
     ponging: Option<SocketAddr>,
+    /// Where the registrar has sent us.
+    redirect: Redirect,
     /// For 401 and for 407.
     authorizers: [Option<Authorizer>; 2],
+    /// The realms that our own registrar and its proxy ask for.
+    realms: [Option<String>; 2],
+    /// The strongest hash of a digest that was taken.
+    strengths: [u8; 2],
     wanted_expires_s: u32,
     /// Our address as the registrar sees it, where it is not our own.
     public: Option<SocketAddr>,
@@ -73,9 +98,21 @@ pub(crate) struct Registration {
     moved: Option<Instant>,
     /// The Contact that the registrar holds.
     binding: Option<SipUri>,
+    /// Bindings of earlier runs that were removed.
+    removed: VecDeque<SipUri>,
+    /// Why the last attempt failed, until one succeeds.
+    failure: Option<String>,
     pauses: Pauses,
     /// Runs beside the states: calls come in by the old binding while a refresh fails.
     keep_alive: Option<(Instant, Route)>,
+    /// Where the registrar is reached by datagrams: whether it still lives.
+    watch: Watch,
+    /// Where the registrar keeps flows: it is asked by STUN then.
+    stun: Option<StunFlow>,
+    /// Whether a URI that leads to us from anywhere is wanted.
+    wants_gruu: bool,
+    /// That URI, if the registrar has made one.
+    gruu: Option<SipUri>,
     state: State,
 }
 
@@ -89,6 +126,12 @@ enum State {
     Connecting,
     Registering(Attempt),
     Registered {
+        refresh: Instant,
+    },
+    /// Registered, and a binding of an earlier run is being removed; others are left.
+    Removing {
+        attempt: Attempt,
+        left: Vec<SipUri>,
         refresh: Instant,
     },
     /// After a failure.
@@ -126,6 +169,8 @@ impl Registration {
             account: config.account.clone(),
             sockets: config.local.clone(),
             token,
+            instance: config.instance.clone(),
+            is_outbound_refused: false,
             call_id: random.token(24),
             from_tag: random.token(12),
             cseq: 0,
@@ -134,13 +179,22 @@ impl Registration {
             flow: None,
             opening: None,
             ponging: None,
+            redirect: Redirect::default(),
             authorizers: [None, None],
+            realms: [None, None],
+            strengths: [0; 2],
             wanted_expires_s: WANTED_EXPIRES_S,
             public: None,
             moved: None,
             binding: None,
+            removed: VecDeque::new(),
+            failure: None,
             pauses: Pauses::default(),
             keep_alive: None,
+            watch: Watch::new(),
+            stun: None,
+            wants_gruu: config.gruu,
+            gruu: None,
             state: State::Idle,
         }
     }
@@ -157,41 +211,14 @@ impl Registration {
         self.public
     }
 
+    /// A URI that leads to us from anywhere (RFC 5627), by way of the registrar.
+    pub(crate) fn gruu(&self) -> Option<&SipUri> {
+        self.gruu.as_ref()
+    }
+
     /// Whether this is what it looks up.
     pub(crate) fn is_at(&self, target: &Target) -> bool {
-        self.registrar.target == *target
-    }
-
-    /// Whether `address` is one of the registrar's.
-    pub(crate) fn is_registrar(&self, address: IpAddr) -> bool {
-        self.servers.has(address)
-    }
-
-    /// Whether it is our own connection to the registrar that something came by.
-    pub(crate) fn is_flow(&self, connection: Option<ConnectionKey>) -> bool {
-        connection.is_some() && self.flow.as_ref().map(|flow| flow.connection) == connection
-    }
-
-    /// Whether this is its name.
-    pub(crate) fn is_called(&self, host: &str) -> bool {
-        self.registrar.target.host.eq_ignore_ascii_case(host)
-    }
-
-    /// The way to it.
-    pub(crate) fn route(&self) -> Option<Route> {
-        self.servers.current()
-    }
-
-    /// Our connection there, if that is the way.
-    pub(crate) fn connection_to(&self, route: Route) -> Option<ConnectionKey> {
-        self.flow.as_ref().filter(|flow| flow.route == route).map(|flow| flow.connection)
-    }
-
-    /// The credentials for a challenge in a call: only for the realm in which the registrar asked us itself, and only
-    /// along its own address. Otherwise anyone who is hung up on could ask for a digest to guess the password from.
-    pub(crate) fn credentials_for(&self, realm: &str, next_hop: IpAddr) -> Option<&Credentials> {
-        let is_known = self.authorizers.iter().flatten().any(|authorizer| authorizer.challenge().realm == realm);
-        self.account.credentials.as_ref().filter(|_| is_known && self.is_registrar(next_hop))
+        *self.target() == *target
     }
 
     /// Whether it has ended after [`Self::unregister`].
@@ -203,6 +230,7 @@ impl Registration {
     pub(crate) fn unregister(&mut self, now: Instant, layer: &mut TransactionLayer) {
         self.keep_alive = None;
         layer.abandon(Owner::Registration);
+        self.stop_watch(layer);
         let in_flight = match std::mem::replace(&mut self.state, State::Off) {
             State::Registering(attempt) => Some(attempt.contact),
             State::Connecting => None,
@@ -210,7 +238,11 @@ impl Registration {
                 self.state = other;
                 return;
             }
-            State::Idle | State::Resolving { .. } | State::Registered { .. } | State::Waiting { .. } => None,
+            State::Idle
+            | State::Resolving { .. }
+            | State::Registered { .. }
+            | State::Removing { .. }
+            | State::Waiting { .. } => None,
         };
         let can_send = self.servers.current().is_some_and(|route| self.way(route).is_some());
         if let Some(contact) = self.binding.clone().or(in_flight).filter(|_| can_send) {
@@ -277,17 +309,17 @@ impl Registration {
                 }
                 Some(_) | None => {}
             },
+            State::Removing { mut attempt, left, refresh } => {
+                if let Some(response) = response.filter(|response| matches!(response.status, 401 | 407))
+                    && self.take_challenge(&mut attempt, response, &mut layer.random).is_ok()
+                {
+                    self.send_contacts(now, [format!("<{}>;expires=0", attempt.contact)], 0, layer);
+                    self.state = State::Removing { attempt, left, refresh };
+                } else {
+                    self.remove_next(now, left, refresh, layer);
+                }
+            }
             other => self.state = other,
-        }
-    }
-
-    /// Some registrars take one Contact at a time. What they refuse is not tried again: the old binding runs out.
-    fn forget_refused_removal(&mut self) {
-        if let State::Waiting { .. } = self.state
-            && !self.has_failed
-            && self.binding.as_ref() != Some(&self.contact())
-        {
-            self.binding = None;
         }
     }
 
@@ -300,6 +332,8 @@ impl Registration {
     ) {
         match response.status {
             200..=299 => return self.succeed(now, attempt, response, layer),
+            301 | 302 => return self.follow(now, response, layer),
+            439 if self.sends_flow() => self.is_outbound_refused = true,
             401 | 407 => {
                 if let Err(failure) = self.take_challenge(&mut attempt, response, &mut layer.random) {
                     return self.fail(now, failure, layer);
@@ -322,40 +356,22 @@ impl Registration {
         self.send(now, &contact, self.wanted_expires_s, layer);
     }
 
-    /// Prepares the answer to a 401 or 407.
-    fn take_challenge(
-        &mut self,
-        attempt: &mut Attempt,
-        response: &Response,
-        random: &mut Random,
-    ) -> Result<(), Failure> {
-        let is_proxy = response.status == 407;
-        let kind = usize::from(is_proxy);
-        let challenge = Challenge::choose(&response.headers, is_proxy).ok_or(Failure::UnknownChallenge)?;
-        if self.account.credentials.is_none() {
-            return Err(Failure::NoPassword);
-        }
-        if attempt.is_fresh[kind] && !challenge.is_stale {
-            return Err(Failure::WrongPassword);
-        }
-        attempt.challenges += 1;
-        if attempt.challenges > MAX_CHALLENGES {
-            return Err(Failure::from_response(response));
-        }
-        attempt.is_fresh[kind] = true;
-        self.authorizers[kind] = Some(Authorizer::new(challenge, random));
-        Ok(())
-    }
-
     fn succeed(&mut self, now: Instant, attempt: Attempt, response: &Response, layer: &mut TransactionLayer) {
-        let granted_s = self.granted_expires_s(&attempt.contact, response);
+        let granted_s = granted_expires_s(response, &attempt.contact, &self.token).unwrap_or(self.wanted_expires_s);
         if granted_s == 0 {
             return self.fail(now, Failure::NotKept, layer);
         }
         self.pauses = Pauses::default();
+        self.failure = None;
+        self.redirect.settle();
+        self.keep_strengths();
+        self.gruu = gruu(response, &attempt.contact, &self.token).filter(|_| self.wants_gruu);
+        let left = left_behind(response, &attempt.contact, self.instance.as_deref());
         self.binding = Some(attempt.contact);
         let by_datagrams = self.servers.current().filter(|route| !route.transport.is_reliable());
-        self.keep_alive = by_datagrams.filter(|_| self.public.is_some()).map(|route| (now + KEEP_ALIVE, route));
+        self.stun = by_datagrams.and_then(|_| StunFlow::of(response, self.stun.take()));
+        let keeps_open = self.public.is_some() && self.stun.is_none();
+        self.keep_alive = by_datagrams.filter(|_| keeps_open).map(|route| (now + KEEP_ALIVE, route));
         layer.out.event(Event::Registered { expires_s: granted_s, public: self.public });
         let has_moved = self.binding.as_ref() != Some(&self.contact());
         if has_moved && self.moved.is_none_or(|moved| now >= moved + MOVE_AGAIN) {
@@ -364,17 +380,11 @@ impl Registration {
         }
         let refresh = refresh_after(granted_s, &mut layer.random);
         let refresh = if self.servers.is_substitute() { refresh.min(RETURN_AFTER) } else { refresh };
-        self.state = State::Registered { refresh: now + refresh };
-    }
-
-    /// What the registrar grants to our Contact among those it lists (RFC 3261 §10.2.4).
-    fn granted_expires_s(&self, contact: &SipUri, response: &Response) -> u32 {
-        let Ok(Contacts::List(contacts)) = response.headers.contacts() else { return self.wanted_expires_s };
-        let is_equal = |one: &&NameAddr| one.uri.as_sip().is_some_and(|uri| uri.is_equivalent(contact));
-        let is_ours = |one: &&NameAddr| one.uri.user().as_deref() == Some(self.token.as_str());
-        let ours = contacts.iter().find(is_equal).or_else(|| contacts.iter().find(is_ours));
-        let expires = ours.and_then(|one| one.parameters.value("expires")).and_then(|value| value.parse().ok());
-        expires.or_else(|| response.headers.expires()).unwrap_or(self.wanted_expires_s)
+        if by_datagrams.is_some() {
+            let interval = self.stun.as_ref().map(|stun| stun.interval(&mut layer.random));
+            self.watch.start(now, interval);
+        }
+        self.remove_next(now, left, now + refresh, layer);
     }
 
     fn fail(&mut self, now: Instant, failure: Failure, layer: &mut TransactionLayer) {
@@ -387,7 +397,9 @@ impl Registration {
             }
             self.has_failed = true;
         }
-        let text = failure.text(&self.registrar.target.host, &self.account, address);
+        let text = failure.text(&self.target().host, &self.account, address);
+        self.redirect = Redirect::default();
+        self.failure = Some(text.clone());
         let pause = self.pauses.after(&failure, &mut layer.random);
         layer.out.event(Event::RegistrationFailed { text, retry_in: pause });
         self.state = State::Waiting { until: now + pause };
@@ -453,7 +465,10 @@ impl Registration {
                 layer.abandon(Owner::Registration);
                 self.fail(now, Failure::Unconnected(error.to_owned()), layer);
             }
-            State::Registered { .. } => self.resolve(now, layer),
+            State::Registered { .. } | State::Removing { .. } => {
+                layer.abandon(Owner::Registration);
+                self.resolve(now, layer);
+            }
             State::Unregistering(_) => self.state = State::Off,
             State::Idle | State::Resolving { .. } | State::Waiting { .. } | State::Off => {}
         }
@@ -478,6 +493,7 @@ impl Registration {
             layer.out.connections.close(opening.connection, &mut layer.out.queue);
             self.fail(now, Failure::Unconnected("it takes too long".to_owned()), layer);
         }
+        self.run_watch(now, layer);
         match &self.state {
             State::Resolving { give_up } if now >= *give_up => {
                 self.handle_unresolved(now, "the look-up takes too long", layer);
@@ -487,12 +503,17 @@ impl Registration {
                 self.fail(now, Failure::NoAnswer, layer);
             }
             State::Registered { refresh } if now >= *refresh => self.refresh(now, layer),
+            State::Removing { refresh, .. } if now >= *refresh => {
+                layer.abandon(Owner::Registration);
+                self.refresh(now, layer);
+            }
             State::Waiting { until } if now >= *until => self.resolve(now, layer),
             State::Idle
             | State::Resolving { .. }
             | State::Connecting
             | State::Registering(_)
             | State::Registered { .. }
+            | State::Removing { .. }
             | State::Waiting { .. }
             | State::Unregistering(_)
             | State::Off => {}
@@ -504,19 +525,30 @@ impl Registration {
         let of_state = match &self.state {
             State::Resolving { give_up } => Some(Deadline::new(*give_up, "registrar look-up")),
             State::Registering(attempt) => attempt.turn_ends.map(|at| Deadline::new(at, "next registrar's turn")),
-            State::Registered { refresh } => Some(Deadline::new(*refresh, "refresh registration")),
+            State::Registered { refresh } | State::Removing { refresh, .. } => {
+                Some(Deadline::new(*refresh, "refresh registration"))
+            }
             State::Waiting { until } => Some(Deadline::new(*until, "register again")),
             State::Idle | State::Connecting | State::Unregistering(_) | State::Off => None,
         };
         let keep_alive = self.keep_alive.map(|(at, _)| Deadline::new(at, "keep-alive"));
         let opening =
             self.opening.as_ref().map(|opening| Deadline::new(opening.give_up, "connection to the registrar"));
-        earliest([of_state, keep_alive, opening, self.flow.as_ref().map(Flow::next_timeout)])
+        let stun = self.stun.as_ref().and_then(StunFlow::next_timeout);
+        earliest([
+            of_state,
+            keep_alive,
+            opening,
+            stun,
+            self.flow.as_ref().map(Flow::next_timeout),
+            self.watch.next_timeout(),
+        ])
     }
 
     fn resolve(&mut self, now: Instant, layer: &mut TransactionLayer) {
+        self.stop_watch(layer);
         self.state = State::Resolving { give_up: now + RESOLVE_LIMIT };
-        layer.out.resolve(self.registrar.target.clone());
+        layer.out.resolve(self.target().clone());
     }
 
     /// Registers again: with the first address if another one has stood in for it, and with what the name stands for
@@ -534,7 +566,7 @@ impl Registration {
             return self.send_first(now, layer);
         }
         self.state = State::Connecting;
-        let (out, host) = (&mut layer.out, &self.registrar.target.host);
+        let (out, host) = (&mut layer.out, &self.target().host);
         let opened = out.connections.open_kept(route.transport, route.remote, host, &mut out.queue);
         match opened {
             Some(connection) => self.opening = Some(Opening { connection, route, give_up: now + CONNECT_LIMIT }),
@@ -543,17 +575,10 @@ impl Registration {
     }
 
     fn send_first(&mut self, now: Instant, layer: &mut TransactionLayer) {
+        self.stop_watch(layer);
         let contact = self.contact();
         let turn_ends = self.servers.has_next().then_some(now + TURN_LIMIT);
         self.state = State::Registering(Attempt { turn_ends, ..Attempt::new(contact.clone()) });
         self.send(now, &contact, self.wanted_expires_s, layer);
     }
-}
-
-/// When to refresh a lifetime of `granted_s`: early enough for one more attempt after a lost one, which takes 32 s to
-/// notice. Up to a tenth earlier, so that a crowd restarted together spreads.
-fn refresh_after(granted_s: u32, random: &mut Random) -> Duration {
-    let part = if granted_s >= 240 { u64::from(granted_s) * 750 } else { u64::from(granted_s) * 500 };
-    let earlier = part / 10 * u64::from(random.below(1000)) / 1000;
-    Duration::from_millis(part - earlier)
 }

@@ -1,6 +1,7 @@
 //! Scenarios of the SIP user agent in virtual time: a scripted peer on one side, the gateway's wishes on the other.
 
 mod admission;
+mod bindings;
 mod calls;
 mod connections;
 mod early_media;

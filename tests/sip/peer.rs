@@ -6,7 +6,7 @@ use galene_sip::random::Random;
 use galene_sip::sip::auth::Credentials;
 use galene_sip::sip::endpoint::Endpoint;
 use galene_sip::sip::event::{
-    Account, CallKey, ConnectionCommand, EndpointConfig, Event, Input, Output, Registrar, Route, Target,
+    Account, CallKey, ConnectionCommand, EndpointConfig, Event, Input, Output, Passed, Registrar, Route, Target,
 };
 use galene_sip::time::Instant;
 use galene_sip::wire::sip::{Headers, Message, Transport};
@@ -67,10 +67,16 @@ pub(crate) struct World {
     pub(crate) endpoint: Endpoint,
     pub(crate) now: Instant,
     sent: Vec<Sent>,
+    /// Questions whether the registrar lives, which are in `sent` not.
+    pings: Vec<Sent>,
+    /// Whether they get an answer.
+    pub(crate) registrar_lives: bool,
     events: Vec<Event>,
     pub(crate) resolves: Vec<(String, Option<u16>)>,
     /// What was wanted of connections since the last look, but for what went over them: that is in `sent`.
     pub(crate) connections: Vec<ConnectionCommand>,
+    /// What was told of messages since the last look.
+    pub(crate) passed: Vec<Passed>,
     /// The transport of the registrar's addresses.
     pub(crate) transport: Transport,
 }
@@ -87,9 +93,12 @@ impl World {
             endpoint,
             now: Instant::ZERO,
             sent: vec![],
+            pings: vec![],
+            registrar_lives: false,
             events: vec![],
             resolves: vec![],
             connections: vec![],
+            passed: vec![],
             transport: Transport::Udp,
         }
     }
@@ -159,20 +168,30 @@ impl World {
     fn drain(&mut self) {
         while let Some(output) = self.endpoint.poll_output() {
             match output {
-                Output::Send { local, remote, bytes } => self.sent.push(Sent {
-                    at_ms: self.now_ms(),
-                    local: local.map(|local| local.to_string()),
-                    remote: remote.to_string(),
-                    bytes,
-                }),
+                Output::Send { local, remote, bytes } => {
+                    let (at_ms, local) = (self.now_ms(), local.map(|local| local.to_string()));
+                    let sent = Sent { at_ms, local, remote: remote.to_string(), bytes };
+                    if sent.bytes.starts_with(b"OPTIONS ") { self.pings.push(sent) } else { self.sent.push(sent) }
+                }
                 Output::Connection(ConnectionCommand::Write { connection, bytes }) => {
                     self.sent.push(Sent { at_ms: self.now_ms(), local: None, remote: format!("{connection:?}"), bytes })
                 }
                 Output::Connection(command) => self.connections.push(command),
                 Output::Resolve(target) => self.resolves.push((target.host, target.port)),
                 Output::Event(event) => self.events.push(event),
+                Output::Passed(passed) => self.passed.push(passed),
             }
         }
+        if self.registrar_lives && !self.pings.is_empty() {
+            for ping in std::mem::take(&mut self.pings) {
+                self.receive(&ping.remote, &Phone::response(&ping, 404, ""));
+            }
+        }
+    }
+
+    /// The questions whether the registrar lives since the last look.
+    pub(crate) fn pings(&mut self) -> Vec<Sent> {
+        std::mem::take(&mut self.pings)
     }
 
     /// What was sent since the last look.
@@ -223,6 +242,9 @@ pub(crate) fn config(registrar: Option<&str>, password: Option<&str>) -> Endpoin
         registrar: registrar.map(|host| Registrar { target: target(host), proxy: None }),
         allow: vec![],
         refer_anywhere: false,
+        guests: None,
+        instance: None,
+        gruu: false,
         local: vec!["0.0.0.0:5060".parse().unwrap()],
         user_agent: "galene-sip/test".into(),
     }

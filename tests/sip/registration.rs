@@ -260,36 +260,24 @@ fn forged_and_late_responses_change_nothing() {
     assert_eq!(world.endpoint.counters().stray_responses, 3);
 }
 
-/// A call by way of `from`, hung up by us; what a challenge of `realm` to the BYE gets.
-fn challenged_bye(from: &str, realm: &str) -> Vec<Sent> {
-    let mut world = started(Some("secret"));
-    let first = world.one();
-    world.receive(REGISTRAR, &Phone::response(&first, 401, CHALLENGE));
-    let second = world.one();
-    world.receive(REGISTRAR, &Phone::response(&second, 200, ""));
-    world.events();
-    let Ok(Contacts::List(contacts)) = second.headers().contacts() else { panic!() };
-    let target = contacts[0].uri.to_string();
-    let key = Phone { address: from.into(), target, ..Phone::new() }.call(&mut world);
-    world.act(|endpoint, now| endpoint.hang_up(now, key, ""));
-    let bye = world.one();
-    let challenge = format!("Proxy-Authenticate: Digest realm=\"{realm}\", nonce=\"x\", qop=\"auth\"\r\n");
-    world.receive(from, &Phone::response(&bye, 407, &challenge));
-    let sent = world.sent();
-    if let Some(again) = sent.first() {
-        world.receive(from, &Phone::response(again, 407, &challenge));
-        assert!(world.said().is_empty());
-    }
-    assert_eq!(world.endpoint.calls(), 0);
-    sent
-}
-
 #[test]
-fn a_challenged_bye_is_repeated_with_credentials_to_the_registrar_alone() {
-    let again = challenged_bye(REGISTRAR, "example.com");
-    assert!(again[0].header("Proxy-Authorization").contains("username=\"6002\""));
-    assert_eq!(again[0].header("CSeq"), "2 BYE");
-    // Whoever is hung up on must not get a digest to guess the password from.
-    assert!(challenged_bye(PHONE, "example.com").is_empty());
-    assert!(challenged_bye(REGISTRAR, "elsewhere").is_empty());
+fn a_challenged_bye_gets_no_digest_whoever_asks() {
+    for (from, realm) in [(REGISTRAR, "example.com"), (PHONE, "example.com"), (REGISTRAR, "elsewhere")] {
+        let mut world = started(Some("secret"));
+        let first = world.one();
+        world.receive(REGISTRAR, &Phone::response(&first, 401, CHALLENGE));
+        let second = world.one();
+        world.receive(REGISTRAR, &Phone::response(&second, 200, ""));
+        world.events();
+        let Ok(Contacts::List(contacts)) = second.headers().contacts() else { panic!() };
+        let target = contacts[0].uri.to_string();
+        let key = Phone { address: from.into(), target, ..Phone::new() }.call(&mut world);
+        world.act(|endpoint, now| endpoint.hang_up(now, key, ""));
+        let bye = world.one();
+        let challenge = format!("Proxy-Authenticate: Digest realm=\"{realm}\", nonce=\"x\", qop=\"auth\"\r\n");
+        // A proxy hands on what the caller asks: whoever is hung up on must not get a digest to guess the password from.
+        world.receive(from, &Phone::response(&bye, 407, &challenge));
+        assert!(world.said().is_empty());
+        assert_eq!(world.endpoint.calls(), 0);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod dialogs;
 mod encryption;
+mod ladders;
 mod moderation;
 mod take_over;
 mod world;

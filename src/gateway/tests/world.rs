@@ -107,6 +107,9 @@ impl World {
             registrar: None,
             allow: Vec::new(),
             refer_anywhere: false,
+            guests: None,
+            instance: None,
+            gruu: false,
             local: vec![GATEWAY.parse().unwrap()],
             user_agent: "test".into(),
         };
@@ -270,6 +273,7 @@ impl World {
                         crate::sip::event::Input::Resolved { target, routes, lifetime: Duration::from_secs(60) };
                     self.gateway.handle_input(self.now, Input::Sip(input));
                 }
+                Output::Passed(_) => {}
                 Output::SipConnection(_) => panic!("nothing here has a connection"),
                 Output::Galene { call, output } => self.on_galene(call, output),
                 Output::Net(NetCommand::SendTo { leg, bytes, .. }) => {

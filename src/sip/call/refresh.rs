@@ -1,12 +1,10 @@
 //! Our own requests that keep a call alive: UPDATE where the peer allows it, else a re-INVITE with the description it knows
 //! (RFC 4028 §7.4, §10; RFC 3261 §14.1).
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Call, Exchange, State};
 use crate::random::Random;
-use crate::sip::auth::Credentials;
 use crate::sip::event::{EndReason, Path};
 use crate::sip::layer::{Outcome, Owner, TransactionLayer};
 use crate::sip::reply::{ALLOW, SUPPORTED};
@@ -31,7 +29,6 @@ pub(super) struct Refresh {
 struct InFlight {
     method: Method,
     cseq: u32,
-    has_authorized: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +45,7 @@ impl Call {
             Due::Nothing => {}
             Due::Refresh if self.exchange == Exchange::Settled => {
                 let request = self.refresh_request();
-                self.send_refresh(now, request, false, layer);
+                self.send_refresh(now, request, layer);
             }
             Due::Refresh => self.timer.refresh_at(Some(now + WAIT_FOR_ANSWER)),
             Due::Lapsed => self.end(now, EndReason::Lapsed, "The session timer ran out", layer),
@@ -71,24 +68,18 @@ impl Call {
         request
     }
 
-    fn send_refresh(&mut self, now: Instant, request: Request, has_authorized: bool, layer: &mut TransactionLayer) {
+    fn send_refresh(&mut self, now: Instant, request: Request, layer: &mut TransactionLayer) {
         let (method, cseq) = (request.method.clone(), request.headers.cseq().map_or(0, |cseq| cseq.number));
         if method == Method::Invite {
             self.exchange = Exchange::Ours;
         }
         layer.request(now, Owner::Refresh(self.key), self.dialog.path(), self.sent_by.clone(), request);
         self.timer.refresh_at(None);
-        self.refresh.in_flight = Some(InFlight { method, cseq, has_authorized });
+        self.refresh.in_flight = Some(InFlight { method, cseq });
     }
 
     /// What became of our refresh. `credentials` are given for a realm and an address that may have our digest.
-    pub(crate) fn handle_refresh_outcome<'c>(
-        &mut self,
-        now: Instant,
-        outcome: &Outcome<'_>,
-        credentials: impl Fn(&str, IpAddr) -> Option<&'c Credentials>,
-        layer: &mut TransactionLayer,
-    ) {
+    pub(crate) fn handle_refresh_outcome(&mut self, now: Instant, outcome: &Outcome<'_>, layer: &mut TransactionLayer) {
         let cseq = match outcome {
             Outcome::Response(response) if response.is_provisional() => return,
             Outcome::Response(response) => response.headers.cseq().ok(),
@@ -107,14 +98,6 @@ impl Call {
         }
         match outcome {
             Outcome::Response(response) if response.is_success() => self.refreshed(now, &flight, response, layer),
-            Outcome::Response(response) if matches!(response.status, 401 | 407) && !flight.has_authorized => {
-                let mut request = self.refresh_request();
-                if self.is_idle() && self.authorize(response, &mut request, credentials, layer) {
-                    self.send_refresh(now, request, true, layer);
-                } else {
-                    self.refresh_failed(now, &flight, response, layer);
-                }
-            }
             // RFC 4028 §10, RFC 3261 §12.2.1.2: the peer is gone, or knows nothing of this call.
             Outcome::Response(Response { status: 408 | 481, .. }) | Outcome::Timeout => {
                 if self.is_idle() {
@@ -134,7 +117,7 @@ impl Call {
         if flight.method == Method::Invite {
             self.send_ack(flight.cseq, layer);
         }
-        if let State::Ending { .. } | State::Over = self.state {
+        if let State::Ending | State::Over = self.state {
             return;
         }
         self.peer.learn(&response.headers);

@@ -39,7 +39,7 @@ impl Call {
             Some(_) => return Err(Refusal::try_again("The previous UPDATE is not answered yet", &mut layer.random)),
             None => {}
         }
-        if let State::Parted | State::Transferred { .. } | State::Ending { .. } | State::Over = self.state {
+        if let State::Parted | State::Transferred { .. } | State::Ending | State::Over = self.state {
             return Err(Refusal::new(481));
         }
         let offer = session_description(&request.headers, &request.body)?;

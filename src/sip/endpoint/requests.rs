@@ -6,10 +6,11 @@
 use sha2::{Digest as _, Sha256};
 
 use super::Endpoint;
-use crate::sip::auth::hexadecimal;
 use crate::sip::call::{Call, OpenInvite};
 use crate::sip::dialog::Dialog;
+use crate::sip::digest::hexadecimal;
 use crate::sip::event::{CallKey, Caller, Event, Path};
+use crate::sip::guests::Verdict;
 use crate::sip::info::{self, InfoKey};
 use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED, is_supported};
 use crate::sip::transaction::server_invite::InviteServer;
@@ -25,6 +26,9 @@ impl Endpoint {
         let Some(key) = server_key(&request) else { return };
         if request.method == Method::Ack {
             return self.handle_ack(now, &key, &request);
+        }
+        if self.is_our_own(&request.headers) {
+            return self.refuse_statelessly(path, &request, &Refusal::new(482));
         }
         match self.layer.servers.find(&key) {
             Some(ServerTransaction::Invite(invite)) => return invite.handle_resent(&mut self.layer.out),
@@ -147,12 +151,11 @@ impl Endpoint {
     }
 
     fn handle_out_of_dialog(&mut self, now: Instant, path: Path, key: ServerKey, request: Request) {
-        if !self.is_admitted(&request.uri, path) {
+        if !self.is_admitted(&request.uri, path)
+            && let Err(refusal) = self.take_guest(now, path, &request)
+        {
             self.counters.strangers += 1;
-            if request.method == Method::Invite {
-                self.report_stranger(now, path.remote);
-            }
-            return self.refuse_statelessly(path, &request, &Refusal::new(403));
+            return self.refuse_statelessly(path, &request, &refusal);
         }
         match self.inspect(path, &key, &request) {
             Err(refusal) => self.refuse(now, path, key, &request, &refusal),
@@ -162,6 +165,24 @@ impl Endpoint {
             }
             Ok(()) => self.handle_invite(now, path, key, request),
         }
+    }
+
+    /// A stranger may come in who proves to know the guests' password. Methods that lead nowhere are not worth a question.
+    fn take_guest(&mut self, now: Instant, path: Path, request: &Request) -> Result<(), Refusal> {
+        let asks = matches!(request.method, Method::Invite | Method::Options);
+        let address = path.remote.ip();
+        let challenge = match self.guests.as_mut().filter(|_| asks) {
+            None => None,
+            Some(guests) => match guests.judge(now, address, request) {
+                Verdict::Welcome => return Ok(()),
+                Verdict::Challenge { is_stale } => Some(guests.challenge(now, address, is_stale)),
+                Verdict::Locked => None,
+            },
+        };
+        if request.method == Method::Invite {
+            self.report_stranger(now, path.remote, challenge.is_some());
+        }
+        Err(challenge.unwrap_or_else(|| Refusal::new(403)))
     }
 
     fn handle_invite(&mut self, now: Instant, path: Path, key: ServerKey, request: Request) {
@@ -183,12 +204,7 @@ impl Endpoint {
         dialog.look_up(&mut self.layer.out);
         self.last_call += 1;
         let call_key = CallKey(self.last_call);
-        let (contact_host, contact_port) = self.contact_address(&request.uri, path);
-        let mut contact = SipUri::new(self.config.account.uri.user().as_deref(), contact_host, Some(contact_port));
-        contact.is_secure = request.uri.as_sip().is_some_and(|uri| uri.is_secure);
-        if path.transport.is_reliable() {
-            contact.parameters.push("transport", Some(path.transport.parameter().to_owned()));
-        }
+        let contact = self.contact(&request.uri, path);
         let call = Call::new(now, call_key, dialog, format!("<{contact}>"), own_address(path), invite);
         self.calls.insert(call_key, call);
         let local = path.local.unwrap_or(path.remote);
@@ -260,20 +276,31 @@ impl Endpoint {
         }
     }
 
-    /// Whether a request may come in: it carries what only the registrar has from us, or comes by our own connection to
+    /// Whether a request has come by us before: we have sent it ourselves, so it goes round in a circle (RFC 3261 §16.3).
+    fn is_our_own(&self, headers: &Headers) -> bool {
+        let vias = headers.vias().unwrap_or_default();
+        vias.iter().filter_map(|via| via.branch()).any(|branch| self.layer.has_sent(&branch))
+    }
+
+    /// Whether a request may come in without a password: it carries what only the registrar has from us, or comes by our own connection to
     /// the registrar or from a known address.
     fn is_admitted(&self, uri: &Uri, path: Path) -> bool {
-        let Some(registration) = &self.registration else { return true };
         let address = path.remote.ip().to_canonical();
-        uri.user().as_deref() == Some(self.token.as_str())
-            || registration.is_flow(path.connection)
-            || registration.is_registrar(address)
-            || self.config.allow.iter().any(|allowed| allowed.to_canonical() == address)
+        let is_known = match &self.registration {
+            None => self.guests.is_none(),
+            Some(registration) => {
+                uri.user().as_deref() == Some(self.token.as_str())
+                    || registration.is_flow(path.connection)
+                    || registration.is_registrar(address)
+            }
+        };
+        is_known || self.config.allow.iter().any(|allowed| allowed.to_canonical() == address)
     }
 
     fn names_us(&self, uri: &Uri) -> bool {
-        let user = uri.user();
-        user.as_deref() == Some(self.token.as_str()) || user == self.config.account.uri.user()
+        let name = |uri: &Uri| uri.phone_number().or_else(|| uri.user().map(std::borrow::Cow::into_owned));
+        let named = name(uri);
+        named.as_deref() == Some(self.token.as_str()) || named == name(&self.config.account.uri)
     }
 
     /// 200 to OPTIONS (RFC 3261 §11.2).
@@ -293,6 +320,25 @@ impl Endpoint {
         let (local_tag, remote_tag) = (to.tag()?, from.tag().unwrap_or_default());
         let call_id = headers.call_id().ok()?;
         self.calls.iter().find(|(_, call)| call.is_of(call_id, &local_tag, &remote_tag)).map(|(key, _)| *key)
+    }
+
+    /// Our Contact in a dialog that an INVITE for `uri` begins: what the registrar has made for those who come by it.
+    fn contact(&self, uri: &Uri, path: Path) -> SipUri {
+        let is_secure = uri.as_sip().is_some_and(|uri| uri.is_secure);
+        let gruu = self.registration.as_ref().and_then(|registration| {
+            let is_by_it = registration.is_registrar(path.remote.ip()) || registration.is_flow(path.connection);
+            registration.gruu().filter(|gruu| is_by_it && gruu.is_secure == is_secure)
+        });
+        if let Some(gruu) = gruu {
+            return gruu.clone();
+        }
+        let (host, port) = self.contact_address(uri, path);
+        let mut contact = SipUri::new(self.config.account.uri.user().as_deref(), host, Some(port));
+        contact.is_secure = is_secure;
+        if path.transport.is_reliable() {
+            contact.parameters.push("transport", Some(path.transport.parameter().to_owned()));
+        }
+        contact
     }
 
     /// Our address in a dialog's Contact: the public one for those who reach us by it.
@@ -409,7 +455,7 @@ fn server_key(request: &Request) -> Option<ServerKey> {
 fn caller(headers: &Headers) -> Option<Caller> {
     let from = headers.from().ok()?;
     Some(Caller {
-        user: from.uri.user().map(std::borrow::Cow::into_owned),
+        user: from.uri.phone_number().or_else(|| from.uri.user().map(std::borrow::Cow::into_owned)),
         host: from.uri.host().map(ToString::to_string),
         uri: from.uri.to_string(),
         display_name: from.display_name,

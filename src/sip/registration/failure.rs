@@ -26,6 +26,10 @@ pub(super) enum Failure {
     NoPassword,
     WrongPassword,
     UnknownChallenge,
+    /// Another registrar, to which ours has sent us, asks for a password of its own.
+    ForeignRealm(String),
+    /// A weaker digest than it took before is asked for.
+    Weaker,
     /// A 200 that grants nothing.
     NotKept,
     /// Any other response.
@@ -49,7 +53,9 @@ impl Failure {
     /// Whether credentials, not circumstances, are the matter.
     fn is_refusal(&self) -> bool {
         match self {
-            Self::NoPassword | Self::WrongPassword | Self::UnknownChallenge => true,
+            Self::NoPassword | Self::WrongPassword | Self::UnknownChallenge | Self::ForeignRealm(_) | Self::Weaker => {
+                true
+            }
             Self::Refused { status, .. } => matches!(status, 401 | 403 | 407),
             Self::Unresolved(_) | Self::Unconnected(_) | Self::NoAnswer | Self::NotKept => false,
         }
@@ -58,7 +64,12 @@ impl Failure {
     /// Whether the same address of the registrar is worth the next attempt.
     pub(super) fn leaves_route(&self) -> bool {
         match self {
-            Self::NoPassword | Self::WrongPassword | Self::UnknownChallenge | Self::NotKept => true,
+            Self::NoPassword
+            | Self::WrongPassword
+            | Self::UnknownChallenge
+            | Self::ForeignRealm(_)
+            | Self::Weaker
+            | Self::NotKept => true,
             Self::Refused { status, .. } => *status < 500,
             Self::Unresolved(_) | Self::Unconnected(_) | Self::NoAnswer => false,
         }
@@ -93,8 +104,17 @@ impl Failure {
                 format!("The registrar {registrar} refuses the password for {uri}: check -sip and -sip-password.")
             }
             Self::UnknownChallenge => format!(
-                "The registrar {registrar} asks for a kind of authentication other than Digest with MD5 or SHA-256: \
-                 ask the provider for it."
+                "The registrar {registrar} asks for a kind of authentication other than Digest with MD5, SHA-256 or \
+                 SHA-512-256: ask the provider for it."
+            ),
+            Self::ForeignRealm(realm) => format!(
+                "The registrar sends us on to {registrar}, which asks for a password for '{}' and gets none: if it is \
+                 your provider's, name it with -sip-registrar.",
+                realm.chars().filter(|character| !character.is_control()).take(80).collect::<String>()
+            ),
+            Self::Weaker => format!(
+                "The registrar {registrar} asks for a weaker digest than before, as somebody between us would who wants \
+                 to guess the password: if the provider has changed it, start again."
             ),
             Self::NotKept => {
                 format!("The registrar {registrar} says yes but keeps no address for {uri}: ask the provider why.")
@@ -142,6 +162,8 @@ impl Pauses {
             | Failure::NoPassword
             | Failure::WrongPassword
             | Failure::UnknownChallenge
+            | Failure::ForeignRealm(_)
+            | Failure::Weaker
             | Failure::NotKept => pause,
         }
     }

@@ -14,6 +14,30 @@ use crate::wire::uri::{Host, SipUri};
 impl Registration {
     /// Sends a REGISTER for `contact`; a binding of another address is removed by it.
     pub(super) fn send(&mut self, now: Instant, contact: &SipUri, expires_s: u32, layer: &mut TransactionLayer) {
+        let mut ours = format!("<{contact}>;expires={expires_s}");
+        if let Some(instance) = &self.instance {
+            ours += &format!(";+sip.instance=\"<{instance}>\"");
+        }
+        if self.sends_flow() {
+            ours += ";reg-id=1";
+        }
+        let old = self.binding.as_ref().filter(|old| *old != contact).map(|old| format!("<{old}>;expires=0"));
+        self.send_contacts(now, [ours].into_iter().chain(old), expires_s, layer);
+    }
+
+    /// Whether the registrar is asked to keep the flow itself (RFC 5626 §4.2).
+    pub(super) fn sends_flow(&self) -> bool {
+        self.instance.is_some() && !self.is_outbound_refused
+    }
+
+    /// Sends a REGISTER with these Contact values.
+    pub(super) fn send_contacts(
+        &mut self,
+        now: Instant,
+        contacts: impl IntoIterator<Item = String>,
+        expires_s: u32,
+        layer: &mut TransactionLayer,
+    ) {
         let Some((path, own)) = self.servers.current().and_then(|route| self.way(route)) else { return };
         self.cseq += 1;
         let uri = self.domain();
@@ -23,28 +47,30 @@ impl Registration {
             .with("From", address.clone().with_tag(&self.from_tag))
             .with("To", address)
             .with("Call-ID", &self.call_id)
-            .with("CSeq", format!("{} REGISTER", self.cseq))
-            .with("Contact", format!("<{contact}>;expires={expires_s}"));
+            .with("CSeq", format!("{} REGISTER", self.cseq));
         if let Some(proxy) = &self.registrar.proxy {
             request.headers.push("Route", format!("<{proxy}>"));
         }
-        if let Some(old) = self.binding.as_ref().filter(|old| *old != contact) {
-            request.headers.push("Contact", format!("<{old}>;expires=0"));
-        }
+        contacts.into_iter().for_each(|contact| request.headers.push("Contact", contact));
         request.headers.push("Expires", expires_s.to_string());
         request.headers.push("Allow", ALLOW);
-        request.headers.push("Supported", SUPPORTED);
+        let outbound = if self.sends_flow() { ", outbound" } else { "" };
+        let gruu = if self.wants_gruu { ", gruu" } else { "" };
+        request.headers.push("Supported", format!("{SUPPORTED}{outbound}{gruu}"));
         if let Some(credentials) = &self.account.credentials {
             self.authorizers.iter_mut().flatten().for_each(|authorizer| {
-                let value = authorizer.authorize(credentials, "REGISTER", &uri.to_string());
+                let value = authorizer.authorize(credentials, "REGISTER", &uri.to_string(), &[]);
                 request.headers.push(authorizer.header_name(), value);
             });
         }
         layer.request(now, Owner::Registration, path, (own.ip().into(), own.port()), request);
     }
 
-    /// The Request-URI: the domain of the account (RFC 3261 §10.2).
-    fn domain(&self) -> SipUri {
+    /// The Request-URI: the domain of the account (RFC 3261 §10.2), or where we were sent instead.
+    pub(super) fn domain(&self) -> SipUri {
+        if let Some(uri) = self.redirect.uri() {
+            return uri.clone();
+        }
         match self.account.uri.as_sip() {
             Some(uri) => SipUri { is_secure: uri.is_secure, ..SipUri::new(None, uri.host.clone(), uri.port) },
             None => {

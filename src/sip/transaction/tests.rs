@@ -32,7 +32,7 @@ fn sent(out: &mut Outbox) -> Vec<String> {
             Output::Send { bytes, .. } | Output::Connection(ConnectionCommand::Write { bytes, .. }) => {
                 String::from_utf8(bytes).unwrap()
             }
-            Output::Connection(_) | Output::Resolve(_) | Output::Event(_) => panic!("only sends"),
+            Output::Connection(_) | Output::Resolve(_) | Output::Event(_) | Output::Passed(_) => panic!("only sends"),
         })
         .collect()
 }

@@ -102,6 +102,11 @@ impl Builder {
         self.attribute(attribute::FINGERPRINT, &crc.to_be_bytes()).bytes
     }
 
+    /// The datagram as it is, for a server that asks nobody who he is.
+    pub fn finish_unsigned(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Any attribute, as a test of foreign ones needs it.
     pub(crate) fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
         self.bytes.extend(kind.to_be_bytes());

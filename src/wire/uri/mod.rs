@@ -7,6 +7,7 @@
 mod compare;
 mod host;
 mod parameters;
+mod phone;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -52,6 +52,19 @@ impl Kamailio {
     /// # Errors
     /// In words, with its last lines when it does not come up.
     pub fn start_at(binary: &Path, address: SocketAddr, tls: Option<&Pem>) -> Result<Self, String> {
+        Self::launch(binary, address, tls, "MD5")
+    }
+
+    /// The same with SHA-256 in the place of MD5.
+    ///
+    /// # Errors
+    /// In words, with its last lines when it does not come up.
+    pub fn start_with_sha_256(binary: &Path) -> Result<Self, String> {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_udp_port().map_err(words)?));
+        Self::launch(binary, address, None, "SHA-256")
+    }
+
+    fn launch(binary: &Path, address: SocketAddr, tls: Option<&Pem>, algorithm: &str) -> Result<Self, String> {
         let folder = Folder::new().map_err(words)?;
         let modules = modules().ok_or("Kamailio's modules are not where Debian has them")?;
         let mut tls_address = None;
@@ -61,7 +74,7 @@ impl Kamailio {
             tls_address = Some(listen);
             tls_lines = write_tls(&folder, listen, tls).map_err(words)?;
         }
-        let config = config(address, &tls_lines, &modules);
+        let config = config(address, &tls_lines, &modules, algorithm);
         Self::run(binary, folder, address, tls_address, &config)
     }
 
@@ -163,7 +176,7 @@ fn modules() -> Option<PathBuf> {
     fixed.into_iter().map(PathBuf::from).chain(found).find(|path| path.join("registrar.so").is_file())
 }
 
-fn config(address: SocketAddr, tls_lines: &str, modules: &Path) -> String {
+fn config(address: SocketAddr, tls_lines: &str, modules: &Path, algorithm: &str) -> String {
     const LOADED: [&str; 12] =
         ["kex", "pv", "tm", "sl", "rr", "maxfwd", "siputils", "textops", "xlog", "usrloc", "registrar", "auth"];
     let loaded: String = LOADED.iter().map(|module| format!("loadmodule \"{module}.so\"\n")).collect();
@@ -182,6 +195,7 @@ mpath="{modules}/"
 modparam("auth", "nonce_count", 1)
 modparam("auth", "qop", "auth")
 modparam("registrar", "use_path", 1)
+modparam("auth", "algorithm", "{algorithm}")
 modparam("registrar", "min_expires", 5)
 modparam("registrar", "default_expires", 60)
 modparam("registrar", "max_expires", 60)

@@ -1,0 +1,108 @@
+//! Messages as they pass by, for who draws ladders and keeps captures.
+//!
+//! Owns: what is known of a message beside its bytes, and the masking of secrets in them. Does not own: what becomes of it.
+//! A masked message is as long as it was and still SIP, so that other programs can read a capture.
+
+use std::net::SocketAddr;
+
+use crate::wire::sip::Transport;
+
+/// What stands in the place of a secret's bytes.
+const MASK: u8 = b'*';
+
+/// Which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To us.
+    Received,
+    /// From us.
+    Sent,
+}
+
+/// One message, sent or received; repetitions pass as often as they are sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Which way.
+    pub direction: Direction,
+    /// How.
+    pub transport: Transport,
+    /// Our end, where it is known.
+    pub local: Option<SocketAddr>,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// All of it, but for its secrets.
+    pub bytes: Vec<u8>,
+}
+
+/// `message` with its secrets masked: digests, the keys of `a=crypto` (RFC 4568), and `token`, which lets its bearer call.
+pub(crate) fn masked(message: &[u8], token: &str) -> Vec<u8> {
+    let mut bytes = message.to_vec();
+    let mut start = 0;
+    while start < bytes.len() {
+        let end = bytes[start..].iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| start + at);
+        mask_line(&mut bytes[start..end]);
+        start = end + 1;
+    }
+    let token = token.as_bytes();
+    if !token.is_empty() && bytes.len() >= token.len() {
+        for at in 0..=bytes.len() - token.len() {
+            if bytes[at..].starts_with(token) {
+                bytes[at..at + token.len()].fill(MASK);
+            }
+        }
+    }
+    bytes
+}
+
+fn mask_line(line: &mut [u8]) {
+    let name = line.split(|&byte| byte == b':').next().unwrap_or_default().trim_ascii();
+    let is_digest =
+        ["Authorization", "Proxy-Authorization"].iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
+    if is_digest {
+        // A reader may know whose digest it was and for what, but not the digest.
+        for key in [&b"response=\""[..], b"response=", b"cnonce=\""] {
+            mask_after(line, key);
+        }
+    } else if line.starts_with(b"a=crypto:") {
+        mask_after(line, b"inline:");
+    }
+}
+
+/// Masks what follows `key` in `line` up to the next delimiter.
+fn mask_after(line: &mut [u8], key: &[u8]) {
+    let mut from = 0;
+    while let Some(at) = line[from..].windows(key.len()).position(|window| window.eq_ignore_ascii_case(key)) {
+        let start = from + at + key.len();
+        let is_end = |byte: &u8| matches!(byte, b'"' | b',' | b'|' | b';' | b' ' | b'\t' | b'\r');
+        let end = line[start..].iter().position(is_end).map_or(line.len(), |length| start + length);
+        line[start..end].fill(MASK);
+        from = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_and_nothing_else_changes() {
+        let message = "INVITE sip:AbCdEf@10.0.0.2 SIP/2.0\r\nContact: <sip:AbCdEf@10.0.0.2>\r\n\
+            Authorization: Digest username=\"u\", response=\"0123\", cnonce=\"c\", qop=auth\r\n\
+            proxy-authorization : Digest response=4567,realm=\"r\"\r\nFrom: <sip:a@b>;response=\"keep\"\r\n\r\n\
+            a=crypto:1 AEAD_AES_128_GCM inline:a2V5/+=|2^20;inline:b2V5 FEC\r\na=inline:keep\r\n";
+        let expected = "INVITE sip:******@10.0.0.2 SIP/2.0\r\nContact: <sip:******@10.0.0.2>\r\n\
+            Authorization: Digest username=\"u\", response=\"****\", cnonce=\"*\", qop=auth\r\n\
+            proxy-authorization : Digest response=****,realm=\"r\"\r\nFrom: <sip:a@b>;response=\"keep\"\r\n\r\n\
+            a=crypto:1 AEAD_AES_128_GCM inline:*******|2^20;inline:**** FEC\r\na=inline:keep\r\n";
+        let masked = masked(message.as_bytes(), "AbCdEf");
+        assert_eq!(String::from_utf8(masked).unwrap(), expected);
+    }
+
+    #[test]
+    fn anything_can_be_masked() {
+        for odd in [&b""[..], b"\n", b"\r\n\r\n", b"Authorization:", b"Authorization: response=", b"\xff\xfe:"] {
+            assert_eq!(masked(odd, "token").len(), odd.len());
+        }
+        assert_eq!(masked(b"abc", ""), b"abc");
+    }
+}
