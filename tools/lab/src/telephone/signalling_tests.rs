@@ -14,6 +14,7 @@ fn setup(offers: bool) -> CallSetup {
             codecs: vec![Codec::Pcmu],
             direction: Direction::SendRecv,
             ptime_ms: 20,
+            key: None,
         },
         offers,
     }
