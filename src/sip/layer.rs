@@ -49,7 +49,7 @@ pub(crate) enum Outcome<'a> {
 #[derive(Debug)]
 enum ClientTransaction {
     Invite(Box<InviteClient>),
-    Other(Client),
+    Other(Box<Client>),
 }
 
 impl ClientTransaction {
@@ -127,7 +127,7 @@ impl TransactionLayer {
         let client = if is_invite {
             ClientTransaction::Invite(Box::new(InviteClient::send(now, sending, &mut self.out)))
         } else {
-            ClientTransaction::Other(Client::send(now, sending, &mut self.out))
+            ClientTransaction::Other(Box::new(Client::send(now, sending, &mut self.out)))
         };
         self.clients.insert(branch, (owner, client));
     }
@@ -180,7 +180,7 @@ impl TransactionLayer {
         });
         let Some((branch, path, request)) = cancel else { return false };
         let sending = Sending { path, request, server_name: None, fallback: None };
-        let client = Client::send(now, sending, &mut self.out);
+        let client = Box::new(Client::send(now, sending, &mut self.out));
         self.clients.insert(format!("{branch}{CANCEL}"), (Owner::Unheeded, ClientTransaction::Other(client)));
         true
     }

@@ -171,7 +171,7 @@ fn request(method: Method, subject: &str) -> Request {
 fn subjects(out: &mut Outbox) -> Vec<String> {
     let name = |text: &String| {
         let subject = text.lines().find_map(|line| line.strip_prefix("Subject: "));
-        subject.or(text.split(' ').next()).unwrap_or_default().to_owned()
+        subject.or_else(|| text.split(' ').next()).unwrap_or_default().to_owned()
     };
     sent(out).iter().map(name).collect()
 }
