@@ -16,7 +16,7 @@
 //! | [`config`] | every option: name, doc, default, validation |
 //! | [`time`], [`random`] | instants, deadlines and randomness as values |
 //! | [`wire`] | bytes to values and back: SIP, SDP, STUN, RTP, RTCP; stateless, total, fuzzed |
-//! | [`sip`] | an answering user agent: transactions, dialogs, digest, registration |
+//! | [`sip`] | a user agent that answers: transactions, dialogs, digest, registration, transfers, connections |
 //! | [`galene`] | a member of a group: joining, roster, streams' messages |
 //! | [`rtc`] | one peer connection: ICE and DTLS, which end in an address and SRTP keys |
 //! | [`media`] | a mix's work: jitter buffers, codecs, mixer; [`media::control`] are the only words spoken to it |
