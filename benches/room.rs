@@ -61,6 +61,12 @@ const QUIET: [Scene; 3] = [
 const CROWD: Scene =
     Scene { name: "50 x 50, five speak", callers: 50, speaking_callers: 0, members: 50, speaking_members: 5 };
 
+/// What a caller's own silence costs beside speech.
+const ALONE: [Scene; 2] = [
+    Scene { name: "a silent telephone", callers: 1, speaking_callers: 0, members: 0, speaking_members: 0 },
+    Scene { name: "a speaking telephone", callers: 1, speaking_callers: 1, members: 0, speaking_members: 0 },
+];
+
 /// Where the packets go: nowhere.
 #[derive(Default)]
 struct Outbox {
@@ -183,7 +189,7 @@ impl Conference {
         self.engine.handle_command(Command::CloseRoom(ROOM), &mut self.outbox);
         let decoded = |retired: &Retired| match retired {
             Retired::Stream(stream) => stream.stats().decoded,
-            Retired::Room(_) | Retired::Caller(_) | Retired::Up(_) => 0,
+            Retired::Room(_) | Retired::Caller(_) | Retired::Up(_) | Retired::Line(_) => 0,
         };
         self.outbox.retired.iter().map(decoded).sum()
     }
@@ -300,6 +306,13 @@ fn print_ratios() {
             us(engine.tick.saturating_sub(bare.tick)) / scene.callers as f64
         );
     }
+    let [silent, speaking] = ALONE.map(|scene| us(measure(&scene).engine.packets));
+    println!(
+        "  {} costs {silent:.1} us a packet, {} {speaking:.1}: {:.1} x",
+        ALONE[0].name,
+        ALONE[1].name,
+        speaking / silent
+    );
     let Cost { engine, bare, .. } = measure(&CROWD);
     let whole = us(engine.packets + engine.tick);
     println!(

@@ -12,13 +12,52 @@ use lab::program::{Folder, Signal, find_or_skip, make_do};
 use lab::quality;
 use lab::speech::{REFERENCE_RATE_HZ, Reference};
 use lab::telephone::RATE_HZ;
-use real::{PATIENCE, Place, alone};
+use real::{PATIENCE, Place, alone, eventually};
 
 #[test]
 fn baresip_and_a_member_understand_each_other() {
+    understand_each_other(&[], None);
+}
+
+#[test]
+fn baresip_that_insists_on_srtp_and_a_member_understand_each_other() {
+    understand_each_other(&["-sip-srtp", "required", "-sip-srtp-keys-in-clear"], Some("srtp-mand"));
+}
+
+#[test]
+fn baresip_that_would_like_srtp_and_a_member_understand_each_other() {
+    understand_each_other(&["-sip-srtp-keys-in-clear"], Some("srtp"));
+}
+
+#[test]
+fn baresip_is_refused_where_it_does_not_fit_the_policy() {
     let Some(binary) = find_or_skip("baresip") else { return };
     let _alone = alone();
-    let place = Place::new();
+    let folder = Folder::new().unwrap();
+    let said_file = folder.path().join("said.wav");
+    Pcm { rate_hz: RATE_HZ, samples: vec![0; 8000] }.write_wav(&said_file).unwrap();
+    for (flags, encryption, reason) in [
+        (&["-sip-srtp", "off"][..], Some("srtp-mand"), "which is off here"),
+        (&["-sip-srtp", "required"], None, "which is required here"),
+        (&[], Some("srtp-mand"), "could be read on the way"),
+    ] {
+        let place = Place::with(flags);
+        let mut baresip =
+            Baresip::start_encrypted(&binary, &said_file, Some(&place.gateway.uri()), encryption).unwrap();
+        eventually("baresip hears of the refusal", || {
+            baresip.program.lines().iter().any(|line| line.contains("488"))
+                && place.gateway.lines().iter().any(|line| line.contains(reason))
+        });
+        baresip.program.signal(Signal::SIGTERM);
+        baresip.program.wait_exit(PATIENCE).unwrap();
+    }
+}
+
+/// One call, judged both ways; with an encryption of baresip's the gateway must say that it is encrypted.
+fn understand_each_other(flags: &[&str], encryption: Option<&str>) {
+    let Some(binary) = find_or_skip("baresip") else { return };
+    let _alone = alone();
+    let place = Place::with(flags);
     let folder = Folder::new().unwrap();
     let reference = Reference::new();
     let said = Pcm { rate_hz: RATE_HZ, samples: reference.at(RATE_HZ) };
@@ -33,11 +72,15 @@ fn baresip_and_a_member_understand_each_other() {
     };
     let mut member = Crowd::one(config).unwrap();
     member.events.wait_for(PATIENCE, |event| event.kind == MemberEventKind::UpConnected).expect("the member is in");
-    let mut baresip = Baresip::start(&binary, &said_file, Some(&place.gateway.uri())).unwrap();
+    let mut baresip = Baresip::start_encrypted(&binary, &said_file, Some(&place.gateway.uri()), encryption).unwrap();
     let hears_baresip =
         |kind: &MemberEventKind| matches!(kind, MemberEventKind::Connected { username, .. } if username == "baresip");
     let connected = member.events.wait_for(PATIENCE, |event| hears_baresip(&event.kind));
     assert!(connected.is_some(), "baresip is not in the room: {:#?}", baresip.program.lines());
+    let lines = place.gateway.lines();
+    let answered = lines.iter().find(|line| line.contains(": answered after"));
+    println!("{answered:?}");
+    assert_eq!(answered.is_some_and(|line| line.contains(", encrypted (")), encryption.is_some(), "{answered:?}");
     // It speaks from the answer on, again and again: the member says everything once meanwhile.
     std::thread::sleep(Duration::from_millis(500));
     member.command(0, MemberCommand::Speak { at_us: clock::now_us() });

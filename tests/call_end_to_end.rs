@@ -38,7 +38,16 @@ fn assert_heard(heard: &Heard, longest_delay_ms: f64, least_pesq: f64) {
 #[test]
 fn a_member_and_a_telephone_understand_each_other() {
     let _alone = alone();
-    let place = Place::new();
+    understand_each_other(&Place::new(), false);
+}
+
+#[test]
+fn a_member_and_an_encrypted_telephone_understand_each_other() {
+    let _alone = alone();
+    understand_each_other(&Place::with(&["-sip-srtp", "required", "-sip-srtp-keys-in-clear"]), true);
+}
+
+fn understand_each_other(place: &Place, is_encrypted: bool) {
     let folder = Folder::new().unwrap();
     let setup = TrialSetup {
         group_url: place.url().to_owned(),
@@ -47,6 +56,7 @@ fn a_member_and_a_telephone_understand_each_other() {
         caller: "Telephone".to_owned(),
         password: String::new(),
         insecure: true,
+        is_encrypted,
         folder: folder.path().to_owned(),
     };
     let outcome = trial::run(&setup, &Reference::new(), |_| ());

@@ -11,7 +11,7 @@ use lab::kamailio::{Kamailio, PASSWORD, Pem, USER};
 use lab::program::{Folder, Signal, find_or_skip, free_udp_port, skip};
 use lab::room::{GroupConfig, RoomConfig, RoomServer};
 use lab::telephone::{Telephone, TelephoneSetup, What};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use real::{GROUP, PATIENCE, alone, binary, from};
 
 /// Unregistering and BYE have to be done within this after a signal.
@@ -66,6 +66,8 @@ impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // By default it would have the name of all certificates, and OpenSSL would take these for self-signed ones.
+        params.distinguished_name.push(DnType::CommonName, "authority of one test");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         Self { issuer, folder: Folder::new().unwrap() }
     }
@@ -143,4 +145,20 @@ fn a_certificate_that_is_expired_for_another_name_or_from_a_stranger_gets_no_pas
         gateway.wait_for_line(PATIENCE, |line| line.contains("not registered") && line.contains(words)).unwrap();
         assert!(!gateway.lines().iter().any(|line| line.contains("REGISTER sip")));
     }
+}
+
+#[test]
+fn a_registration_by_way_of_a_proxy_leaves_a_path_that_calls_come_back_by() {
+    let Some(binary) = find_or_skip("kamailio") else { return };
+    let _alone = alone();
+    let room = room();
+    let registrar = Kamailio::start(&binary).unwrap();
+    let edge = Kamailio::start_edge(&binary).unwrap();
+    let (account, proxy) =
+        (format!("sip:{USER}@{}", registrar.address()), format!("sip:{};transport=tcp", edge.address()));
+    let gateway = register(&account, &["-sip-proxy", &proxy], &room.group_url(GROUP));
+    let bound = registrar.wait_bound(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
+    assert!(bound.contains(";transport=tcp"), "{bound}");
+    call_and_end(&registrar, gateway);
+    registrar.wait_unbound(PATIENCE).unwrap();
 }

@@ -218,9 +218,10 @@ fn one_call(world: &mut World) {
     let (rtp_socket, gateway_rtp) = socket();
     let (rtcp_socket, _) = socket();
     let elsewhere = SocketAddr::from(([127, 0, 0, 2], 9));
-    let remote = TelephoneRemote { rtp: Some(elsewhere), rtcp: None, rtcp_mux: false, payload_type: 0 };
-    let setup =
-        TelephoneSetup { leg: telephone_leg, room, caller, ssrc: 11, cname: "c".into(), clock_rate_hz: 8000, remote };
+    let remote =
+        TelephoneRemote { rtp: Some(elsewhere), rtcp: None, rtcp_mux: false, payload_type: 0, clock_rate_hz: 8000 };
+    let protection = Protection::Plain;
+    let setup = TelephoneSetup { leg: telephone_leg, room, caller, ssrc: 11, cname: "c".into(), remote, protection };
     let index = world.mix.mix_of(room).unwrap();
     world.net.add_telephone(&setup, index, rtp_socket, Some(rtcp_socket)).unwrap();
     let telephone = telephone(TelephoneCodec::Pcmu, 20);
@@ -233,11 +234,12 @@ fn one_call(world: &mut World) {
         first_timestamp: 1,
         agc: true,
     };
-    world.mix(Command::AddCaller { room, caller: Box::new(Caller::new(&setup)) });
+    world.mix(Command::AddCaller { room, caller: Box::new(Caller::new(&setup).expect("libopus has memory")) });
 
     let mut up_galene = world.connect(room, up_leg, PeerRole::Up { caller, ssrc: 12 });
     let setup = UpSetup {
         leg: up_leg,
+        telephone: TelephoneCodec::Pcmu,
         codec: RoomCodec::Opus,
         payload_type: 111,
         ssrc: 12,

@@ -50,11 +50,18 @@ impl Sink for Outbox {
 
 const ROOM: RoomKey = RoomKey(1);
 
-/// Telephones of both laws, in groups of all codecs.
+/// What a telephone speaks, by its number.
+fn codec(number: u32) -> TelephoneCodec {
+    let codecs = [TelephoneCodec::Pcmu, TelephoneCodec::Pcma, TelephoneCodec::G722, TelephoneCodec::Opus];
+    codecs[number as usize % codecs.len()]
+}
+
+/// Telephones of all codecs, in groups of all codecs; some have agreed on events, in the others' sound keys are looked for.
 fn caller(number: u32) -> [Command; 4] {
-    let codec = if number.is_multiple_of(2) { TelephoneCodec::Pcmu } else { TelephoneCodec::Pcma };
     let up_codec = [RoomCodec::Opus, RoomCodec::G722, RoomCodec::Pcma][number as usize % 3];
-    parties::caller(ROOM, number, parties::telephone(codec, 30), up_codec)
+    let events = number.is_multiple_of(2).then_some(EventFormat { payload_type: 101, clock_rate_hz: 8000 });
+    let telephone = Telephone { events, ..parties::telephone(codec(number), 30) };
+    parties::caller(ROOM, number, telephone, up_codec)
 }
 
 fn voice(number: u32) -> Command {
@@ -86,7 +93,11 @@ impl Outside {
     fn header(&mut self, payload_type: u8, sequence: u32, step: u32, ssrc: u32) -> RtpHeader {
         // One packet in ten comes out of order, is a double of its predecessor, or carries something else.
         let sequence = if self.random.below(10) == 0 { sequence.wrapping_sub(1) } else { sequence };
-        let payload_type = if self.random.below(50) == 0 { 13 } else { payload_type };
+        let payload_type = match self.random.below(50) {
+            0 => 13,
+            1 => 101,
+            _ => payload_type,
+        };
         let timestamp = sequence.wrapping_mul(step);
         RtpHeader { marker: false, payload_type, sequence_number: sequence as u16, timestamp, ssrc }
     }
@@ -98,10 +109,17 @@ fn turn(engine: &mut Engine, outbox: &mut Outbox, outside: &mut Outside, tick: u
     let mut packet = [0; 1500];
     for number in keys.0..keys.0 + CALLERS {
         if outside.random.below(10) > 0 {
-            let header = outside.header(0, tick, 160, number);
+            let is_opus = codec(number) == TelephoneCodec::Opus;
+            let header = outside.header(0, tick, if is_opus { 960 } else { 160 }, number);
             packet[..12].copy_from_slice(&header.to_bytes());
             packet[12..172].fill((tick as u8).wrapping_mul(7));
-            engine.handle_telephone_packet(start, CallerKey(number), &packet[..172], outbox);
+            let mut len = 160;
+            if is_opus {
+                let payload = &outside.packets[(tick + number) as usize % outside.packets.len()];
+                packet[12..12 + payload.len()].copy_from_slice(payload);
+                len = payload.len();
+            }
+            engine.handle_telephone_packet(start, CallerKey(number), &packet[..12 + len], outbox);
         }
     }
     for number in keys.1..keys.1 + VOICES {
@@ -139,6 +157,10 @@ impl Agenda {
                 commands.extend(caller(eldest + CALLERS));
                 commands.push(voice(eldest + VOICES));
             }
+            // A re-INVITE: another line, and an up stream of its rate.
+            if tick % CHURN_TICKS == 100 {
+                commands.extend(other_codec(eldest));
+            }
             if tick.is_multiple_of(70) {
                 commands.push(Command::SetMuted { caller: CallerKey(eldest), muted: tick.is_multiple_of(140) });
             }
@@ -146,6 +168,15 @@ impl Agenda {
         };
         Self((0..TICKS).map(commands).collect())
     }
+}
+
+/// The eldest speaks G.722 from now on, whatever it spoke before.
+fn other_codec(number: u32) -> [Command; 2] {
+    let caller = CallerKey(number);
+    let telephone = parties::telephone(TelephoneCodec::G722, 20);
+    let line = Some(Box::new(Line::new(&telephone).expect("libopus has memory")));
+    let up = parties::up(number, TelephoneCodec::G722, RoomCodec::Opus);
+    [Command::SetTelephone { caller, telephone, line }, Command::SetUp { caller, up: Some(Box::new(up)) }]
 }
 
 /// The lowest keys of callers and voices at a tick, before and after what is done in it.
@@ -165,7 +196,7 @@ fn conference(outbox: &mut Outbox) -> Engine {
 #[test]
 fn ten_thousand_ticks_call_neither_the_allocator_nor_the_system() {
     let (mut outside, mut agenda) = (Outside::new(), Agenda::new());
-    let mut outbox = Outbox { packets: 0, retired: Vec::with_capacity(100) };
+    let mut outbox = Outbox { packets: 0, retired: Vec::with_capacity(200) };
     let mut engine = conference(&mut outbox);
     let work = move || {
         let trap = trap::set();
@@ -184,7 +215,8 @@ fn ten_thousand_ticks_call_neither_the_allocator_nor_the_system() {
     let (trap, trapped, allocations, outbox, _) = std::thread::spawn(work).join().expect("the ticks do not panic");
     assert_eq!(allocations, 0);
     let churned = TICKS / CHURN_TICKS;
-    assert_eq!(outbox.retired.len() as u32, 1 + 2 * (CALLERS + churned) + VOICES + churned);
+    // Each change of codec gave a line and an up stream back.
+    assert_eq!(outbox.retired.len() as u32, 1 + 2 * (CALLERS + churned) + VOICES + churned + 2 * churned);
     assert!(outbox.packets > u64::from(TICKS * CALLERS), "{}", outbox.packets);
     match trap {
         Ok(()) => assert_eq!(trapped, Trapped::default(), "system calls, by their numbers"),

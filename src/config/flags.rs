@@ -72,6 +72,7 @@ pub const FLAGS: &[Flag] = &[
     flag("sip-tls-certificate", One("FILE"), "", "our certificate and its chain, PEM; shown also to servers that ask"),
     flag("sip-tls-key", One("FILE"), "", "the key of that certificate, PEM"),
     flag("sip-tls-ca", One("FILE"), "the system's", "authorities that SIP servers' certificates must come from, PEM"),
+    flag("sip-dns", One("ADDRESS"), "the system's", "name server that is asked for SIP servers, IP-ADDRESS:PORT"),
     flag("username", One("NAME"), "the caller's name", "user name in the Galene group, the same for every caller"),
     flag("password", One("PASSWORD"), "", "password of the Galene group (better: environment GALENE_PASSWORD)"),
     flag("insecure", Bool, "", "do not check Galene's certificate"),
@@ -103,6 +104,24 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("ice-lite", Bool, "", "let Galene do the connectivity checks: for a host that Galene can always reach"),
     flag("no-agc", Bool, "", "leave every caller's loudness as it is, instead of slowly bringing quiet telephones up"),
+    flag(
+        "sip-codecs",
+        One("LIST"),
+        "the telephone's choice of all",
+        "what telephones are spoken with in, the best first, of opus,g722,pcmu,pcma",
+    ),
+    flag(
+        "sip-srtp",
+        One("WHEN"),
+        "optional",
+        "encrypt telephones' voices, off, optional (where the telephone offers it) or required (others are turned away)",
+    ),
+    flag(
+        "sip-srtp-keys-in-clear",
+        Bool,
+        "",
+        "take and tell keys also where the signalling is not encrypted: whoever can read it can then hear",
+    ),
     flag("sip-allow", Many("ADDRESS"), "", "IP address that may call without being the registrar; may be repeated"),
     flag("sip-guest-user", One("NAME"), "", "name by which others may call who know the password below (digest)"),
     flag(
@@ -110,6 +129,12 @@ pub const FLAGS: &[Flag] = &[
         One("PASSWORD"),
         "",
         "password of such callers (better: environment GALENE_SIP_GUEST_PASSWORD)",
+    ),
+    flag(
+        "sip-refer-anywhere",
+        Bool,
+        "",
+        "let telephones transfer their calls (REFER) to any address, not only within the registrar's domain",
     ),
 ];
 

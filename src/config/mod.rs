@@ -60,6 +60,47 @@ pub struct Registrar {
     pub ipv6: bool,
 }
 
+/// What a telephone can be spoken with in (`-sip-codecs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SipCodec {
+    /// Opus (RFC 7587).
+    Opus,
+    /// G.722.
+    G722,
+    /// G.711 µ-law.
+    Pcmu,
+    /// G.711 A-law.
+    Pcma,
+}
+
+impl SipCodec {
+    /// All, the best first. Opus carries 16 kHz in half of G.722's rate, repairs losses, and needs no encoder upwards; then
+    /// what sounds best; µ-law before A-law, since what speaks only one of them mostly speaks that.
+    pub const ALL: [Self; 4] = [Self::Opus, Self::G722, Self::Pcmu, Self::Pcma];
+
+    /// As the flag names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opus => "opus",
+            Self::G722 => "g722",
+            Self::Pcmu => "pcmu",
+            Self::Pcma => "pcma",
+        }
+    }
+}
+
+/// Whether telephones' voices are encrypted (`-sip-srtp`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SrtpPolicy {
+    /// Never.
+    Off,
+    /// Where the telephone offers it.
+    #[default]
+    Optional,
+    /// Always: who offers none is turned away.
+    Required,
+}
+
 /// What the program was asked to do.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -79,6 +120,12 @@ pub struct Config {
     pub sip_gruu: bool,
     /// `-sip-pcap`.
     pub sip_pcap: Option<PathBuf>,
+    /// `-sip-codecs`; `None` leaves the choice to the telephone.
+    pub sip_codecs: Option<Vec<SipCodec>>,
+    /// `-sip-srtp`.
+    pub sip_srtp: SrtpPolicy,
+    /// `-sip-srtp-keys-in-clear`.
+    pub sip_srtp_keys_in_clear: bool,
     /// `-username`.
     pub username: Option<String>,
     /// `-password`.
@@ -97,6 +144,8 @@ pub struct Config {
     pub ice_ports: Option<RangeInclusive<u16>>,
     /// `-ice-lite`.
     pub ice_lite: bool,
+    /// `-sip-refer-anywhere`.
+    pub sip_refer_anywhere: bool,
     /// `-no-agc`.
     pub no_agc: bool,
 }
@@ -182,6 +231,9 @@ pub fn parse(
         )?,
         sip_gruu: flags.bool("sip-gruu", "--sip-gruu")?,
         sip_pcap: flags.one("--sip-pcap")?.filter(|path| !path.is_empty()).map(PathBuf::from),
+        sip_codecs: flags.one("--sip-codecs")?.map(|text| parse_codecs(&text)).transpose()?,
+        sip_srtp: flags.one("--sip-srtp")?.map_or_else(|| Ok(SrtpPolicy::default()), |text| parse_srtp(&text))?,
+        sip_srtp_keys_in_clear: flags.bool("sip-srtp-keys-in-clear", "--sip-srtp-keys-in-clear")?,
         username: flags.one("--username")?.filter(|name| !name.is_empty()),
         password: secret(flags.one("--password")?, "GALENE_PASSWORD"),
         insecure: flags.bool("insecure", "--insecure")?,
@@ -189,6 +241,7 @@ pub fn parse(
         rtp_ports: parse_ports("rtp-ports", flags.one("--rtp-ports")?)?,
         ice_ports: parse_ports("ice-ports", flags.one("--ice-ports")?)?,
         ice_lite: flags.bool("ice-lite", "--ice-lite")?,
+        sip_refer_anywhere: flags.bool("sip-refer-anywhere", "--sip-refer-anywhere")?,
         no_agc: flags.bool("no-agc", "--no-agc")?,
         group_url: Url::parse("https://invalid/").expect("a constant URL parses"),
         token: None,
@@ -287,6 +340,26 @@ fn parse_guests(user: Option<String>, password: Option<Secret>) -> Result<Option
             "-sip-guest-user {user} needs a password: add -sip-guest-password PASSWORD or set GALENE_SIP_GUEST_PASSWORD"
         ))),
         (None, Some(_)) => Err(UsageError("-sip-guest-password needs a name: add -sip-guest-user NAME".into())),
+    }
+}
+
+fn parse_codecs(text: &str) -> Result<Vec<SipCodec>, UsageError> {
+    let wrong = || UsageError::flag("sip-codecs", text, "write some of opus,g722,pcmu,pcma, each once, the best first");
+    let mut codecs = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        let codec = SipCodec::ALL.into_iter().find(|codec| codec.as_str().eq_ignore_ascii_case(name));
+        let codec = codec.filter(|codec| !codecs.contains(codec)).ok_or_else(wrong)?;
+        codecs.push(codec);
+    }
+    Ok(codecs)
+}
+
+fn parse_srtp(text: &str) -> Result<SrtpPolicy, UsageError> {
+    match text {
+        "off" => Ok(SrtpPolicy::Off),
+        "optional" => Ok(SrtpPolicy::Optional),
+        "required" => Ok(SrtpPolicy::Required),
+        _ => Err(UsageError::flag("sip-srtp", text, "write off, optional or required")),
     }
 }
 

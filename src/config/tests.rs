@@ -28,6 +28,7 @@ fn the_defaults_are_those_of_the_original() {
     assert_eq!(transports.udp_address, SipAddress::Any(None));
     assert_eq!((transports.tcp_address, transports.tls_address, transports.tls_files), (None, None, None));
     assert!(!config.insecure && !config.debug && !config.ice_lite && !config.no_agc && config.token.is_none());
+    assert!(!config.sip_refer_anywhere);
 }
 
 #[test]
@@ -97,6 +98,23 @@ fn local_addresses_are_read_in_every_form() {
 }
 
 #[test]
+fn codecs_are_in_the_order_of_the_flag_or_the_telephones_choice() {
+    assert_eq!(config(&[URL]).sip_codecs, None);
+    let codecs = config(&["-sip-codecs", "PCMA, opus", URL]).sip_codecs.unwrap();
+    assert_eq!(codecs, [SipCodec::Pcma, SipCodec::Opus]);
+}
+
+#[test]
+fn encryption_is_optional_and_keys_are_not_for_everybody_unless_said_otherwise() {
+    let plain = config(&[URL]);
+    assert_eq!((plain.sip_srtp, plain.sip_srtp_keys_in_clear), (SrtpPolicy::Optional, false));
+    for (text, policy) in [("off", SrtpPolicy::Off), ("required", SrtpPolicy::Required)] {
+        assert_eq!(config(&["-sip-srtp", text, URL]).sip_srtp, policy);
+    }
+    assert!(config(&["-sip-srtp-keys-in-clear", URL]).sip_srtp_keys_in_clear);
+}
+
+#[test]
 fn every_mistake_names_its_flag_and_the_remedy() {
     for (arguments, words) in [
         (&["-sip", "nonsense@", URL][..], &["-sip ", "sip:USER@HOST"][..]),
@@ -108,6 +126,7 @@ fn every_mistake_names_its_flag_and_the_remedy() {
         (&["-sip-proxy", "a b", URL], &["-sip-proxy", "HOST"]),
         (&["-sip-tcp-address", "host:5060", URL], &["-sip-tcp-address", "IP-ADDRESS:PORT"]),
         (&["-sip-tls-address", ":", URL], &["-sip-tls-address", "-sip-tls-certificate FILE"]),
+        (&["-sip-dns", "ns.example", URL], &["-sip-dns ns.example", "IP-ADDRESS"]),
         (&["-sip-tls-certificate", "c", URL], &["-sip-tls-key FILE"]),
         (&["-sip-tls-key", "k", URL], &["-sip-tls-certificate FILE"]),
         (&["-rtp-ports", "9-3", URL], &["-rtp-ports 9-3", "LO-HI"]),
@@ -115,6 +134,10 @@ fn every_mistake_names_its_flag_and_the_remedy() {
         (&["-sip-allow", "example.org", URL], &["-sip-allow", "IP address"]),
         (&["-sip-guest-user", "door", URL], &["-sip-guest-user door", "-sip-guest-password"]),
         (&["-sip-guest-password", "x", URL], &["-sip-guest-password", "-sip-guest-user NAME"]),
+        (&["-sip-codecs", "pcmu,g729", URL], &["-sip-codecs pcmu,g729", "opus,g722,pcmu,pcma"]),
+        (&["-sip-codecs", "pcmu,PCMU", URL], &["-sip-codecs", "each once"]),
+        (&["-sip-codecs", ",", URL], &["-sip-codecs ,", "the best first"]),
+        (&["-sip-srtp", "yes", URL], &["-sip-srtp yes", "off, optional or required"]),
         (&["-insecure=maybe", URL], &["-insecure maybe", "true or false"]),
         (&["-sip-pasword", "x", URL], &["-sip-pasword", "-sip-password"]),
         (&[], &["URL is missing"]),

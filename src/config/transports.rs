@@ -39,6 +39,8 @@ pub struct SipTransports {
     pub tls_files: Option<TlsFiles>,
     /// `-sip-tls-ca`: who signs the servers' certificates, instead of the system's authorities.
     pub tls_ca: Option<PathBuf>,
+    /// `-sip-dns`: the name server that is asked for SIP servers, instead of the system's.
+    pub dns: Option<SocketAddr>,
 }
 
 /// `-sip-transport`.
@@ -110,7 +112,15 @@ pub(super) fn parse_transports(flags: &mut Flags, used: Option<Transport>) -> Re
         tls_address: tls_address.map(address("sip-tls-address", Transport::Tls)).transpose()?,
         tls_files,
         tls_ca: flags.one("--sip-tls-ca")?.map(PathBuf::from),
+        dns: parse_dns(flags.one("--sip-dns")?)?,
     })
+}
+
+fn parse_dns(text: Option<String>) -> Result<Option<SocketAddr>, UsageError> {
+    let Some(text) = text else { return Ok(None) };
+    let with_port = text.parse().ok();
+    let address = with_port.or_else(|| text.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
+    address.map(Some).ok_or_else(|| UsageError::flag("sip-dns", &text, "write IP-ADDRESS or IP-ADDRESS:PORT"))
 }
 
 fn parse_address(flag: &str, transport: Transport, text: &str) -> Result<SipAddress, UsageError> {

@@ -10,13 +10,18 @@ use super::room::Room;
 use super::telephone::TelephoneLeg;
 use crate::galene::client::{Client, Joined};
 use crate::media::control::{
-    Caller, CallerKey, CallerSetup, Command, NetCommand, PeerRole, RoomCodec, RoomKey, TelephoneSetup, Up, UpSetup,
+    Caller, CallerKey, CallerSetup, Command, KeyPress, Line, NetCommand, PeerRole, Protection, RoomCodec, RoomKey,
+    Telephone, TelephoneSetup, Up, UpSetup,
 };
 use crate::sip::event::CallKey;
 use crate::time::{Deadline, Instant};
 
 /// From INVITE to 200 at most: callers hang up after about half a minute of ringing.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// From joining to early media: a call that is not answered by then finds its way to Galene by a relay or not at all. Its
+/// caller hears the room meanwhile instead of a ringing tone.
+const EARLY_MEDIA_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a stream that lost its media path is offered again before the call ends.
 const MAX_OFFERS: u32 = 4;
@@ -38,10 +43,20 @@ pub(super) struct Call {
     pub(super) title: String,
     pub(super) client: Client,
     pub(super) telephone: TelephoneLeg,
+    /// What the target of a transfer is offered.
+    pub(super) next_telephone: Option<TelephoneLeg>,
     /// Where the caller is, from `joined` on.
     pub(super) room: Option<(String, RoomKey)>,
     pub(super) up: Option<UpStream>,
     pub(super) answered: bool,
+    /// The caller speaks.
+    pub(super) talks: bool,
+    /// When the caller is to hear the room before the answer; `None` before it has joined, and once it hears it.
+    early_media_at: Option<Instant>,
+    /// What the mix was told of the telephone.
+    in_mix: Telephone,
+    /// What the net thread was told of its encryption.
+    in_net: Protection,
     invited_at: Instant,
     /// Since the last one that connected.
     offers: u32,
@@ -61,10 +76,15 @@ impl Call {
             caller,
             title,
             client,
+            in_mix: telephone.settings().telephone,
+            in_net: telephone.protection(),
             telephone,
+            next_telephone: None,
             room: None,
             up: None,
             answered: false,
+            talks: false,
+            early_media_at: None,
             invited_at: now,
             offers: 0,
         }
@@ -80,26 +100,32 @@ impl Call {
     ) -> Result<(), CallFailure> {
         tracing::info!("{}: joined {} as '{}'", self.title, room.name, joined.username);
         self.room = Some((room.name.clone(), room.key));
+        self.early_media_at = (!self.answered).then(|| now + EARLY_MEDIA_AFTER);
         room.callers.insert(self.key);
         let ssrc = desk.random.next_u32();
+        let telephone = self.telephone.settings().telephone;
+        self.in_mix = telephone;
         let caller = Caller::new(&CallerSetup {
             key: self.caller,
             leg: self.telephone.leg,
-            telephone: self.telephone.settings().telephone,
+            telephone,
             ssrc,
-            first_sequence: desk.random.next_u32() as u16,
+            // Not above half, so that the first packets' loss does not mislead about a wrap (RFC 3711 §3.3.1).
+            first_sequence: desk.random.next_u32() as u16 >> 1,
             first_timestamp: desk.random.next_u32(),
             agc: desk.config.agc,
-        });
+        })
+        .map_err(no_codec)?;
         desk.mix(Command::AddCaller { room: room.key, caller: Box::new(caller) });
+        self.in_net = self.telephone.protection();
         let setup = TelephoneSetup {
             leg: self.telephone.leg,
             room: room.key,
             caller: self.caller,
             ssrc,
             cname: self.telephone.cname().to_owned(),
-            clock_rate_hz: self.telephone.settings().telephone.codec.clock_rate_hz(),
             remote: self.telephone.settings().remote,
+            protection: self.in_net.clone(),
         };
         desk.outputs.push_back(Output::AddTelephone(setup));
         if !joined.permissions.present {
@@ -190,38 +216,96 @@ impl Call {
         let Some(up) = self.up.as_mut().filter(|up| !up.connected) else { return Ok(()) };
         up.connected = true;
         self.offers = 0;
+        self.set_up(desk)?;
+        desk.mix(Command::SetPresent { caller: self.caller, present: true });
+        Ok(())
+    }
+
+    /// Gives the mix what sends the telephone's speech up, for the codec that it has now.
+    fn set_up<S: Sockets>(&self, desk: &mut Desk<S>) -> Result<(), CallFailure> {
+        let Some(up) = self.up.as_ref().filter(|up| up.connected) else { return Ok(()) };
         let setup = UpSetup {
             leg: up.link.leg,
+            telephone: self.in_mix.codec,
             codec: up.link.codec.unwrap_or(RoomCodec::Opus),
             payload_type: up.payload_type,
             ssrc: up.ssrc,
             first_sequence: desk.random.next_u32() as u16,
             first_timestamp: desk.random.next_u32(),
         };
-        let up = Up::new(&setup).map_err(|error| CallFailure::NoMedia(error.to_string()))?;
+        let up = Up::new(&setup).map_err(no_codec)?;
         desk.mix(Command::SetUp { caller: self.caller, up: Some(Box::new(up)) });
-        desk.mix(Command::SetPresent { caller: self.caller, present: true });
         Ok(())
     }
 
     /// The 200, with voices both ways from now on.
     pub(super) fn answer<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         self.answered = true;
+        self.early_media_at = None;
         let sdp = self.telephone.local_description().to_owned();
         desk.sip.answer(now, self.key, sdp);
         desk.mix(Command::StartTelephone(self.caller));
         let after_ms = now.saturating_since(self.invited_at).as_millis();
-        tracing::info!("{}: answered after {after_ms} ms", self.title);
+        let encrypted = match &self.in_net {
+            Protection::Plain => String::new(),
+            Protection::Awaited => ", encrypted if its telephone agrees".into(),
+            Protection::Srtp(keys) => format!(", encrypted ({:?})", keys.local.profile),
+        };
+        tracing::info!("{}: answered after {after_ms} ms{encrypted}", self.title);
     }
 
-    /// SDP settled codec, direction or address anew: both threads must know.
-    pub(super) fn apply_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
-        if self.room.is_none() {
+    /// 183, and the room's voices down, if the answer is long in coming.
+    pub(super) fn progress<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
+        if self.early_media_at.take_if(|at| now >= *at).is_none() {
             return;
         }
+        let sdp = self.telephone.local_description().to_owned();
+        desk.sip.progress(now, self.key, sdp);
+        desk.mix(Command::StartTelephone(self.caller));
+        tracing::debug!("{}: early media", self.title);
+    }
+
+    /// Whether the telephone sends without listening, in a call that began otherwise: it has put us on hold, and what
+    /// it sends is music.
+    const fn is_on_hold(&self) -> bool {
+        let telephone = self.telephone.settings().telephone;
+        self.answered && telephone.receives && !telephone.sends
+    }
+
+    /// SDP settled codec, direction, address or keys anew: both threads must know. Music on hold is not for the room.
+    pub(super) fn apply_telephone<S: Sockets>(&mut self, desk: &mut Desk<S>) -> Result<(), CallFailure> {
+        if self.room.is_none() {
+            return Ok(());
+        }
         let settings = self.telephone.settings();
-        desk.mix(Command::SetTelephone { caller: self.caller, telephone: settings.telephone });
-        desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: settings.remote });
+        let receives = settings.telephone.receives && !self.is_on_hold();
+        let telephone = Telephone { receives, ..settings.telephone };
+        let former = std::mem::replace(&mut self.in_mix, telephone);
+        let needs_line = !telephone.shares_line_with(&former);
+        let line = if needs_line { Some(Box::new(Line::new(&telephone).map_err(no_codec)?)) } else { None };
+        desk.mix(Command::SetTelephone { caller: self.caller, telephone, line });
+        if needs_line {
+            self.set_up(desk)?;
+        }
+        let leg = self.telephone.leg;
+        desk.net(NetCommand::UpdateTelephone { leg, remote: settings.remote });
+        let protection = self.telephone.protection();
+        if protection != self.in_net {
+            self.in_net = protection.clone();
+            desk.net(NetCommand::SetTelephoneProtection { leg, protection });
+        }
+        Ok(())
+    }
+
+    /// The caller pressed a key, in whichever form it came.
+    pub(super) fn on_key(&self, press: &KeyPress) {
+        tracing::debug!("{}: key {} for {} ms ({:?})", self.title, press.key, press.duration_ms, press.form);
+    }
+
+    /// The telephone has hung up and another is being called: no sound goes either way.
+    pub(super) fn silence_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
+        let telephone = Telephone { sends: false, receives: false, ..self.telephone.settings().telephone };
+        desk.mix(Command::SetTelephone { caller: self.caller, telephone, line: None });
     }
 
     /// Gives back everything that the call held outside itself, but for its membership.
@@ -243,7 +327,8 @@ impl Call {
     pub(super) fn next_timeout(&self) -> Option<Deadline> {
         let up = self.up.as_ref().and_then(|up| up.link.peer.next_timeout());
         let answer = (!self.answered).then(|| Deadline::new(self.answer_by(), "answer the call"));
-        crate::time::earliest([self.client.next_timeout(), up, answer])
+        let early = self.early_media_at.map(|at| Deadline::new(at, "early media"));
+        crate::time::earliest([self.client.next_timeout(), up, answer, early])
     }
 
     /// What an unanswered call waits for.
@@ -258,4 +343,9 @@ impl Call {
     pub(super) fn answer_by(&self) -> Instant {
         self.invited_at + ANSWER_WITHIN
     }
+}
+
+/// A codec could not be built.
+fn no_codec(error: impl ToString) -> CallFailure {
+    CallFailure::NoMedia(error.to_string())
 }

@@ -118,6 +118,11 @@ impl<S: Sockets> Desk<S> {
         Client::new(config, self.random.fork(), now)
     }
 
+    /// Whether keys of encryption may stand in descriptions that travel like this.
+    pub(super) const fn may_tell_keys(&self, is_confidential: bool) -> bool {
+        is_confidential || self.config.srtp_keys_in_clear
+    }
+
     /// The address that a session description shows to a caller: the public one where a NAT stands between us.
     pub(super) fn address_for(&self, local: IpAddr, caller: IpAddr) -> IpAddr {
         let public = self.registered.flatten().map(|public| public.ip());

@@ -11,7 +11,9 @@
 mod call;
 mod codec;
 mod desk;
+mod encryption;
 pub mod event;
+mod formats;
 mod galene_events;
 mod ladder;
 mod listener;
@@ -37,7 +39,7 @@ use ladder::{Ladders, Way};
 use refusal::CallFailure;
 use room::Room;
 
-use crate::config::Secret;
+use crate::config::{Secret, SipCodec, SrtpPolicy};
 use crate::galene::client::Client;
 use crate::galene::name::WantedName;
 use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent};
@@ -72,6 +74,12 @@ pub struct GatewayConfig {
     pub ice_lite: bool,
     /// Unless `-no-agc`: the speech of quiet telephones comes up.
     pub agc: bool,
+    /// `-sip-codecs`.
+    pub codecs: Option<Vec<SipCodec>>,
+    /// `-sip-srtp`.
+    pub srtp: SrtpPolicy,
+    /// `-sip-srtp-keys-in-clear`.
+    pub srtp_keys_in_clear: bool,
 }
 
 /// All calls of this program.
@@ -135,7 +143,10 @@ impl<S: Sockets> Gateway<S> {
         if let Some(probe) = &mut self.probe {
             probe.handle_timeout(now);
         }
-        self.calls.values_mut().for_each(|call| call.handle_timeout(now));
+        for call in self.calls.values_mut() {
+            call.handle_timeout(now);
+            call.progress(now, &mut self.desk);
+        }
         for room in self.rooms.values_mut() {
             let listener = room.listens().and_then(|key| self.calls.get_mut(&key));
             room.handle_timeout(now, listener.map(|call| &mut call.client));
@@ -257,10 +268,16 @@ impl<S: Sockets> Gateway<S> {
                 self.on_peer(now, leg, peer::Input::Dtls { from, bytes: &bytes })
             }
             NetEvent::LossReported { leg, percent } => {
-                if let Some(LegOwner::Up(call)) = self.desk.leg_owner(leg)
-                    && let Some(caller) = self.calls.get(&call).map(|call| call.caller)
-                {
-                    self.desk.mix(Command::SetUpLoss { caller, percent });
+                let caller = |key| self.calls.get(&key).map(|call| call.caller);
+                let command = match self.desk.leg_owner(leg) {
+                    Some(LegOwner::Up(call)) => caller(call).map(|caller| Command::SetUpLoss { caller, percent }),
+                    Some(LegOwner::Telephone(call)) => {
+                        caller(call).map(|caller| Command::SetDownLoss { caller, percent })
+                    }
+                    Some(LegOwner::Voice { .. }) | None => None,
+                };
+                if let Some(command) = command {
+                    self.desk.mix(command);
                 }
             }
             NetEvent::Flows { leg } => {
@@ -298,10 +315,17 @@ impl<S: Sockets> Gateway<S> {
     fn on_mix(&mut self, event: &MixEvent) {
         match event {
             MixEvent::Talking { caller, talking, level_dbfs, gain_db } => {
-                if let Some(call) = self.calls.values().find(|call| call.caller == *caller) {
-                    self.desk.net(NetCommand::SetTelephoneTalking { leg: call.telephone.leg, talking: *talking });
+                if let Some(call) = self.calls.values_mut().find(|call| call.caller == *caller) {
+                    if std::mem::replace(&mut call.talks, *talking) != *talking {
+                        self.desk.net(NetCommand::SetTelephoneTalking { leg: call.telephone.leg, talking: *talking });
+                    }
                     let what = if *talking { "speaks" } else { "is silent, spoke" };
                     tracing::debug!("{}: {what} at {level_dbfs} dBFS, gain {gain_db} dB", call.title);
+                }
+            }
+            MixEvent::Key { caller, press } => {
+                if let Some(call) = self.calls.values().find(|call| call.caller == *caller) {
+                    call.on_key(press);
                 }
             }
             MixEvent::RoomClosed(room) => tracing::debug!("room {} closed", room.0),

@@ -20,10 +20,20 @@ pub enum CallFailure {
     Socket(String),
     /// The session description cannot be read.
     BadDescription(String),
-    /// It offers no audio over plain RTP (RTP/AVP).
+    /// It offers no audio over RTP, plain or with keys.
     NoAudio,
+    /// It insists on encryption, which is off.
+    SrtpOff,
+    /// It offers none, which is required.
+    SrtpRequired,
+    /// Its keys came where anybody can read them, or ours would go there.
+    KeysInClear,
+    /// It insists on encryption, and none of its suites is one of ours.
+    NoSrtpSuite,
     /// It offers audio, but neither PCMU nor PCMA.
     NoTelephoneCodec,
+    /// Another telephone wants to take a call over that is not there, or by another address of ours.
+    NoSuchCall,
     /// The group allows no codec that telephones can be bridged to.
     NoRoomCodec(String),
     /// Galene took the offer back: it does not let us speak.
@@ -55,11 +65,25 @@ impl CallFailure {
             Self::Socket(error) => format!("the system gives no socket: {error}"),
             Self::BadDescription(error) => format!("the telephone's session description cannot be read: {error}"),
             Self::NoAudio => {
-                "the telephone offers no audio over plain RTP: if it insists on SRTP, make that optional".into()
+                "the telephone offers no audio over RTP or SRTP with keys in the description: make DTLS-SRTP optional".into()
+            }
+            Self::SrtpOff => {
+                "the telephone insists on encryption, which is off here: make it optional there, or use -sip-srtp optional"
+                    .into()
+            }
+            Self::SrtpRequired => {
+                "the telephone offers no encryption, which is required here: switch SRTP with SDES on at the telephone".into()
+            }
+            Self::KeysInClear => "the keys of the encryption could be read on the way: let the telephone call over TLS, or \
+                                  use -sip-srtp-keys-in-clear"
+                .into(),
+            Self::NoSrtpSuite => {
+                "the telephone offers no encryption that is known here: allow AES_CM_128_HMAC_SHA1_80 without MKI there".into()
             }
             Self::NoTelephoneCodec => {
                 "the telephone offers neither PCMU nor PCMA: allow G.711 (ulaw, alaw) on the telephone or PBX".into()
             }
+            Self::NoSuchCall => "the call to be taken over is not there, or came in at another address".into(),
             Self::NoRoomCodec(error) => {
                 format!("the group allows no codec for voices ({error}): add opus to the group's codecs")
             }
@@ -85,6 +109,8 @@ impl CallFailure {
             Self::GatewayFull | Self::NoPort(_) | Self::Socket(_) => (503, "Gateway Full"),
             Self::BadDescription(_) => (400, "Bad Session Description"),
             Self::NoAudio | Self::NoTelephoneCodec | Self::NoRoomCodec(_) => (488, "Not Acceptable Here"),
+            Self::NoSuchCall => (481, "No Such Call"),
+            Self::SrtpOff | Self::SrtpRequired | Self::KeysInClear | Self::NoSrtpSuite => (488, "Not Acceptable Here"),
             Self::OfferAborted => (403, "Not Allowed To Speak"),
             Self::NoMedia(_) | Self::TimedOut | Self::Disconnected(_) => (480, "Conference Unreachable"),
             Self::Kicked { by_server: true, .. } => (480, "Conference Closed"),

@@ -5,14 +5,25 @@ use std::time::Duration;
 
 use super::call::Call;
 use super::desk::LegOwner;
+use super::encryption::Encryption;
 use super::event::{Output, Sockets};
+use super::formats::Formats;
 use super::refusal::CallFailure;
 use super::telephone::TelephoneLeg;
 use super::{Gateway, MAX_CALLS};
 use crate::galene::name::WantedName;
-use crate::media::control::CallerKey;
+use crate::media::control::{CallerKey, KeyForm, KeyPress};
 use crate::sip::event::{self as sip, CallKey, Caller, EndReason, Event};
 use crate::time::Instant;
+
+/// The way that an INVITE came.
+#[derive(Clone, Copy)]
+struct CallPath {
+    local: IpAddr,
+    remote: IpAddr,
+    /// Nobody between reads it.
+    is_confidential: bool,
+}
 
 impl<S: Sockets> Gateway<S> {
     /// Handles all that the SIP endpoint has to say; true if there was anything.
@@ -38,18 +49,40 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_sip(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Invite { call, caller, offer, local, remote } => {
+            Event::Invite { call, caller, offer, replaces, local, remote, is_confidential } => {
                 let title = title(call, &caller);
                 tracing::info!("{title}: calls from {remote}");
                 self.ladders.begin(now, call, &title);
-                let path = (local.ip(), remote.ip());
-                if let Err(failure) = self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), path) {
+                let path = CallPath { local: local.ip(), remote: remote.ip(), is_confidential };
+                let taken = match replaces {
+                    Some(former) => self.on_replacement(now, call, former, offer.as_deref(), path),
+                    None => self.on_invite(now, call, &caller, title.clone(), offer.as_deref(), path),
+                };
+                if let Err(failure) = taken {
                     tracing::warn!("{title}: {}", failure.explain());
                     self.desk.sip.reject(now, call, &failure.rejection());
                 }
             }
             Event::Offer { call, sdp } => self.on_reinvite(now, call, sdp.as_deref()),
             Event::Answer { call, sdp } => self.on_delayed_answer(now, call, &sdp),
+            Event::Transfer { call, target } => self.on_transfer(now, call, &target),
+            Event::Parted { call } => {
+                if let Some(call) = self.calls.get(&call) {
+                    call.silence_telephone(&mut self.desk);
+                }
+            }
+            Event::Transferred { call, sdp } => self.on_transferred(now, call, &sdp),
+            Event::TransferFailed { call, status } => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.next_telephone = None;
+                    tracing::info!("{}: the transfer failed with {status}", call.title);
+                }
+            }
+            Event::Key { call, key, duration_ms } => {
+                if let Some(call) = self.calls.get(&call) {
+                    call.on_key(&KeyPress { key, form: KeyForm::Info, duration_ms });
+                }
+            }
             Event::Acknowledged { call } => tracing::debug!("call {}: acknowledged", call.0),
             Event::Ended { call, why } => {
                 if let Some(ended) = self.calls.get(&call) {
@@ -99,7 +132,7 @@ impl<S: Sockets> Gateway<S> {
         caller: &Caller,
         title: String,
         offer: Option<&[u8]>,
-        path: (IpAddr, IpAddr),
+        path: CallPath,
     ) -> Result<(), CallFailure> {
         if self.stop_by.is_some() {
             return Err(CallFailure::ShuttingDown);
@@ -127,15 +160,19 @@ impl<S: Sockets> Gateway<S> {
         now: Instant,
         key: CallKey,
         offer: Option<&[u8]>,
-        (ip, caller): (IpAddr, IpAddr),
+        path: CallPath,
     ) -> Result<TelephoneLeg, CallFailure> {
         let desk = &mut self.desk;
         let leg = desk.new_leg(LegOwner::Telephone(key));
-        let opened = desk.sockets.open_telephone(now, leg, ip).map_err(CallFailure::from).and_then(|local| {
-            let mut telephone = TelephoneLeg::new(leg, local, desk.address_for(ip, caller), &mut desk.random);
+        let formats = Formats::new(desk.config.codecs.as_deref());
+        let may_tell_keys = desk.may_tell_keys(path.is_confidential);
+        let encryption = Encryption::new(desk.config.srtp, may_tell_keys, desk.random.fork());
+        let opened = desk.sockets.open_telephone(now, leg, path.local).map_err(CallFailure::from).and_then(|local| {
+            let address = desk.address_for(path.local, path.remote);
+            let mut telephone = TelephoneLeg::new(leg, local, address, (formats, encryption), &mut desk.random);
             match offer {
                 Some(offer) => telephone.answer(offer)?,
-                None => telephone.offer(),
+                None => telephone.offer()?,
             }
             Ok(telephone)
         });
@@ -145,22 +182,48 @@ impl<S: Sockets> Gateway<S> {
         opened
     }
 
+    /// Another telephone takes a call over (RFC 3891): the caller's membership and its place in the mix stay.
+    fn on_replacement(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        former: CallKey,
+        offer: Option<&[u8]>,
+        path: CallPath,
+    ) -> Result<(), CallFailure> {
+        let address = self.desk.address_for(path.local, path.remote);
+        let may_tell_keys = self.desk.may_tell_keys(path.is_confidential);
+        let call = self.calls.get_mut(&former).ok_or(CallFailure::NoSuchCall)?;
+        // The sockets are bound to the address that was called first.
+        if call.telephone.local_ip() != path.local {
+            return Err(CallFailure::NoSuchCall);
+        }
+        call.telephone.change_hands(address, may_tell_keys, offer)?;
+        let sdp = call.telephone.local_description().to_owned();
+        self.desk.sip.take_over(now, key, former, sdp);
+        tracing::info!("{}: taken over by call {} from {}", call.title, key.0, path.remote);
+        // The dialog is the former call's from now on.
+        if let Err(failure) = call.apply_telephone(&mut self.desk) {
+            self.end_call(now, former, &failure);
+        }
+        Ok(())
+    }
+
     /// A re-INVITE: a bad one is refused and the call goes on as it was (RFC 3261 §14.2).
     fn on_reinvite(&mut self, now: Instant, key: CallKey, sdp: Option<&[u8]>) {
         let Some(call) = self.calls.get_mut(&key) else { return };
         let settled = match sdp {
             Some(offer) => call.telephone.answer(offer),
-            None => {
-                call.telephone.offer();
-                Ok(())
-            }
+            None => call.telephone.offer(),
         };
         match settled {
             Ok(()) => {
                 let description = call.telephone.local_description().to_owned();
                 self.desk.sip.accept_offer(now, key, description);
-                call.apply_telephone(&mut self.desk);
                 tracing::debug!("{}: {:?}", call.title, call.telephone.settings().telephone);
+                if let Err(failure) = call.apply_telephone(&mut self.desk) {
+                    self.end_call(now, key, &failure);
+                }
             }
             Err(failure) => {
                 tracing::info!("{}: a change of the call is refused: {}", call.title, failure.explain());
@@ -169,11 +232,42 @@ impl<S: Sockets> Gateway<S> {
         }
     }
 
+    /// The telephone hands its caller on (REFER): another one is offered the same end of ours.
+    fn on_transfer(&mut self, now: Instant, key: CallKey, target: &str) {
+        let Some(call) = self.calls.get_mut(&key) else { return };
+        tracing::info!("{}: is transferred to {target}", call.title);
+        // Which way the call to the target goes is not known before it goes.
+        match call.telephone.for_another(self.desk.may_tell_keys(false)) {
+            Ok(next) => {
+                self.desk.sip.place(now, key, next.local_description().to_owned());
+                call.next_telephone = Some(next);
+            }
+            Err(failure) => {
+                tracing::warn!("{}: is not transferred: {}", call.title, failure.explain());
+                self.desk.sip.give_up_transfer(now, key, failure.rejection().status);
+            }
+        }
+    }
+
+    /// The target has answered: it is the caller's telephone from now on; membership and place in the mix stay.
+    fn on_transferred(&mut self, now: Instant, key: CallKey, sdp: &[u8]) {
+        let Some(call) = self.calls.get_mut(&key) else { return self.desk.sip.hang_up(now, key, "") };
+        let Some(mut next) = call.next_telephone.take() else { return };
+        let applied = next.take_answer(sdp).and_then(|()| {
+            call.telephone = next;
+            call.apply_telephone(&mut self.desk)
+        });
+        match applied {
+            Ok(()) => tracing::info!("{}: transferred", call.title),
+            Err(failure) => self.end_call(now, key, &failure),
+        }
+    }
+
     fn on_delayed_answer(&mut self, now: Instant, key: CallKey, sdp: &[u8]) {
         let Some(call) = self.calls.get_mut(&key) else { return };
-        match call.telephone.take_answer(sdp) {
-            Ok(()) => call.apply_telephone(&mut self.desk),
-            Err(failure) => self.end_call(now, key, &failure),
+        let applied = call.telephone.take_answer(sdp).and_then(|()| call.apply_telephone(&mut self.desk));
+        if let Err(failure) = applied {
+            self.end_call(now, key, &failure);
         }
     }
 }
@@ -195,6 +289,8 @@ const fn in_words(why: EndReason) -> &'static str {
         EndReason::Cancelled => "the caller gave up before the answer",
         EndReason::NoAck => "the telephone never acknowledged the answer: check that packets reach it",
         EndReason::NoAnswer => "the telephone never answered our offer",
+        EndReason::NoPrack => "the telephone never acknowledged a provisional response: check that packets reach it",
+        EndReason::Lapsed => "the telephone has vanished: it did not refresh the session, or denied the call",
         EndReason::ShutDown => "ended by our shutting down",
     }
 }

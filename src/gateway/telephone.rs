@@ -1,19 +1,20 @@
-//! The telephone's side of a call in SDP: offer and answer (RFC 3264), hold and resume, G.711 and telephone events.
+//! The telephone's side of a call in SDP: offer and answer (RFC 3264), hold and resume.
 //!
-//! The first audio line is taken, all others are refused. A failed negotiation changes nothing.
+//! Does not own: the formats (`formats`), the choice of the line by its encryption, and keys (`encryption`).
+//!
+//! One audio line is taken, all others are refused. A failed negotiation changes nothing.
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::encryption::{Choice, Encryption};
+use super::formats::Formats;
 use super::refusal::CallFailure;
-use crate::media::control::{LegKey, Telephone, TelephoneCodec, TelephoneRemote};
+use crate::media::control::{LegKey, Protection, Telephone, TelephoneCodec, TelephoneRemote};
 use crate::random::Random;
-use crate::wire::sdp::{AudioDescription, Codec, Direction, LocalAudio, LocalSession, SessionDescription};
+use crate::wire::sdp::{AudioDescription, Codec, Crypto, Direction, LocalAudio, LocalSession, SessionDescription};
 
 /// Milliseconds of speech in a packet, ours and the ones we like to get.
 const PTIME_MS: u16 = 20;
-
-/// The payload type under which we offer telephone events; 101 is what everybody uses.
-const EVENT_PAYLOAD_TYPE: u8 = 101;
 
 /// What offer and answer settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(super) struct TelephoneLeg {
     pub(super) leg: LegKey,
     local: SocketAddr,
     cname: String,
+    formats: Formats,
+    encryption: Encryption,
     session: LocalSession,
     settings: Settings,
     /// The telephone's last description, which fixes the order of the lines.
@@ -39,13 +42,21 @@ pub(super) struct TelephoneLeg {
 
 impl TelephoneLeg {
     /// A leg whose RTP socket is bound to `local` and shown to the telephone at `address`; nothing is negotiated.
-    pub(super) fn new(leg: LegKey, local: SocketAddr, address: IpAddr, random: &mut Random) -> Self {
+    pub(super) fn new(
+        leg: LegKey,
+        local: SocketAddr,
+        address: IpAddr,
+        (formats, encryption): (Formats, Encryption),
+        random: &mut Random,
+    ) -> Self {
         // RFC 8866 §5.2 leaves the numbers to us; 31 bits suit every parser.
         let id = u64::from(random.next_u32() >> 1);
         Self {
             leg,
             local,
             cname: random.token(16),
+            formats,
+            encryption,
             session: LocalSession { id, version: id, address },
             settings: Settings::unsettled(),
             theirs: None,
@@ -63,6 +74,11 @@ impl TelephoneLeg {
         self.settings
     }
 
+    /// What its packets are wrapped in, by what was settled last.
+    pub(super) fn protection(&self) -> Protection {
+        self.encryption.protection()
+    }
+
     /// Our last offer or answer.
     pub(super) fn local_description(&self) -> &[u8] {
         self.local_description.as_bytes()
@@ -73,11 +89,16 @@ impl TelephoneLeg {
     /// # Errors
     /// It cannot be read, or holds no audio that we speak; everything stays as it was.
     pub(super) fn answer(&mut self, offer: &[u8]) -> Result<(), CallFailure> {
-        let (theirs, index, settings) = read(offer, self.local)?;
-        let audio = &theirs.audio_lines().find(|(at, _)| *at == index).ok_or(CallFailure::NoAudio)?.1;
-        let mut codecs = vec![g711(settings.telephone.codec, settings.telephone.send_payload_type)];
-        codecs.extend(audio.codecs.iter().find(|codec| is_event(codec)).map(|codec| events(codec.payload_type)));
-        let ours = self.audio(codecs, audio.protocol.clone(), audio.direction.reversed(), settings.remote.rtcp_mux);
+        let theirs = parse(offer)?;
+        let Choice { index, audio, crypto } = self.encryption.choose(&theirs)?;
+        let settings = self.settle(audio)?;
+        let codecs = self.formats.answer(&settings.telephone, audio);
+        let keys = self.encryption.answer(crypto);
+        let ours = LocalAudio {
+            direction: audio.direction.reversed(),
+            has_rtcp_mux: settings.remote.rtcp_mux,
+            ..self.audio(codecs, &audio.protocol, keys)
+        };
         self.session.version += 1;
         self.local_description = self.session.answer(&theirs, index, &ours);
         self.settings = settings;
@@ -86,14 +107,68 @@ impl TelephoneLeg {
     }
 
     /// Makes an offer, which [`Self::local_description`] gives: the first, or a new one in the call.
-    pub(super) fn offer(&mut self) {
-        let codecs = vec![g711(TelephoneCodec::Pcmu, 0), g711(TelephoneCodec::Pcma, 8), events(EVENT_PAYLOAD_TYPE)];
-        let audio = self.audio(codecs, "RTP/AVP".into(), Direction::SendRecv, false);
+    ///
+    /// # Errors
+    /// It would have to carry keys, and must not.
+    pub(super) fn offer(&mut self) -> Result<(), CallFailure> {
+        let (protocol, keys) = self.encryption.offer()?;
+        let audio = self.audio(self.formats.offer(), protocol, keys);
         self.session.version += 1;
         self.local_description = match &self.theirs {
             None => self.session.offer(&audio),
             Some((theirs, index)) => self.session.offer_again(theirs, *index, &audio),
         };
+        Ok(())
+    }
+
+    /// Another telephone takes the place of this one: nothing is left of what was settled but our own end, which is
+    /// shown at `address`.
+    ///
+    /// # Errors
+    /// Its offer cannot be read, or holds no audio that we speak; everything stays as it was.
+    pub(super) fn change_hands(
+        &mut self,
+        address: IpAddr,
+        may_tell_keys: bool,
+        offer: Option<&[u8]>,
+    ) -> Result<(), CallFailure> {
+        let another = self.encryption.for_another(may_tell_keys);
+        let encryption = std::mem::replace(&mut self.encryption, another);
+        let former = (std::mem::replace(&mut self.session.address, address), self.theirs.take());
+        let settled = match offer {
+            Some(offer) => self.answer(offer),
+            None => self.offer(),
+        };
+        if settled.is_err() {
+            (self.session.address, self.theirs) = former;
+            self.encryption = encryption;
+        }
+        settled
+    }
+
+    /// The same end of ours for another telephone, to which it makes an offer.
+    ///
+    /// # Errors
+    /// It would have to carry keys, and must not.
+    pub(super) fn for_another(&mut self, may_tell_keys: bool) -> Result<Self, CallFailure> {
+        let mut another = Self {
+            leg: self.leg,
+            local: self.local,
+            cname: self.cname.clone(),
+            formats: self.formats.clone(),
+            encryption: self.encryption.for_another(may_tell_keys),
+            session: self.session.clone(),
+            settings: self.settings,
+            theirs: None,
+            local_description: String::new(),
+        };
+        another.offer()?;
+        Ok(another)
+    }
+
+    /// The address that its socket is bound to.
+    pub(super) const fn local_ip(&self) -> IpAddr {
+        self.local.ip()
     }
 
     /// Takes the telephone's answer to our offer.
@@ -101,104 +176,84 @@ impl TelephoneLeg {
     /// # Errors
     /// It cannot be read, or holds no audio that we speak; everything stays as it was.
     pub(super) fn take_answer(&mut self, answer: &[u8]) -> Result<(), CallFailure> {
-        let (theirs, index, settings) = read(answer, self.local)?;
+        let theirs = parse(answer)?;
+        let Choice { index, audio, crypto } = self.encryption.read_answer(&theirs)?;
+        let settings = self.settle(audio)?;
+        self.encryption.take_answer(crypto);
         self.settings = settings;
         self.theirs = Some((theirs, index));
         Ok(())
     }
 
-    fn audio(&self, codecs: Vec<Codec>, protocol: String, direction: Direction, rtcp_mux: bool) -> LocalAudio {
+    /// What the line that we take settles.
+    fn settle(&self, audio: &AudioDescription) -> Result<Settings, CallFailure> {
+        let chosen = self.formats.choose(audio).ok_or(CallFailure::NoTelephoneCodec)?;
+        Ok(settle(audio, chosen, self.local))
+    }
+
+    fn audio(&self, codecs: Vec<Codec>, protocol: &str, crypto: Vec<Crypto>) -> LocalAudio {
         LocalAudio {
-            protocol,
-            direction,
+            protocol: protocol.to_owned(),
+            direction: Direction::SendRecv,
             ptime_ms: Some(PTIME_MS),
-            has_rtcp_mux: rtcp_mux,
+            crypto,
             ..LocalAudio::new(self.local.port(), codecs)
         }
     }
 }
 
+fn parse(description: &[u8]) -> Result<SessionDescription, CallFailure> {
+    SessionDescription::parse(description).map_err(|error| CallFailure::BadDescription(error.to_string()))
+}
+
 impl Settings {
     /// Before any negotiation: the caller has a place in the mix, and no packet goes anywhere.
     const fn unsettled() -> Self {
-        let codec = TelephoneCodec::Pcmu;
-        Self {
-            telephone: Telephone {
-                codec,
-                send_payload_type: 0,
-                receive_payload_type: 0,
-                ptime_ms: PTIME_MS as u8,
-                sends: true,
-                receives: true,
-            },
-            remote: TelephoneRemote { rtp: None, rtcp: None, rtcp_mux: false, payload_type: 0 },
-        }
+        let telephone = Telephone::new(TelephoneCodec::Pcmu, 0);
+        let clock_rate_hz = telephone.codec.clock_rate_hz();
+        let remote = TelephoneRemote { rtp: None, rtcp: None, rtcp_mux: false, payload_type: 0, clock_rate_hz };
+        Self { telephone, remote }
     }
 }
 
-/// Reads a description: the lines, which one is the audio line that we take, and what it settles.
-fn read(bytes: &[u8], local: SocketAddr) -> Result<(SessionDescription, usize, Settings), CallFailure> {
-    let theirs = SessionDescription::parse(bytes).map_err(|error| CallFailure::BadDescription(error.to_string()))?;
-    let (index, audio) = theirs.first_audio().ok_or(CallFailure::NoAudio)?;
-    let settings = settle(audio, local).ok_or(CallFailure::NoTelephoneCodec)?;
-    Ok((theirs, index, settings))
-}
-
-/// The telephone's favourite of what we speak.
-fn settle(audio: &AudioDescription, local: SocketAddr) -> Option<Settings> {
-    let (codec, payload_type) = audio.codecs.iter().find_map(|offered| {
-        let codec = [("PCMU", TelephoneCodec::Pcmu), ("PCMA", TelephoneCodec::Pcma)];
-        let found = codec.into_iter().find(|(name, _)| offered.is(name, 8000) && offered.channels == 1)?.1;
-        Some((found, offered.payload_type))
-    })?;
+/// Takes what `chosen` says of the format, the rest from the line.
+fn settle(audio: &AudioDescription, chosen: Telephone, local: SocketAddr) -> Settings {
     let longest = audio.maxptime_ms.unwrap_or(u16::MAX);
     let wanted = audio.ptime_ms.filter(|ms| [10, 20, 30, 40, 60].contains(ms)).unwrap_or(PTIME_MS);
     // A host name in c= is not looked up: the voice goes to where the telephone's packets come from.
     let address = audio.address().filter(|ip| ip.is_ipv4() == local.is_ipv4());
     let rtcp_address = audio.rtcp_host.as_ref().and_then(|host| host.address()).or(address);
     let rtcp_port = audio.rtcp_port_or_default();
-    Some(Settings {
+    Settings {
         telephone: Telephone {
-            codec,
-            send_payload_type: payload_type,
-            receive_payload_type: payload_type,
             ptime_ms: u8::try_from(wanted.min(longest)).unwrap_or(PTIME_MS as u8),
             sends: audio.direction.receives(),
             receives: audio.direction.sends(),
+            ..chosen
         },
         remote: TelephoneRemote {
             rtp: address.map(|ip| SocketAddr::new(ip, audio.port)),
             rtcp: rtcp_address.filter(|_| rtcp_port != 0).map(|ip| SocketAddr::new(ip, rtcp_port)),
             rtcp_mux: audio.has_rtcp_mux,
-            payload_type,
+            payload_type: chosen.receive_payload_type,
+            clock_rate_hz: chosen.codec.clock_rate_hz(),
         },
-    })
-}
-
-fn g711(codec: TelephoneCodec, payload_type: u8) -> Codec {
-    let name = match codec {
-        TelephoneCodec::Pcmu => "PCMU",
-        TelephoneCodec::Pcma => "PCMA",
-    };
-    Codec::new(payload_type, name, codec.clock_rate_hz())
-}
-
-fn is_event(codec: &Codec) -> bool {
-    codec.is_telephone_event() && codec.clock_rate_hz == 8000
-}
-
-/// The sixteen keys (RFC 4733 §3.2).
-fn events(payload_type: u8) -> Codec {
-    Codec::new(payload_type, "telephone-event", 8000).with_fmtp("0-15")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{SipCodec, SrtpPolicy};
 
     fn leg() -> TelephoneLeg {
+        speaking(None)
+    }
+
+    fn speaking(codecs: Option<&[SipCodec]>) -> TelephoneLeg {
         let local: SocketAddr = "192.0.2.9:20000".parse().unwrap();
-        TelephoneLeg::new(LegKey(1), local, local.ip(), &mut Random::for_test(1))
+        let encryption = Encryption::new(SrtpPolicy::Optional, true, Random::for_test(2));
+        TelephoneLeg::new(LegKey(1), local, local.ip(), (Formats::new(codecs), encryption), &mut Random::for_test(1))
     }
 
     fn offer(lines: &str) -> Vec<u8> {
@@ -238,6 +293,35 @@ mod tests {
         assert!(text(&leg).contains("a=rtpmap:100 PCMU/8000"));
     }
 
+    const HD: &str = "m=audio 4002 RTP/AVP 8 9 96 101\na=rtpmap:96 opus/48000/2\na=rtpmap:101 telephone-event/8000\n";
+
+    #[test]
+    fn the_offers_order_counts_unless_the_operator_has_one() {
+        use SipCodec::{G722, Opus, Pcma, Pcmu};
+        for (codecs, taken, line) in [
+            (None, TelephoneCodec::Pcma, "RTP/AVP 8 101\r\n"),
+            (Some(&[Opus, Pcma][..]), TelephoneCodec::Opus, "RTP/AVP 96 101\r\na=rtpmap:96 opus/48000/2\r\n"),
+            (Some(&[G722]), TelephoneCodec::G722, "RTP/AVP 9 101\r\na=rtpmap:9 G722/8000\r\n"),
+        ] {
+            let mut leg = speaking(codecs);
+            leg.answer(&offer(HD)).unwrap();
+            assert_eq!(leg.settings().telephone.codec, taken);
+            assert!(text(&leg).contains(line), "{}", text(&leg));
+        }
+        assert_eq!(speaking(Some(&[Pcmu])).answer(&offer(HD)), Err(CallFailure::NoTelephoneCodec));
+    }
+
+    #[test]
+    fn the_clock_of_g722_is_8_khz_and_opus_has_two_channels_or_they_are_others() {
+        let strange =
+            "m=audio 4002 RTP/AVP 96 97 98\na=rtpmap:96 G722/16000\na=rtpmap:97 opus/16000\na=rtpmap:98 opus/48000\n";
+        assert_eq!(leg().answer(&offer(strange)), Err(CallFailure::NoTelephoneCodec));
+        let mut leg = speaking(Some(&[SipCodec::Opus]));
+        leg.answer(&offer(HD)).unwrap();
+        assert!(text(&leg).contains("a=fmtp:96 minptime=10;") && text(&leg).contains(";stereo=0;"));
+        assert_eq!((leg.settings().remote.clock_rate_hz, leg.settings().telephone.receive_payload_type), (48_000, 96));
+    }
+
     #[test]
     fn hold_is_the_direction_reversed_and_a_failure_changes_nothing() {
         let mut leg = leg();
@@ -261,18 +345,41 @@ mod tests {
     #[test]
     fn without_an_offer_we_offer_and_the_answer_settles_it() {
         let mut leg = leg();
-        leg.offer();
-        assert!(text(&leg).contains("m=audio 20000 RTP/AVP 0 8 101\r\n"));
+        leg.offer().unwrap();
+        assert!(text(&leg).contains("m=audio 20000 RTP/AVP 111 9 0 8 101\r\n"));
+        assert_eq!(leg.protection(), Protection::Awaited);
         leg.take_answer(&offer("m=audio 5000 RTP/AVP 8 101\na=rtpmap:101 telephone-event/8000\n")).unwrap();
-        assert_eq!(leg.settings().telephone.codec, TelephoneCodec::Pcma);
+        assert_eq!((leg.settings().telephone.codec, leg.protection()), (TelephoneCodec::Pcma, Protection::Plain));
+    }
+
+    #[test]
+    fn an_encrypted_line_is_answered_with_a_key_of_our_own_and_a_failure_keeps_the_one_in_use() {
+        let mut leg = leg();
+        let key = "a=crypto:7 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR\n";
+        leg.answer(&offer(&format!("m=audio 4000 RTP/AVP 0\nm=audio 4002 RTP/SAVP 0\n{key}"))).unwrap();
+        let text = text(&leg).to_owned();
+        assert!(text.contains("m=audio 0 RTP/AVP 0\r\nm=audio 20000 RTP/SAVP 0\r\n"), "{text}");
+        assert!(
+            text.contains("a=crypto:7 AES_CM_128_HMAC_SHA1_80 inline:") && !text.contains("PS1uQCVeeCFCan"),
+            "{text}"
+        );
+        let in_use = leg.protection();
+        let other = key.replace("PS1u", "AAAA");
+        assert_eq!(
+            leg.answer(&offer(&format!("m=audio 4002 RTP/SAVP 18\n{other}"))),
+            Err(CallFailure::NoTelephoneCodec)
+        );
+        assert_eq!(leg.protection(), in_use);
+        leg.answer(&offer(&format!("m=audio 4002 RTP/SAVP 0\n{other}"))).unwrap();
+        assert_ne!(leg.protection(), in_use);
     }
 
     #[test]
     fn every_new_description_has_a_higher_version() {
         let mut leg = leg();
-        leg.offer();
+        leg.offer().unwrap();
         let first = text(&leg).lines().nth(1).unwrap().to_owned();
-        leg.offer();
+        leg.offer().unwrap();
         assert_ne!(first, text(&leg).lines().nth(1).unwrap());
     }
 }

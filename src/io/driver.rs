@@ -13,6 +13,7 @@ use smol::{LocalExecutor, Timer};
 use super::capture::Capture;
 use super::clock::Clock;
 use super::connections::{SipConnections, StreamWord};
+use super::dns::Dns;
 use super::http::Http;
 use super::mix::MixHandle;
 use super::resolve::{self, Located};
@@ -89,6 +90,7 @@ pub(super) struct Driver {
     pub(super) connections: SipConnections,
     /// `-sip-pcap`.
     pub(super) capture: Option<Capture>,
+    pub(super) dns: Dns,
     /// True if the registrar is to be reached over IPv6.
     pub(super) ipv6: bool,
     pub(super) tls: Tls,
@@ -314,9 +316,9 @@ impl Driver {
     }
 
     fn resolve(&self, words: Sender<Word>, target: Target) {
-        let ipv6 = self.ipv6;
+        let (dns, ipv6) = (self.dns.clone(), self.ipv6);
         let task = async move {
-            let result = resolve::locate(&target, ipv6).await;
+            let result = resolve::locate(&dns, &target, ipv6).await;
             let _ = words.send(Word::Routes { target, result }).await;
         };
         self.executor.spawn(task).detach();

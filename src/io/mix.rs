@@ -177,6 +177,7 @@ impl MixHandle {
             | Command::StartTelephone(_)
             | Command::SetUp { .. }
             | Command::SetUpLoss { .. }
+            | Command::SetDownLoss { .. }
             | Command::SetPresent { .. }
             | Command::SetMuted { .. } => {}
         }
@@ -204,6 +205,7 @@ impl MixHandle {
             | Command::SetTelephone { caller, .. }
             | Command::SetUp { caller, .. }
             | Command::SetUpLoss { caller, .. }
+            | Command::SetDownLoss { caller, .. }
             | Command::SetPresent { caller, .. }
             | Command::SetMuted { caller, .. } => of_caller(caller),
         }
@@ -243,7 +245,7 @@ impl MixHandle {
                 self.streams.remove(&stream.key());
                 Some(MixEvent::StreamRemoved { stream: stream.key(), stats: stream.stats() })
             }
-            Retired::Up(_) => None,
+            Retired::Up(_) | Retired::Line(_) => None,
         }
     }
 
@@ -312,12 +314,13 @@ fn objects_in(command: &Command) -> usize {
     match command {
         Command::OpenRoom(_) | Command::AddCaller { .. } | Command::AddStream { .. } => 1,
         Command::SetUp { up, .. } => usize::from(up.is_some()),
+        Command::SetTelephone { line, .. } => usize::from(line.is_some()),
         Command::CloseRoom(_)
         | Command::RemoveCaller(_)
         | Command::RemoveStream(_)
-        | Command::SetTelephone { .. }
         | Command::StartTelephone(_)
         | Command::SetUpLoss { .. }
+        | Command::SetDownLoss { .. }
         | Command::SetPresent { .. }
         | Command::SetMuted { .. } => 0,
     }

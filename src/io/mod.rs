@@ -7,6 +7,7 @@ mod blocking;
 mod capture;
 pub mod clock;
 mod connections;
+mod dns;
 mod driver;
 mod fault;
 pub mod http;

@@ -26,6 +26,7 @@ use leg::{Leg, LegKind, MAX_LEGS};
 use outlets::Outlets;
 use peer_socket::{PeerSocket, Secured};
 use socket::Socket;
+use telephone_cipher::{Ciphers, TelephoneCipher};
 use telephone_socket::TelephoneSocket;
 use thread::{NetThread, Order, Wiring};
 
@@ -37,6 +38,7 @@ mod peer_socket;
 mod pulse;
 mod rate;
 mod socket;
+mod telephone_cipher;
 mod telephone_socket;
 mod thread;
 
@@ -130,9 +132,10 @@ impl NetHandle {
         rtp: UdpSocket,
         rtcp: Option<UdpSocket>,
     ) -> io::Result<()> {
-        let session = self.rtcp_session(setup.ssrc, setup.cname.clone(), setup.clock_rate_hz);
+        let session = self.rtcp_session(setup.ssrc, setup.cname.clone(), setup.remote.clock_rate_hz);
         let rtcp = rtcp.map(Socket::new).transpose()?;
-        let telephone = TelephoneSocket::new(setup, mix, Socket::new(rtp)?, rtcp, session);
+        let cipher = TelephoneCipher::new(Ciphers::new(&setup.protection));
+        let telephone = TelephoneSocket::new(setup, mix, (Socket::new(rtp)?, rtcp), session, cipher);
         self.add(setup.leg, LegKind::Telephone(telephone))
     }
 
@@ -156,6 +159,9 @@ impl NetHandle {
                     // Keys of a wrong length cannot come out of DTLS; without keys the leg stays mute, counted unready.
                     Err(_) => return,
                 }
+            }
+            NetCommand::SetTelephoneProtection { leg, protection } => {
+                Order::Protect { leg, ciphers: Ciphers::new(&protection) }
             }
             other => Order::Command(other),
         };

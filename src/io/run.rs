@@ -12,6 +12,7 @@ use url::Url;
 use super::capture::Capture;
 use super::clock::{Clock, system_random};
 use super::connections::SipConnections;
+use super::dns::Dns;
 use super::driver::Driver;
 use super::http::Http;
 use super::memory::keep_one_heap;
@@ -25,7 +26,7 @@ use crate::rtc::dtls::Identity;
 use crate::sip::auth::Credentials;
 use crate::sip::event::{Account, EndpointConfig, Registrar, Target};
 use crate::sip::instance_id;
-use crate::wire::uri::Uri;
+use crate::wire::uri::{SipUri, Uri};
 
 /// Why the program cannot start, in one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     keep_one_heap();
     start_log(config.debug);
     let clock = Clock::start();
-    let random = system_random().map_err(|error| StartError::because("no random numbers")(&error))?;
+    let mut random = system_random().map_err(|error| StartError::because("no random numbers")(&error))?;
     let identity =
         Identity::generate(clock.base()).map_err(|error| StartError::because("no DTLS certificate")(&error))?;
     let sip = SipSockets::bind(&config.sip_transports.udp_address).map_err(StartError)?;
@@ -56,6 +57,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let (net, mix) = started.map_err(|error| StartError::because("the sound threads cannot start")(&error))?;
     let tls = Tls::load(config.insecure);
     let http = Http::new(&tls);
+    let dns = Dns::new(config.sip_transports.dns, random.fork());
     let endpoint = endpoint_config(&config, &sip);
     let loopback = is_on_loopback(&config.group_url);
     let sockets = MediaSockets::new(net, config.ice_ports.as_ref(), config.rtp_ports.as_ref(), loopback);
@@ -74,6 +76,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         sip,
         connections,
         capture,
+        dns,
         ipv6,
         tls,
         http,
@@ -100,7 +103,7 @@ fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {
     let registrar = config.registrar.as_ref();
     EndpointConfig {
         account: Account {
-            uri: Uri::Sip(config.sip.clone()),
+            uri: Uri::Sip(address_of_record(&config.sip)),
             credentials: password.map(|password| Credentials { username, password }),
         },
         registrar: registrar.map(|registrar| Registrar {
@@ -119,6 +122,7 @@ fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {
         }),
         instance: machine_id().map(|machine| instance_id(&machine, &config.sip.to_string())),
         gruu: config.sip_gruu,
+        refer_anywhere: config.sip_refer_anywhere,
         local: sip.bound(),
         user_agent: concat!("galene-sip/", env!("CARGO_PKG_VERSION")).into(),
     }
@@ -131,6 +135,13 @@ fn machine_id() -> Option<String> {
     texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
 }
 
+/// The account's name; the way to its registrar is no part of it (RFC 3261 §19.1.1, table 1: not in From and To).
+fn address_of_record(sip: &SipUri) -> SipUri {
+    let mut uri = sip.clone();
+    uri.parameters.remove("transport");
+    uri
+}
+
 fn gateway_config(config: Config) -> GatewayConfig {
     GatewayConfig {
         group_url: config.group_url,
@@ -139,6 +150,9 @@ fn gateway_config(config: Config) -> GatewayConfig {
         password: config.password,
         ice_lite: config.ice_lite,
         agc: !config.no_agc,
+        codecs: config.sip_codecs,
+        srtp: config.sip_srtp,
+        srtp_keys_in_clear: config.sip_srtp_keys_in_clear,
     }
 }
 

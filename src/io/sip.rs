@@ -1,4 +1,4 @@
-//! The SIP sockets as a whole: binding by `-sip-udp-address`, and which one sends what.
+//! The UDP sockets of SIP as a whole: binding by `-sip-udp-address`, and which one sends what.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -24,6 +24,10 @@ pub(super) fn galene(call: CallKey, direction: &str, text: &str) {
 
 /// The digest in it would let a weak password be guessed.
 fn masked_header(line: &str) -> &str {
+    // The key of a telephone's encryption (RFC 4568).
+    if line.get(..8).is_some_and(|name| name.eq_ignore_ascii_case("a=crypto")) {
+        return "a=crypto:***";
+    }
     let name = line.split(':').next().unwrap_or_default().trim();
     let is_secret = ["Authorization", "Proxy-Authorization"].iter().any(|secret| name.eq_ignore_ascii_case(secret));
     if is_secret { "Authorization: ***" } else { line }
@@ -68,6 +72,7 @@ mod tests {
         assert!(["s1", "s2", "s3"].iter().all(|secret| !shown.contains(secret)) && shown.contains("join"));
         assert!(!masked_json("token=s4").contains("s4"));
         assert_eq!(masked_header("Proxy-Authorization: Digest response=\"x\""), "Authorization: ***");
+        assert_eq!(masked_header("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:s5"), "a=crypto:***");
         assert_eq!(masked_header("From: <sip:a@b>"), "From: <sip:a@b>");
     }
 }

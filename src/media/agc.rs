@@ -20,7 +20,6 @@ const LOWEST_GAIN_DB: f32 = -6.0;
 const LOUDEST_NOISE_DBFS: f32 = -45.0;
 /// The gain's pace in dB for each second of speech: too slow to be heard as a change.
 const DB_A_SECOND: f32 = 3.0;
-const SAMPLES_A_SECOND: f32 = 8000.0;
 /// The level is the mean over the latest three seconds of speech, and none before the first half second of it.
 const LEVEL_S: f32 = 3.0;
 const FIRST_LEVEL_S: f32 = 0.5;
@@ -28,8 +27,8 @@ const FIRST_LEVEL_S: f32 = 0.5;
 const NOISE_S: f32 = 1.0;
 /// The loudest sample that the gain may make, as in `mixer`.
 const CEILING: f32 = 32_000.0;
-/// A gain that must fall at once does so within 2 ms.
-const FALL_SAMPLES: usize = 16;
+/// A gain that must fall at once does so within 2 ms: one of so many parts of a second.
+const FALL_PARTS: usize = 500;
 
 /// The gain of one caller.
 #[derive(Clone, Debug)]
@@ -55,10 +54,10 @@ impl Agc {
         self.gain_db
     }
 
-    /// Applies the gain to a piece; `latest` is the verdict on the frame that ends with it or, if it ends none, on the
-    /// one before.
-    pub(super) fn process(&mut self, pcm: &mut [i16], latest: Verdict) {
-        let seconds = pcm.len() as f32 / SAMPLES_A_SECOND;
+    /// Applies the gain to a piece of that rate; `latest` is the verdict on the frame that ends with it or, if it ends
+    /// none, on the one before.
+    pub(super) fn process(&mut self, pcm: &mut [i16], rate_hz: u32, latest: Verdict) {
+        let seconds = pcm.len() as f32 / rate_hz as f32;
         let power = 10f32.powf(latest.level_dbfs / 10.0);
         if latest.is_voice {
             self.speech_s = (self.speech_s + seconds).min(LEVEL_S);
@@ -67,7 +66,7 @@ impl Agc {
         } else {
             self.noise_power += (power - self.noise_power) * (seconds / NOISE_S).min(1.0);
         }
-        self.apply(pcm);
+        self.apply(pcm, rate_hz as usize / FALL_PARTS);
     }
 
     /// Towards the gain that the level asks for.
@@ -88,7 +87,7 @@ impl Agc {
         self.gain_db += (wanted - self.gain_db).clamp(-pace, pace);
     }
 
-    fn apply(&mut self, pcm: &mut [i16]) {
+    fn apply(&mut self, pcm: &mut [i16], fall_samples: usize) {
         let mut factor = if self.gain_db == 0.0 { 1.0 } else { 10f32.powf(self.gain_db / 20.0) };
         if factor == 1.0 && self.factor == 1.0 {
             return;
@@ -103,7 +102,7 @@ impl Agc {
             // Down at once; a peak in the first samples could not be foreseen, so there it is a step.
             factor = allowed;
             self.gain_db = 20.0 * allowed.log10();
-            over = over.min(FALL_SAMPLES);
+            over = over.min(fall_samples);
             self.factor = self.factor.min(highest(&pcm[..over]));
         }
         let step = (factor - self.factor) / over.max(1) as f32;
@@ -134,7 +133,7 @@ mod tests {
     /// Passes a frame of that verdict and returns what became of it.
     fn pass(agc: &mut Agc, frame: &[i16; 160], is_voice: bool) -> [i16; 160] {
         let mut pcm = *frame;
-        agc.process(&mut pcm, Verdict { is_voice, level_dbfs: level(frame) });
+        agc.process(&mut pcm, 8000, Verdict { is_voice, level_dbfs: level(frame) });
         pcm
     }
 

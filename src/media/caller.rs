@@ -5,22 +5,43 @@
 //! packets down (`down`).
 
 use super::agc::Agc;
-use super::control::{CallerKey, CallerSetup, CallerStats, LegKey, MixEvent, Telephone, TelephoneCodec, Up};
-use super::down::{Down, EncodedTick, Renderer, encode, law};
+use super::control::{CallerKey, CallerSetup, CallerStats, LegKey, MixEvent, Telephone, Up};
+use super::down::{Down, EncodedTick, Renderer, encode};
 use super::engine::Sink;
+use super::g711::Law;
 use super::gate::Gate;
-use super::local_queue::LocalQueue;
+use super::line::{Line, MAX_PACKET_SAMPLES, Sound, Wide, law};
+use super::line_noise::LineNoise;
 use super::mixer::{Bus, BusFrame, SILENCE};
-use super::plc::Concealer;
-use super::reorder::{MAX_PAYLOAD_BYTES, Pushed, Release, Reorder};
-use super::resample::Up8To16;
+use super::opus::OpusError;
+use super::reorder::{Pushed, Release};
 use super::talking::{Change, Talking};
+use super::telephone_event::TelephoneEvents;
+use super::tones::Tones;
 use super::up::FRAME_SAMPLES;
+use super::vad::Verdict;
 use crate::time::{Deadline, Instant};
-use crate::wire::rtp::RtpPacket;
+use crate::wire::rtp::{RtpHeader, RtpPacket};
 
 /// Without a sample above this (−72 dBFS) a caller adds nothing to what others hear: A-law's own silence is ±8.
 const NOTHING_PEAK: u16 = 8;
+
+/// The softest comfort noise that its neighbours hear: the gate's threshold.
+const LOUD_NOISE_DBOV: u8 = 45;
+
+/// A gain that nobody hears: the room gets the telephone's own packets.
+const INAUDIBLE_DB: f32 = 1.0;
+
+/// What a piece of sound was made from.
+#[derive(Clone, Copy, Debug)]
+enum Coded<'a> {
+    /// An Opus packet, which a room of Opus can have as it is.
+    Opus(&'a [u8]),
+    /// Nothing came, so it is made up.
+    Lost,
+    /// Another codec.
+    Otherwise,
+}
 
 /// Does the caller add anything to the bus in this tick?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +58,12 @@ pub struct Caller {
     key: CallerKey,
     leg: LegKey,
     telephone: Telephone,
-    order: Reorder,
+    line: Box<Line>,
     /// The telephone's present source: packets of other payload types count in its sequence only.
     ssrc: Option<u32>,
     speech: Speech,
     down: Down,
+    events: TelephoneEvents,
     /// 200 sent: the telephone gets continuous RTP.
     started: bool,
     own: BusFrame,
@@ -53,14 +75,16 @@ pub struct Caller {
 /// What is done with the telephone's sound once it is in order.
 #[derive(Debug)]
 struct Speech {
-    codec: TelephoneCodec,
-    concealer: Concealer,
     talking: Talking,
     /// `None` is `-no-agc`.
     agc: Option<Agc>,
     gate: Gate,
-    local: LocalQueue,
-    widen: Up8To16,
+    /// Keys in the sound.
+    tones: Tones,
+    /// They are looked for.
+    has_tones: bool,
+    /// What the telephone's silence sounds like, while it lasts.
+    noise: Option<LineNoise>,
     up: Option<Box<Up>>,
     /// Galene carries the stream, so local callers may hear it too.
     present: bool,
@@ -70,33 +94,36 @@ struct Speech {
 
 impl Caller {
     /// A caller that is silent, absent, and sends nothing until told to.
-    pub fn new(setup: &CallerSetup) -> Self {
+    ///
+    /// # Errors
+    /// libopus has no memory.
+    pub fn new(setup: &CallerSetup) -> Result<Self, OpusError> {
         let telephone = setup.telephone;
-        Self {
+        Ok(Self {
             key: setup.key,
             leg: setup.leg,
             telephone,
-            order: Reorder::new(telephone.codec.clock_rate_hz()),
+            line: Box::new(Line::new(&telephone)?),
             ssrc: None,
             speech: Speech {
-                codec: telephone.codec,
-                concealer: Concealer::new(8000),
                 talking: Talking::new(),
                 agc: setup.agc.then(Agc::new),
                 gate: Gate::new(),
-                local: LocalQueue::new(),
-                widen: Up8To16::to_bus(),
+                tones: Tones::new(),
+                has_tones: telephone.events.is_none(),
+                noise: None,
                 up: None,
                 present: false,
                 muted: false,
                 stats: CallerStats::default(),
             },
             down: Down::new(setup.leg, setup.ssrc, setup.first_sequence, setup.first_timestamp),
+            events: TelephoneEvents::new(),
             started: false,
             own: SILENCE,
             own_voice: OwnVoice::Silent,
             apart: None,
-        }
+        })
     }
 
     /// Its name.
@@ -111,12 +138,12 @@ impl Caller {
 
     /// What happened to its packets so far.
     pub fn stats(&self) -> CallerStats {
-        let local = &self.speech.local;
-        let scaled = local.scaled();
+        let Sound { local, .. } = &self.line.sound;
+        let (scaled, samples_a_ms) = (local.scaled(), self.line.sound.rate_hz() / 1000);
         CallerStats {
             target_ms: local.target_us() as u32 / 1000,
-            shortened_ms: scaled.shortened as u32 / 8,
-            lengthened_ms: scaled.lengthened as u32 / 8,
+            shortened_ms: scaled.shortened as u32 / samples_a_ms,
+            lengthened_ms: scaled.lengthened as u32 / samples_a_ms,
             ..self.speech.stats
         }
     }
@@ -126,9 +153,18 @@ impl Caller {
         self.started = true;
     }
 
-    pub(super) fn set_telephone(&mut self, telephone: Telephone) {
+    /// Returns the former line, if the telephone needs another one.
+    pub(super) fn set_telephone(&mut self, telephone: Telephone, line: Option<Box<Line>>) -> Option<Box<Line>> {
         self.telephone = telephone;
-        self.speech.codec = telephone.codec;
+        self.speech.has_tones = telephone.events.is_none();
+        let former = line.map(|line| std::mem::replace(&mut self.line, line));
+        if former.is_some() {
+            // The RTP clock may be another one from here on (RFC 7160 §4.2).
+            self.down.skip(0, true);
+            self.apart = None;
+        }
+        self.line.set_telephone(&telephone);
+        former
     }
 
     pub(super) fn set_present(&mut self, present: bool) {
@@ -141,7 +177,10 @@ impl Caller {
 
     /// Returns the former one, if any.
     pub(super) fn set_up(&mut self, up: Option<Box<Up>>) -> Option<Box<Up>> {
-        let former = std::mem::replace(&mut self.speech.up, up)?;
+        let mut former = std::mem::replace(&mut self.speech.up, up)?;
+        if let Some(up) = &mut self.speech.up {
+            up.go_on_from(&mut former);
+        }
         let counters = former.counters();
         self.speech.stats.sent_up += counters.sent;
         self.speech.stats.silence_up += counters.silence;
@@ -155,6 +194,12 @@ impl Caller {
         }
     }
 
+    pub(super) fn set_down_loss(&mut self, percent: u8) {
+        if let Some(wide) = &mut self.line.wide {
+            wide.set_loss(percent, &self.telephone);
+        }
+    }
+
     /// A packet as it came; what is in order leaves for the room at once.
     pub(super) fn handle_packet(&mut self, arrival: Instant, bytes: &[u8], sink: &mut impl Sink) {
         let stats = &mut self.speech.stats;
@@ -162,64 +207,100 @@ impl Caller {
             stats.discarded += 1;
             return;
         };
+        let mut header = header;
         let is_speech = header.payload_type == self.telephone.receive_payload_type;
         if !is_speech {
+            self.hear_event(arrival, &header, payload, sink);
+            let stats = &mut self.speech.stats;
             stats.other_payload_type += 1;
             // Comfort noise and events share the speech's sequence numbers; other sources mean nothing.
             if self.ssrc != Some(header.ssrc) {
                 return;
+            }
+            if self.is_of_other_clock(header.payload_type) {
+                header.timestamp = self.line.order.expected_timestamp().unwrap_or(header.timestamp);
             }
         }
         if !self.telephone.receives {
             return;
         }
         self.ssrc = Some(header.ssrc);
-        // G.711: a byte is a tick of the clock.
-        let duration_ticks = if is_speech { payload.len() as u32 } else { 0 };
-        match self.order.push(arrival, &header, payload, duration_ticks) {
+        let duration_ticks = if is_speech { self.line.sound.duration_ticks(payload) } else { Some(0) };
+        let Some(duration_ticks) = duration_ticks else {
+            self.speech.stats.discarded += 1;
+            return;
+        };
+        match self.line.order.push(arrival, &header, payload, duration_ticks) {
             Pushed::Kept => {}
-            Pushed::LateOrDuplicate | Pushed::TooLong => stats.discarded += 1,
+            Pushed::LateOrDuplicate | Pushed::TooLong => self.speech.stats.discarded += 1,
         }
         self.release(arrival, sink);
     }
 
+    /// A key that comes as an event; its packets are taken as they come, since each of them tells all of it.
+    fn hear_event(&mut self, arrival: Instant, header: &RtpHeader, payload: &[u8], sink: &mut impl Sink) {
+        let Some(format) = self.telephone.events else { return };
+        if header.payload_type == format.payload_type
+            && self.telephone.receives
+            && let Some(press) = self.events.handle_packet(arrival, header, payload, format)
+        {
+            sink.event(MixEvent::Key { caller: self.key, press });
+        }
+    }
+
+    /// Events of 8 kHz beside Opus: their timestamps say nothing of the speech around them.
+    fn is_of_other_clock(&self, payload_type: u8) -> bool {
+        let clock_rate_hz = self.telephone.codec.clock_rate_hz();
+        self.telephone
+            .events
+            .is_some_and(|events| events.payload_type == payload_type && events.clock_rate_hz != clock_rate_hz)
+    }
+
     /// A hole may have been waited for long enough.
     pub(super) fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
-        if self.order.next_timeout().is_some_and(|deadline| deadline.at <= now) {
+        if self.line.order.next_timeout().is_some_and(|deadline| deadline.at <= now) {
             self.release(now, sink);
         }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Deadline> {
-        self.order.next_timeout()
+        self.line.order.next_timeout()
     }
 
     fn release(&mut self, now: Instant, sink: &mut impl Sink) {
-        while let Some(release) = self.order.pop(now) {
+        let Line { order, sound, .. } = &mut *self.line;
+        while let Some(release) = order.pop(now) {
             match release {
                 Release::Packet { header, payload, .. } => {
                     if header.payload_type == self.telephone.receive_payload_type {
-                        self.speech.decode(now, payload, self.key, sink);
+                        self.speech.decode(now, payload, sound, self.key, sink);
+                    } else if header.payload_type == self.telephone.comfort_noise_payload_type {
+                        self.speech.fall_silent(payload);
                     }
                 }
                 Release::Conceal { duration_ticks, next_header, next_payload } => {
                     let is_speech = next_header.payload_type == self.telephone.receive_payload_type;
                     let next = if is_speech { next_payload } else { &[] };
-                    self.speech.conceal(now, duration_ticks, next, self.key, sink);
+                    self.speech.conceal(now, duration_ticks, next, sound, self.key, sink);
                 }
-                Release::Jump { duration_ticks } => self.speech.jump(duration_ticks),
+                Release::Jump { duration_ticks } => self.speech.jump(sound.samples(duration_ticks), sound),
             }
         }
     }
 
     /// Each 20 ms: silence for the room if the telephone sends nothing.
     pub(super) fn tick_up(&mut self, now: Instant, missed: u32, sink: &mut impl Sink) {
+        if let Some(format) = self.telephone.events
+            && let Some(press) = self.events.handle_timeout(now, format)
+        {
+            sink.event(MixEvent::Key { caller: self.key, press });
+        }
         self.speech.tick_up(now, missed, self.key, sink);
     }
 
     /// Each 20 ms: the next frame for the local mix, if other telephones hear it.
     pub(super) fn play_locally(&mut self, now: Instant, has_neighbours: bool) -> OwnVoice {
-        self.own_voice = self.speech.play_locally(now, has_neighbours, &mut self.own);
+        self.own_voice = self.speech.play_locally(now, has_neighbours, &mut self.line.sound, &mut self.own);
         self.own_voice
     }
 
@@ -233,26 +314,39 @@ impl Caller {
         &self.own
     }
 
-    /// What it is to be sent.
-    pub(super) const fn codec(&self) -> TelephoneCodec {
-        self.telephone.codec
+    /// What it shares with all who hear the same, if its codec has no state.
+    pub(super) const fn law(&self) -> Option<Law> {
+        law(self.telephone.codec)
     }
 
     /// Does it get a frame in this tick? Time passes for its packets in any case.
     pub(super) fn hears(&mut self, missed: u32) -> bool {
         let hears = self.started && self.telephone.sends;
-        if !hears {
-            self.down.skip(missed.saturating_add(1), true);
-        } else if missed > 0 {
-            self.down.skip(missed, false);
+        let skipped_ticks = if hears { missed } else { missed.saturating_add(1) };
+        if skipped_ticks > 0 {
+            let gathered = self.line.wide.as_mut().map_or(0, Wide::forget);
+            let clock_ticks = skipped_ticks.wrapping_mul(self.telephone.codec.clock_rate_hz() / 50);
+            self.down.skip(clock_ticks.wrapping_add(gathered), !hears);
         }
         hears
     }
 
     /// A frame without its own voice. Its filter goes on from the `shared` one if it has just begun to contribute.
-    pub(super) fn render_apart(&mut self, bus: &Bus, shared: &Renderer) -> EncodedTick {
+    pub(super) fn render_apart(&mut self, bus: &Bus, law: Law, shared: &Renderer) -> EncodedTick {
         let renderer = self.apart.get_or_insert_with(|| shared.clone());
-        encode(self.telephone.codec, &renderer.render(bus, &self.own))
+        encode(law, &renderer.render(bus, &self.own))
+    }
+
+    /// Sends what it hears in a codec that it shares with nobody.
+    pub(super) fn send_wide(&mut self, bus: &Bus, sink: &mut impl Sink) {
+        let Some(wide) = &mut self.line.wide else { return };
+        let own = match self.own_voice {
+            OwnVoice::Contributes => &self.own,
+            OwnVoice::Silent => &SILENCE,
+        };
+        let sent = wide.send(bus, own, &self.telephone, &mut self.down, sink);
+        self.speech.stats.sent_down += sent.packets;
+        self.speech.stats.ring_full += sent.dropped;
     }
 
     /// From now on it hears what everyone hears; its own filter's state, if it had one.
@@ -269,56 +363,97 @@ impl Caller {
 }
 
 impl Speech {
-    fn decode(&mut self, now: Instant, payload: &[u8], key: CallerKey, sink: &mut impl Sink) {
-        let mut pcm = [0; MAX_PAYLOAD_BYTES];
-        let samples = law(self.codec).decode(payload, &mut pcm);
-        let pcm = &mut pcm[..samples];
-        self.concealer.good(pcm);
+    fn decode(&mut self, now: Instant, payload: &[u8], sound: &mut Sound, key: CallerKey, sink: &mut impl Sink) {
+        let mut pcm = [0; MAX_PACKET_SAMPLES];
+        let samples = sound.decode(payload, &mut pcm);
         self.stats.received += 1;
-        self.pass_on(now, pcm, key, sink);
+        self.noise = None;
+        let coded = sound.opus_packet(payload).map_or(Coded::Otherwise, Coded::Opus);
+        self.pass_on(now, &mut pcm[..samples], coded, sound, key, sink);
     }
 
     /// Makes up what lies before `next`.
-    fn conceal(&mut self, now: Instant, duration_ticks: u32, next: &[u8], key: CallerKey, sink: &mut impl Sink) {
-        let (mut pcm, mut next_pcm) = ([0; MAX_PAYLOAD_BYTES], [0; MAX_PAYLOAD_BYTES]);
-        let pcm = &mut pcm[..(duration_ticks as usize).min(MAX_PAYLOAD_BYTES)];
-        let next_samples = law(self.codec).decode(next, &mut next_pcm);
-        self.concealer.conceal_before(&next_pcm[..next_samples], pcm);
+    fn conceal(
+        &mut self,
+        now: Instant,
+        duration_ticks: u32,
+        next: &[u8],
+        sound: &mut Sound,
+        key: CallerKey,
+        sink: &mut impl Sink,
+    ) {
+        let mut pcm = [0; MAX_PACKET_SAMPLES];
+        let samples = sound.conceal(duration_ticks, next, &mut pcm);
         self.stats.concealed += 1;
-        self.pass_on(now, pcm, key, sink);
+        self.pass_on(now, &mut pcm[..samples], Coded::Lost, sound, key, sink);
     }
 
-    fn jump(&mut self, duration_ticks: u32) {
-        self.local.pause(duration_ticks);
+    fn jump(&mut self, samples: u32, sound: &mut Sound) {
+        sound.local.pause(samples);
         if let Some(up) = &mut self.up {
-            up.pause(duration_ticks);
+            up.pause(samples);
         }
     }
 
-    fn pass_on(&mut self, now: Instant, pcm: &mut [i16], key: CallerKey, sink: &mut impl Sink) {
+    /// The telephone sends nothing until it speaks again, and says what that sounds like (RFC 3389).
+    fn fall_silent(&mut self, payload: &[u8]) {
+        self.noise = LineNoise::of_packet(payload);
+        if let Some(up) = &mut self.up {
+            up.expect_silence();
+        }
+    }
+
+    fn pass_on(
+        &mut self,
+        now: Instant,
+        pcm: &mut [i16],
+        coded: Coded<'_>,
+        sound: &mut Sound,
+        key: CallerKey,
+        sink: &mut impl Sink,
+    ) {
+        self.find_key(sound.narrow(pcm), key, sink);
         if self.muted {
             pcm.fill(0);
         }
-        let change = self.talking.hear(pcm);
+        let change = self.talking.hear(sound.narrow(pcm));
         self.tell(change, key, sink);
         let latest = self.talking.latest();
         if let Some(agc) = &mut self.agc {
-            agc.process(pcm, latest);
+            agc.process(pcm, sound.rate_hz(), latest);
         }
         let is_talking = self.talking.is_talking();
+        let is_as_it_came = !self.muted && self.agc.as_ref().is_none_or(|agc| agc.gain_db().abs() < INAUDIBLE_DB);
         if let Some(up) = &mut self.up {
-            up.speak(now, pcm, is_talking, sink);
+            let is_done = match coded {
+                Coded::Opus(packet) => is_as_it_came && up.forward(now, packet, pcm, is_talking, sink),
+                Coded::Lost => is_as_it_came && up.lose(pcm.len() as u32),
+                Coded::Otherwise => false,
+            };
+            if !is_done {
+                up.speak(now, pcm, is_talking, sink);
+            }
         }
+        // The verdict is on the lower half of a wide band; what is loud in the upper one passes as well.
+        let latest = Verdict { level_dbfs: latest.level_dbfs.max(sound.upper_level_dbfs(pcm)), ..latest };
         // Galene gets the line's noise as comfort noise; here those of all silent callers would add up.
-        self.gate.process(pcm, is_talking, latest);
-        self.local.push(now, pcm);
+        self.gate.process(pcm, sound.rate_hz(), is_talking, latest);
+        sound.local.push(now, pcm);
     }
 
     fn tick_up(&mut self, now: Instant, missed: u32, key: CallerKey, sink: &mut impl Sink) {
         let Some(up) = &mut self.up else { return };
-        if up.tick(now, missed, sink) {
+        if up.tick(now, missed, self.noise.as_mut().filter(|_| !self.muted), sink) {
             let change = self.talking.hear(&[0; FRAME_SAMPLES]);
             self.tell(change, key, sink);
+        }
+    }
+
+    fn find_key(&mut self, narrow: &[i16], caller: CallerKey, sink: &mut impl Sink) {
+        if self.has_tones
+            && let Some(press) = self.tones.hear(narrow)
+        {
+            sink.event(MixEvent::Key { caller, press });
         }
     }
 
@@ -330,17 +465,19 @@ impl Speech {
         }
     }
 
-    fn play_locally(&mut self, now: Instant, has_neighbours: bool, own: &mut BusFrame) -> OwnVoice {
-        let mut narrow = [0; FRAME_SAMPLES];
-        // Taken in any case, so that the queue is fresh when the caller comes on the air.
-        let playing = self.local.take(now, &mut narrow);
+    fn play_locally(&mut self, now: Instant, has_neighbours: bool, sound: &mut Sound, own: &mut BusFrame) -> OwnVoice {
         // What was said just before the mute may still be in the queue.
         let may_be_heard = self.present && !self.muted && has_neighbours;
-        let heard = playing && may_be_heard && narrow.iter().any(|sample| sample.unsigned_abs() > NOTHING_PEAK);
-        if !heard {
-            return OwnVoice::Silent;
+        if sound.play(now, may_be_heard, NOTHING_PEAK, own) {
+            return OwnVoice::Contributes;
         }
-        self.widen.process(&narrow, own);
-        OwnVoice::Contributes
+        match &mut self.noise {
+            // As of every other line: what is softer is not added up for the neighbours (`gate`).
+            Some(noise) if may_be_heard && noise.level_dbov() <= LOUD_NOISE_DBOV => {
+                sound.play_noise(noise, own);
+                OwnVoice::Contributes
+            }
+            Some(_) | None => OwnVoice::Silent,
+        }
     }
 }

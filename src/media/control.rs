@@ -14,11 +14,14 @@ mod mix;
 mod net;
 
 pub use super::caller::Caller;
+pub use super::line::Line;
 pub use super::room::Room;
 pub use super::stream::Stream;
 pub use super::up::Up;
 pub use mix::{CallerSetup, CallerStats, Command, MixEvent, Retired, StreamSetup, StreamStats, UpSetup};
-pub use net::{Drops, LegStats, NetCommand, NetEvent, PeerRole, PeerSetup, TelephoneRemote, TelephoneSetup};
+pub use net::{
+    Drops, LegStats, NetCommand, NetEvent, PeerRole, PeerSetup, Protection, TelephoneRemote, TelephoneSetup,
+};
 
 /// The rhythm of every room: one frame of each voice.
 pub const TICK: Duration = Duration::from_millis(20);
@@ -63,13 +66,27 @@ pub enum TelephoneCodec {
     Pcmu,
     /// G.711 A-law.
     Pcma,
+    /// G.722, 64 kbit/s.
+    G722,
+    /// Opus (RFC 7587).
+    Opus,
 }
 
 impl TelephoneCodec {
-    /// The RTP clock, which is the sampling rate for both (RFC 3551 §4.5.14).
+    /// The RTP clock: the sampling rate of G.711 (RFC 3551 §4.5.14), half of it for G.722 by an old error (§4.5.2), 48 kHz
+    /// for Opus whatever it carries (RFC 7587 §4.1).
     pub const fn clock_rate_hz(self) -> u32 {
         match self {
+            Self::Pcmu | Self::Pcma | Self::G722 => 8000,
+            Self::Opus => 48_000,
+        }
+    }
+
+    /// The rate of its sound here: 8 kHz, or the bus's 16 kHz.
+    pub const fn sound_rate_hz(self) -> u32 {
+        match self {
             Self::Pcmu | Self::Pcma => 8000,
+            Self::G722 | Self::Opus => 16_000,
         }
     }
 }
@@ -104,7 +121,7 @@ pub struct Telephone {
     pub codec: TelephoneCodec,
     /// Its number in the packets that we send.
     pub send_payload_type: u8,
-    /// Its number in the packets that the telephone sends; everything else (comfort noise, events) is not speech.
+    /// Its number in the packets that the telephone sends; everything else is not speech.
     pub receive_payload_type: u8,
     /// Milliseconds of speech in each packet that we send: 10, 20, 30, 40 or 60; anything else is taken as 20.
     pub ptime_ms: u8,
@@ -112,4 +129,90 @@ pub struct Telephone {
     pub sends: bool,
     /// Do we take what the telephone sends?
     pub receives: bool,
+    /// What it says of the Opus that it would receive.
+    pub opus: OpusWishes,
+    /// How it sends keys as events; without, they are looked for in its sound.
+    pub events: Option<EventFormat>,
+    /// The number of its comfort noise (RFC 3389).
+    pub comfort_noise_payload_type: u8,
+}
+
+/// Keys as RTP events (RFC 4733).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventFormat {
+    /// Their number.
+    pub payload_type: u8,
+    /// The clock of their durations.
+    pub clock_rate_hz: u32,
+}
+
+/// The static payload type of comfort noise (RFC 3389 §4), which comes from telephones that never announced it, too.
+pub const COMFORT_NOISE: u8 = 13;
+
+/// A key of a telephone, pressed and let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPress {
+    /// `0` to `9`, `*`, `#`, `A` to `D`.
+    pub key: char,
+    /// How it came.
+    pub form: KeyForm,
+    /// For how long, as far as is known.
+    pub duration_ms: u16,
+}
+
+/// The three ways of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyForm {
+    /// RTP events (RFC 4733).
+    Event,
+    /// SIP INFO.
+    Info,
+    /// Tones in the sound.
+    Tone,
+}
+
+/// What a telephone says of the Opus that it would receive (RFC 7587 §6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpusWishes {
+    /// `maxaveragebitrate`, in bit/s.
+    pub max_bitrate_bps: u32,
+    /// `cbr`: all packets of one length.
+    pub constant_rate: bool,
+    /// `useinbandfec`: it makes use of copies.
+    pub fec: bool,
+}
+
+impl OpusWishes {
+    /// Where nothing is said.
+    pub const NONE: Self = Self { max_bitrate_bps: 510_000, constant_rate: false, fec: false };
+}
+
+impl Telephone {
+    /// One that sends and receives packets of 20 ms.
+    pub const fn new(codec: TelephoneCodec, payload_type: u8) -> Self {
+        Self {
+            codec,
+            send_payload_type: payload_type,
+            receive_payload_type: payload_type,
+            ptime_ms: 20,
+            sends: true,
+            receives: true,
+            opus: OpusWishes::NONE,
+            events: None,
+            comfort_noise_payload_type: COMFORT_NOISE,
+        }
+    }
+
+    /// Whether what was built for `former` serves this one too: both laws of G.711 share all but their tables.
+    pub fn shares_line_with(&self, former: &Self) -> bool {
+        match (self.codec, former.codec) {
+            (TelephoneCodec::Pcmu | TelephoneCodec::Pcma, TelephoneCodec::Pcmu | TelephoneCodec::Pcma)
+            | (TelephoneCodec::G722, TelephoneCodec::G722)
+            | (TelephoneCodec::Opus, TelephoneCodec::Opus) => true,
+            (
+                TelephoneCodec::Pcmu | TelephoneCodec::Pcma | TelephoneCodec::G722 | TelephoneCodec::Opus,
+                TelephoneCodec::Pcmu | TelephoneCodec::Pcma | TelephoneCodec::G722 | TelephoneCodec::Opus,
+            ) => false,
+        }
+    }
 }

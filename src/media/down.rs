@@ -3,7 +3,7 @@
 //! Owns: the rendering of one listener's tick, and the packets of one telephone: sequence, timestamps in the telephone's own
 //! clock, marker (RFC 3551 §4.1), packet time. Does not own: who listens to what (`room`).
 
-use super::control::{LegKey, Telephone, TelephoneCodec};
+use super::control::{LegKey, Telephone};
 use super::engine::Sink;
 use super::g711::Law;
 use super::mixer::{BUS_FRAME_SAMPLES, Bus, BusFrame, Limiter};
@@ -16,11 +16,14 @@ pub(super) const G711_TICK_BYTES: usize = BUS_FRAME_SAMPLES / 2;
 /// One tick as a telephone of that law gets it.
 pub(super) type EncodedTick = [u8; G711_TICK_BYTES];
 
-/// A millisecond of G.711.
+/// A millisecond of G.711, and of G.722: a byte is a tick of their RTP clocks.
 const BYTES_A_MS: usize = 8;
 
 /// The longest packet time, plus the tick that completes it.
 const MAX_GATHERED_BYTES: usize = 60 * BYTES_A_MS + G711_TICK_BYTES;
+
+/// The longest payload: 60 ms of G.711, or of Opus at up to 136 kbit/s on average, of which we use a fraction.
+const MAX_PAYLOAD_BYTES: usize = 1024;
 
 /// Bus to 8 kHz, with the state that must not jump.
 #[derive(Clone, Debug)]
@@ -44,18 +47,10 @@ impl Renderer {
 }
 
 /// G.711 of a rendered tick.
-pub(super) fn encode(codec: TelephoneCodec, pcm: &[i16; G711_TICK_BYTES]) -> EncodedTick {
+pub(super) fn encode(law: Law, pcm: &[i16; G711_TICK_BYTES]) -> EncodedTick {
     let mut bytes = [0; G711_TICK_BYTES];
-    law(codec).encode(pcm, &mut bytes);
+    law.encode(pcm, &mut bytes);
     bytes
-}
-
-/// The law of a telephone's codec.
-pub(super) fn law(codec: TelephoneCodec) -> Law {
-    match codec {
-        TelephoneCodec::Pcmu => Law::Mu,
-        TelephoneCodec::Pcma => Law::A,
-    }
 }
 
 /// The packets towards one telephone.
@@ -79,6 +74,17 @@ pub(super) struct Sent {
     pub(super) dropped: u32,
 }
 
+impl Sent {
+    /// One more, which the ring took or not.
+    pub(super) fn count(&mut self, is_sent: bool) {
+        if is_sent {
+            self.packets += 1;
+        } else {
+            self.dropped += 1;
+        }
+    }
+}
+
 impl Down {
     pub(super) const fn new(leg: LegKey, ssrc: u32, first_sequence: u16, first_timestamp: u32) -> Self {
         Self {
@@ -92,9 +98,9 @@ impl Down {
         }
     }
 
-    /// Time passes without packets: a missed tick, or a hold, after which a new spurt begins.
-    pub(super) fn skip(&mut self, ticks: u32, ends_spurt: bool) {
-        let skipped = ticks.wrapping_mul(G711_TICK_BYTES as u32).wrapping_add(self.gathered_bytes as u32);
+    /// Time passes without packets, on the RTP clock: a missed tick, or a hold, after which a new spurt begins.
+    pub(super) fn skip(&mut self, clock_ticks: u32, ends_spurt: bool) {
+        let skipped = clock_ticks.wrapping_add(self.gathered_bytes as u32);
         self.timestamp = self.timestamp.wrapping_add(skipped);
         self.gathered_bytes = 0;
         self.marker |= ends_spurt;
@@ -112,11 +118,8 @@ impl Down {
         let mut sent = Sent::default();
         let mut start = 0;
         while self.gathered_bytes - start >= packet_bytes {
-            if self.send_packet(telephone.send_payload_type, start, packet_bytes, sink) {
-                sent.packets += 1;
-            } else {
-                sent.dropped += 1;
-            }
+            let header = self.next_header(telephone.send_payload_type, packet_bytes as u32);
+            sent.count(send(self.leg, &header, &self.gathered[start..start + packet_bytes], sink));
             start += packet_bytes;
         }
         self.gathered.copy_within(start..self.gathered_bytes, 0);
@@ -124,7 +127,19 @@ impl Down {
         sent
     }
 
-    fn send_packet(&mut self, payload_type: u8, start: usize, len: usize, sink: &mut impl Sink) -> bool {
+    /// Sends one packet, which lasts `clock_ticks`.
+    pub(super) fn send_packet(
+        &mut self,
+        payload_type: u8,
+        payload: &[u8],
+        clock_ticks: u32,
+        sink: &mut impl Sink,
+    ) -> bool {
+        let header = self.next_header(payload_type, clock_ticks);
+        send(self.leg, &header, payload, sink)
+    }
+
+    fn next_header(&mut self, payload_type: u8, clock_ticks: u32) -> RtpHeader {
         let header = RtpHeader {
             marker: std::mem::take(&mut self.marker),
             payload_type,
@@ -133,16 +148,21 @@ impl Down {
             ssrc: self.ssrc,
         };
         self.sequence = self.sequence.wrapping_add(1);
-        self.timestamp = self.timestamp.wrapping_add(len as u32);
-        let mut packet = [0; HEADER_BYTES + MAX_GATHERED_BYTES];
-        packet[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
-        packet[HEADER_BYTES..][..len].copy_from_slice(&self.gathered[start..start + len]);
-        sink.packet(self.leg, &packet[..HEADER_BYTES + len])
+        self.timestamp = self.timestamp.wrapping_add(clock_ticks);
+        header
     }
 }
 
+fn send(leg: LegKey, header: &RtpHeader, payload: &[u8], sink: &mut impl Sink) -> bool {
+    let mut packet = [0; HEADER_BYTES + MAX_PAYLOAD_BYTES];
+    let len = payload.len().min(MAX_PAYLOAD_BYTES);
+    packet[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    packet[HEADER_BYTES..][..len].copy_from_slice(&payload[..len]);
+    sink.packet(leg, &packet[..HEADER_BYTES + len])
+}
+
 /// What the telephone asked for, if it can be made of ticks.
-const fn packet_ms(ptime_ms: u8) -> usize {
+pub(super) const fn packet_ms(ptime_ms: u8) -> usize {
     match ptime_ms {
         10 | 30 | 40 | 60 => ptime_ms as usize,
         _ => 20,
@@ -152,7 +172,7 @@ const fn packet_ms(ptime_ms: u8) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::control::{MixEvent, Retired};
+    use crate::media::control::{MixEvent, Retired, TelephoneCodec};
 
     #[derive(Default)]
     struct Packets(Vec<(RtpHeader, Vec<u8>)>);
@@ -168,14 +188,7 @@ mod tests {
     }
 
     fn telephone(ptime_ms: u8) -> Telephone {
-        Telephone {
-            codec: TelephoneCodec::Pcmu,
-            send_payload_type: 0,
-            receive_payload_type: 0,
-            ptime_ms,
-            sends: true,
-            receives: true,
-        }
+        Telephone { ptime_ms, ..Telephone::new(TelephoneCodec::Pcmu, 0) }
     }
 
     #[test]
@@ -201,7 +214,7 @@ mod tests {
     fn a_hold_shows_as_a_timestamp_jump_and_a_marker_but_no_lost_packet() {
         let (mut down, mut sink) = (Down::new(LegKey(1), 7, 0, 0), Packets::default());
         down.send(&telephone(20), &[0; G711_TICK_BYTES], &mut sink);
-        down.skip(50, true);
+        down.skip(50 * G711_TICK_BYTES as u32, true);
         down.send(&telephone(20), &[0; G711_TICK_BYTES], &mut sink);
         let (header, _) = sink.0[1];
         assert_eq!((header.sequence_number, header.timestamp, header.marker), (1, 51 * 160, true));

@@ -14,6 +14,8 @@
 use super::opus::glance::Glance;
 use super::simd::kernels;
 
+// Samples are counted as if there were 8000 a second.
+
 /// Noise so steady for so long is what a pause would be filled with.
 const SETTLED_SAMPLES: u32 = 8 * 100;
 /// Then listeners must hear so much of it without a voice flag to learn it. libopus's own figure.
@@ -55,19 +57,22 @@ const ANEW: State = State::Sending { steady_samples: 0, learned_samples: 0 };
 #[derive(Debug)]
 pub(super) struct Dtx {
     state: State,
+    /// Samples of the input for each that is counted.
+    samples_each: u32,
     /// The mean square of the line's noise.
     noise: u64,
 }
 
 impl Dtx {
-    pub(super) const fn new() -> Self {
-        Self { state: ANEW, noise: 0 }
+    /// For frames of 8 or 16 kHz.
+    pub(super) const fn new(rate_hz: u32) -> Self {
+        Self { state: ANEW, samples_each: rate_hz / 8000, noise: 0 }
     }
 
-    /// Judges the next frame, at 8 kHz.
+    /// Judges the next frame.
     pub(super) fn judge(&mut self, frame: &[i16], is_talking: bool) -> Turn {
-        let samples = frame.len() as u32;
-        let mean_square = (kernels().energy)(frame) / u64::from(samples.max(1));
+        let samples = frame.len() as u32 / self.samples_each;
+        let mean_square = (kernels().energy)(frame) / frame.len().max(1) as u64;
         let stands_out = is_talking || mean_square > LOUDEST_MEAN_SQUARE;
         // 3 dB to either side: noise does not vary by more from frame to frame, what dies away does.
         let is_steady = !stands_out
@@ -109,10 +114,10 @@ impl Dtx {
 
     /// A frame of `samples` was sent as this packet.
     pub(super) fn sent(&mut self, packet: &[u8], samples: usize) {
+        let samples = samples as u32 / self.samples_each; // at most 120 ms
         let State::Sending { steady_samples, learned_samples } = &mut self.state else { return };
         let is_voiceless = matches!(Glance::at(packet), Glance::Voiceless { .. });
         if *steady_samples > SETTLED_SAMPLES {
-            let samples = samples as u32; // at most 60 ms
             *learned_samples = if is_voiceless {
                 learned_samples.saturating_add(samples)
             } else {
@@ -151,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_steady_line_pauses_after_300_ms_and_is_refreshed_every_400() {
-        let mut dtx = Dtx::new();
+        let mut dtx = Dtx::new(8000);
         let turns = judge(&mut dtx, 60, 40, false, &VOICELESS);
         let at = |wanted| turns.iter().positions(wanted);
         assert_eq!(at(Turn::Settle), [6]);
@@ -174,7 +179,7 @@ mod tests {
     fn speech_loud_noise_and_noise_that_packets_call_voice_are_always_sent() {
         for (amplitude, is_talking, packet) in [(40, true, &VOICELESS), (300, false, &VOICELESS), (40, false, &VOICED)]
         {
-            let turns = judge(&mut Dtx::new(), 200, amplitude, is_talking, packet);
+            let turns = judge(&mut Dtx::new(8000), 200, amplitude, is_talking, packet);
             assert!(turns.iter().all(|turn| matches!(turn, Turn::Send | Turn::Settle)), "{amplitude} {is_talking}");
         }
     }
@@ -182,7 +187,7 @@ mod tests {
     #[test]
     fn whatever_gets_louder_or_softer_ends_a_pause_at_once() {
         for (amplitude, is_talking) in [(60, false), (5000, false), (25, false), (40, true)] {
-            let mut dtx = Dtx::new();
+            let mut dtx = Dtx::new(8000);
             judge(&mut dtx, 40, 40, false, &VOICELESS);
             assert_eq!(
                 judge(&mut dtx, 2, amplitude, is_talking, &VOICELESS),
@@ -194,7 +199,7 @@ mod tests {
 
     #[test]
     fn an_idle_line_pauses_although_its_last_bit_flickers() {
-        let mut dtx = Dtx::new();
+        let mut dtx = Dtx::new(8000);
         judge(&mut dtx, 20, 8, false, &VOICELESS);
         for amplitude in [0, 8, 1, 12, 0] {
             let turns = judge(&mut dtx, 1, amplitude, false, &VOICELESS);

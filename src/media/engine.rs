@@ -8,7 +8,7 @@
 
 use super::control::{
     CallerKey, Command, LegKey, MAX_CALLERS, MAX_ROOMS_PER_MIX, MAX_STREAMS, MixEvent, Retired, Room, RoomKey,
-    StreamKey,
+    StreamKey, Telephone,
 };
 use crate::time::{Deadline, Instant};
 
@@ -131,11 +131,7 @@ impl Engine {
                     sink.retire(Retired::Stream(stream));
                 }
             }
-            Command::SetTelephone { caller, telephone } => {
-                if let Some(room) = self.room_of_caller(caller) {
-                    room.with_caller(caller, |caller| caller.set_telephone(telephone));
-                }
-            }
+            Command::SetTelephone { caller, telephone, line } => self.set_telephone(caller, telephone, line, sink),
             Command::StartTelephone(caller) => {
                 if let Some(room) = self.room_of_caller(caller) {
                     room.with_caller(caller, super::caller::Caller::start);
@@ -145,6 +141,11 @@ impl Engine {
             Command::SetUpLoss { caller, percent } => {
                 if let Some(room) = self.room_of_caller(caller) {
                     room.with_caller(caller, |caller| caller.set_up_loss(percent));
+                }
+            }
+            Command::SetDownLoss { caller, percent } => {
+                if let Some(room) = self.room_of_caller(caller) {
+                    room.with_caller(caller, |caller| caller.set_down_loss(percent));
                 }
             }
             Command::SetPresent { caller, present } => {
@@ -179,6 +180,24 @@ impl Engine {
         self.callers.remove_room(key);
         self.streams.remove_room(key);
         sink.retire(Retired::Room(room));
+    }
+
+    fn set_telephone(
+        &mut self,
+        key: CallerKey,
+        telephone: Telephone,
+        line: Option<Box<super::line::Line>>,
+        sink: &mut impl Sink,
+    ) {
+        let Some(caller) = self.room_of_caller(key).and_then(|room| room.caller_mut(key)) else {
+            if let Some(line) = line {
+                refuse(Retired::Line(line), "no such caller", sink);
+            }
+            return;
+        };
+        if let Some(former) = caller.set_telephone(telephone, line) {
+            sink.retire(Retired::Line(former));
+        }
     }
 
     fn set_up(&mut self, key: CallerKey, up: Option<Box<super::up::Up>>, sink: &mut impl Sink) {

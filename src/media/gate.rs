@@ -10,35 +10,37 @@ use super::vad::Verdict;
 
 /// What is louder passes, voice or not.
 const LINE_NOISE_BELOW_DBFS: f32 = -45.0;
-/// After loud sound that is no speech the gate stays open for 400 ms, as after speech.
-const HOLD_SAMPLES: u32 = 3200;
-/// 5 ms: shorter than any consonant, long enough to make no click.
-const OPENING_SAMPLES: f32 = 40.0;
-/// 200 ms: noise that ends at once is noticed more than noise.
-const CLOSING_SAMPLES: f32 = 1600.0;
+/// After loud sound that is no speech the gate stays open for so long, as after speech.
+const HOLD_US: u32 = 400_000;
+/// Shorter than any consonant, long enough to make no click.
+const OPENING_S: f32 = 0.005;
+/// Noise that ends at once is noticed more than noise.
+const CLOSING_S: f32 = 0.2;
 
 /// The gate of one caller.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     /// 0 to 1; exactly 1 when open and 0 when closed.
     gain: f32,
-    hold_samples: u32,
+    hold_us: u32,
 }
 
 impl Gate {
     /// Open, until it is known what the line sounds like.
     pub(super) const fn new() -> Self {
-        Self { gain: 1.0, hold_samples: HOLD_SAMPLES }
+        Self { gain: 1.0, hold_us: HOLD_US }
     }
 
-    /// Passes a piece on; `latest` is the verdict on the frame that ends with it or, if it ends none, on the one before.
-    pub(super) fn process(&mut self, pcm: &mut [i16], talking: bool, latest: Verdict) {
+    /// Passes a piece of that rate on; `latest` is the verdict on the frame that ends with it or, if it ends none, on the
+    /// one before.
+    pub(super) fn process(&mut self, pcm: &mut [i16], rate_hz: u32, talking: bool, latest: Verdict) {
         if talking || latest.level_dbfs >= LINE_NOISE_BELOW_DBFS {
-            self.hold_samples = HOLD_SAMPLES;
+            self.hold_us = HOLD_US;
         } else {
-            self.hold_samples = self.hold_samples.saturating_sub(pcm.len() as u32);
+            let piece_us = pcm.len() as u64 * 1_000_000 / u64::from(rate_hz);
+            self.hold_us = self.hold_us.saturating_sub(piece_us as u32);
         }
-        let is_open = self.hold_samples > 0;
+        let is_open = self.hold_us > 0;
         if is_open && self.gain >= 1.0 {
             return;
         }
@@ -46,7 +48,8 @@ impl Gate {
             pcm.fill(0);
             return;
         }
-        let step = if is_open { 1.0 / OPENING_SAMPLES } else { -1.0 / CLOSING_SAMPLES };
+        let rate = rate_hz as f32;
+        let step = if is_open { 1.0 / (OPENING_S * rate) } else { -1.0 / (CLOSING_S * rate) };
         for sample in pcm {
             self.gain = (self.gain + step).clamp(0.0, 1.0);
             // The square: a fade that sounds even.
@@ -67,7 +70,7 @@ mod tests {
         let mut last = [0; 160];
         for _ in 0..frames {
             last = [1000; 160];
-            gate.process(&mut last, talking, verdict);
+            gate.process(&mut last, 8000, talking, verdict);
         }
         last
     }

@@ -72,6 +72,19 @@ impl Latch {
         }
     }
 
+    /// Whether packets of `source` may still be the telephone's, so that it is worth the work to find out.
+    pub(crate) fn may_come_from(&self, source: SocketAddr) -> bool {
+        match self.state {
+            State::Open { .. } => true,
+            State::Latched { source: latched } => latched == source,
+        }
+    }
+
+    /// Whether `source` is on the telephone's host, as far as that is known.
+    pub(crate) fn expects(&self, source: SocketAddr) -> bool {
+        self.remote().is_some_and(|remote| remote.ip() == source.ip())
+    }
+
     /// Where to send: the latched source, else what SDP says.
     pub(crate) fn remote(&self) -> Option<SocketAddr> {
         match self.state {

@@ -12,25 +12,26 @@ use super::pace::{Pace, Scaled, Standing};
 use super::plc::Concealer;
 use crate::time::Instant;
 
-const RATE_HZ: u32 = 8000;
+/// The most that may wait, in frames of 20 ms: 400 ms, the longest target and a burst.
+const CAPACITY_FRAMES: usize = 20;
 
-/// 20 ms at 8 kHz.
-pub(super) const FRAME_SAMPLES: usize = 160;
-
-/// The most that may wait: 400 ms, the longest target and a burst.
-const CAPACITY_SAMPLES: usize = 20 * FRAME_SAMPLES;
+/// 20 ms at the highest rate.
+const MAX_FRAME_SAMPLES: usize = 320;
 
 /// Pieces that come later than the target, in percent: fewer than for room voices, since concealed losses are among them.
 const LATE_PERCENT: u32 = 1;
 const MAX_TARGET_US: u64 = 200_000;
 
-/// The longest stretch of sound that is made up; it has faded by then.
-const MAX_MADE_UP_SAMPLES: usize = 4 * FRAME_SAMPLES;
+/// The longest stretch of sound that is made up, in frames; it has faded by then.
+const MAX_MADE_UP_FRAMES: usize = 4;
 
 /// The queue of one telephone.
 #[derive(Debug)]
 pub(super) struct LocalQueue {
-    samples: [i16; CAPACITY_SAMPLES],
+    rate_hz: u32,
+    /// 20 ms.
+    frame_samples: usize,
+    samples: [i16; CAPACITY_FRAMES * MAX_FRAME_SAMPLES],
     len: usize,
     /// Where the queue ends, on the telephone's clock.
     end: u32,
@@ -52,17 +53,25 @@ enum State {
 }
 
 impl LocalQueue {
-    pub(super) fn new() -> Self {
+    /// For sound of 8 or 16 kHz.
+    pub(super) fn new(rate_hz: u32) -> Self {
+        let frame_samples = rate_hz as usize / 50;
         Self {
-            samples: [0; CAPACITY_SAMPLES],
+            rate_hz,
+            frame_samples,
+            samples: [0; CAPACITY_FRAMES * MAX_FRAME_SAMPLES],
             len: 0,
             end: 0,
-            last_piece_samples: FRAME_SAMPLES,
-            lateness: Lateness::new(RATE_HZ),
-            pace: Pace::new(RATE_HZ),
-            concealer: Concealer::new(RATE_HZ),
+            last_piece_samples: frame_samples,
+            lateness: Lateness::new(rate_hz),
+            pace: Pace::new(rate_hz),
+            concealer: Concealer::new(rate_hz),
             state: State::Idle,
         }
+    }
+
+    const fn capacity_samples(&self) -> usize {
+        CAPACITY_FRAMES * self.frame_samples
     }
 
     /// By how much a piece should be there before its time.
@@ -86,12 +95,12 @@ impl LocalQueue {
 
     /// The telephone's clock leaves out `samples`.
     pub(super) fn pause(&mut self, samples: u32) {
-        let silence = [0; FRAME_SAMPLES];
+        let silence = [0; MAX_FRAME_SAMPLES];
         // What is still to be heard keeps its distance from what follows; all of it, if the pause ends in time for that.
-        let mut kept = if self.len == 0 { 0 } else { (samples as usize).min(CAPACITY_SAMPLES - self.len) };
+        let mut kept = if self.len == 0 { 0 } else { (samples as usize).min(self.capacity_samples() - self.len) };
         self.end = self.end.wrapping_add(samples - kept as u32);
         while kept > 0 {
-            let piece = kept.min(FRAME_SAMPLES);
+            let piece = kept.min(self.frame_samples);
             self.append(&silence[..piece]);
             kept -= piece;
         }
@@ -99,27 +108,28 @@ impl LocalQueue {
 
     fn append(&mut self, pcm: &[i16]) {
         self.end = self.end.wrapping_add(pcm.len() as u32);
-        let pcm = &pcm[pcm.len().saturating_sub(CAPACITY_SAMPLES)..];
-        self.discard((self.len + pcm.len()).saturating_sub(CAPACITY_SAMPLES));
+        let capacity = self.capacity_samples();
+        let pcm = &pcm[pcm.len().saturating_sub(capacity)..];
+        self.discard((self.len + pcm.len()).saturating_sub(capacity));
         self.samples[self.len..][..pcm.len()].copy_from_slice(pcm);
         self.len += pcm.len();
     }
 
-    /// The next tick's frame; false (and silence) while there is none.
-    pub(super) fn take(&mut self, now: Instant, frame: &mut [i16; FRAME_SAMPLES]) -> bool {
+    /// The next tick's frame, of 20 ms; false (and silence) while there is none.
+    pub(super) fn take(&mut self, now: Instant, frame: &mut [i16]) -> bool {
         let standing = self.standing(now);
         let made_up_samples = match self.state {
             State::Playing { made_up_samples } => made_up_samples,
-            State::Idle if self.len >= FRAME_SAMPLES && standing.delay_us >= standing.target_us => 0,
+            State::Idle if self.len >= self.frame_samples && standing.delay_us >= standing.target_us => 0,
             State::Idle => {
                 frame.fill(0);
                 return false;
             }
         };
-        if self.len >= FRAME_SAMPLES {
+        if self.len >= self.frame_samples {
             self.len = self.pace.adjust(&standing, &mut self.samples, self.len);
         }
-        let here = self.len.min(FRAME_SAMPLES);
+        let here = self.len.min(frame.len());
         let (there, missing) = frame.split_at_mut(here);
         there.copy_from_slice(&self.samples[..here]);
         self.discard(here);
@@ -131,7 +141,7 @@ impl LocalQueue {
             return true;
         }
         let made_up_samples = if here > 0 { 0 } else { made_up_samples };
-        if made_up_samples >= MAX_MADE_UP_SAMPLES {
+        if made_up_samples >= MAX_MADE_UP_FRAMES * self.frame_samples {
             self.state = State::Idle;
             missing.fill(0);
             return false;
@@ -147,7 +157,7 @@ impl LocalQueue {
         Standing {
             delay_us: self.lateness.delay_us(now, self.lateness.place_us(first)),
             target_us: self.target_us().cast_signed(),
-            packet_us: self.last_piece_samples as i64 * 1_000_000 / i64::from(RATE_HZ),
+            packet_us: self.last_piece_samples as i64 * 1_000_000 / i64::from(self.rate_hz),
         }
     }
 
@@ -165,6 +175,8 @@ mod tests {
     use std::time::Duration;
 
     const MS: u64 = 1000;
+    const FRAME_SAMPLES: usize = 160;
+    const CAPACITY_SAMPLES: usize = CAPACITY_FRAMES * FRAME_SAMPLES;
 
     /// A line, and a tick 7 ms after each packet's time.
     struct World {
@@ -174,7 +186,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self { queue: LocalQueue::new(), tick: 0 }
+            Self { queue: LocalQueue::new(8000), tick: 0 }
         }
 
         /// What is heard at the next tick, before which these pieces came, so many ms after the tick before.

@@ -132,6 +132,24 @@ impl Encoder {
         let _ = unsafe { ffi::opus_encoder_ctl(self.state.as_ptr(), ffi::OPUS_RESET_STATE) };
     }
 
+    /// Prefers the coder for music, which needs less work at a higher rate and repairs nothing, or the one for voices.
+    ///
+    /// # Errors
+    /// None that libopus documents.
+    pub fn set_signal(&mut self, is_music: bool, complexity: u8) -> Result<(), OpusError> {
+        let signal = if is_music { ffi::OPUS_SIGNAL_MUSIC } else { ffi::OPUS_SIGNAL_VOICE };
+        self.control(ffi::OPUS_SET_SIGNAL_REQUEST, signal)?;
+        self.control(ffi::OPUS_SET_COMPLEXITY_REQUEST, c_int::from(complexity.min(10)))
+    }
+
+    /// Packets all of one length, or as long as each needs to be.
+    ///
+    /// # Errors
+    /// None that libopus documents.
+    pub fn set_constant_rate(&mut self, on: bool) -> Result<(), OpusError> {
+        self.control(ffi::OPUS_SET_VBR_REQUEST, c_int::from(!on))
+    }
+
     /// Changes the target rate (clamped to 6 to 510 kbit/s).
     ///
     /// # Errors
@@ -230,7 +248,7 @@ impl Decoder {
     /// than the last one changes more than the SILK layer's state, and is libopus' own matter.
     fn decode_silk_layer(&mut self, packet: &[u8], out: &mut [i16]) -> Option<Result<usize, OpusError>> {
         let frame = packet::lone_hybrid_frame(packet)?;
-        let layer = self.silk_layer.filter(|_| self.hybrid_toc == Some(frame.toc))?;
+        let layer = self.silk_layer.as_mut().filter(|_| self.hybrid_toc == Some(frame.toc))?;
         if out.len() < self.sample_rate_hz as usize / 1000 * usize::from(frame.ms) {
             return None;
         }

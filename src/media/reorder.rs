@@ -185,6 +185,11 @@ impl Reorder {
         Pushed::Kept
     }
 
+    /// Where the next packet is expected on the sender's clock.
+    pub fn expected_timestamp(&self) -> Option<u32> {
+        self.position.map(|position| position.next_timestamp)
+    }
+
     /// What can leave now.
     pub fn pop(&mut self, now: Instant) -> Option<Release<'_>> {
         let first = self.first_waiting()?;

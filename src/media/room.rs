@@ -7,9 +7,10 @@
 
 use super::caller::{Caller, OwnVoice};
 use super::comfort_noise::ComfortNoise;
-use super::control::{CallerKey, MAX_CALLERS, MAX_STREAMS, RoomKey, StreamKey, TelephoneCodec};
+use super::control::{CallerKey, MAX_CALLERS, MAX_STREAMS, RoomKey, StreamKey};
 use super::down::{EncodedTick, G711_TICK_BYTES, Renderer, encode};
 use super::engine::Sink;
+use super::g711::Law;
 use super::mixer::{Bus, BusFrame, SILENCE};
 use super::stream::{Played, Stream};
 use crate::time::{Deadline, Instant};
@@ -20,6 +21,7 @@ pub struct Room {
     key: RoomKey,
     // Boxed: voices and telephones come and go as signalling allocated them.
     streams: Vec<Box<Stream>>,
+    #[expect(clippy::vec_box, reason = "a caller comes and goes as signalling allocated it")]
     callers: Vec<Box<Caller>>,
     bus: Bus,
     frame: BusFrame,
@@ -54,7 +56,7 @@ impl Shared {
     }
 
     /// For a caller whose own filter, until now apart, was in the state `former`.
-    fn encoded(&mut self, bus: &Bus, codec: TelephoneCodec, former: Option<Renderer>) -> EncodedTick {
+    fn encoded(&mut self, bus: &Bus, law: Law, former: Option<Renderer>) -> EncodedTick {
         let Self { renderer, pcm, pcmu, pcma, is_fresh, .. } = self;
         let pcm = pcm.get_or_insert_with(|| {
             if let (false, Some(former)) = (*is_fresh, former) {
@@ -62,11 +64,11 @@ impl Shared {
             }
             renderer.render(bus, &SILENCE)
         });
-        let encoded = match codec {
-            TelephoneCodec::Pcmu => pcmu,
-            TelephoneCodec::Pcma => pcma,
+        let encoded = match law {
+            Law::Mu => pcmu,
+            Law::A => pcma,
         };
-        *encoded.get_or_insert_with(|| encode(codec, pcm))
+        *encoded.get_or_insert_with(|| encode(law, pcm))
     }
 }
 
@@ -193,11 +195,12 @@ impl Room {
 
 /// One telephone's share of a tick.
 fn hear(caller: &mut Caller, bus: &Bus, shared: &mut Shared, sink: &mut impl Sink) {
+    let Some(law) = caller.law() else { return caller.send_wide(bus, sink) };
     let tick = match caller.own_voice() {
-        OwnVoice::Contributes => caller.render_apart(bus, &shared.before),
+        OwnVoice::Contributes => caller.render_apart(bus, law, &shared.before),
         OwnVoice::Silent => {
             let former = caller.join_shared();
-            shared.encoded(bus, caller.codec(), former)
+            shared.encoded(bus, law, former)
         }
     };
     caller.send_down(&tick, sink);

@@ -109,6 +109,12 @@ impl RtcpSession {
         (self.peer_loss_x256 * 100).div_ceil(256 * 256) as u8
     }
 
+    /// A new codec has another RTP clock, both ways: what was measured with the former one means nothing any more.
+    pub fn set_clock_rate(&mut self, clock_rate_hz: u32) {
+        (self.config.send_clock_rate_hz, self.config.receive_clock_rate_hz) = (clock_rate_hz, clock_rate_hz);
+        (self.last_sent, self.reception) = (None, None);
+    }
+
     /// Counts an RTP packet that was sent.
     pub const fn on_rtp_sent(&mut self, now: Instant, timestamp: u32, payload_bytes: usize) {
         self.last_sent = Some((now, timestamp));

@@ -1,8 +1,11 @@
-//! SRTP and SRTCP (RFC 3711; RFC 7714 for the AEAD profiles): one direction of one DTLS association.
+//! SRTP and SRTCP (RFC 3711; RFC 7714 for the AEAD profiles): one direction of one DTLS association, or of what two
+//! descriptions with keys agreed on.
 //!
 //! Owns: key derivation, encryption in place, authentication, the rollover counter and the replay window of each
 //! source. Does not own: the handshake (`rtc`), sockets, RTP's meaning.
 //! Nothing is allocated after `new`; no state is made for a source before a packet of it is authentic.
+
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -22,6 +25,16 @@ pub const MAX_RTCP_OVERHEAD_BYTES: usize = 20;
 /// Sources that one direction can carry. A stream of Galene has one, plus one each time it is replaced within the same
 /// association; a limit keeps the memory fixed, and forgetting a source instead would open it to replay.
 pub const MAX_SOURCES: usize = 16;
+
+/// Sources that a telephone may have in one call: a PBX changes them at every hold, transfer and announcement.
+pub const TELEPHONE_SOURCES: usize = 64;
+
+/// The sequence number turns around once in this time at most: 2¹⁶ packets of 10 ms.
+const TURN: Duration = Duration::from_millis(655_360);
+
+/// Turns of the sequence number that are looked for at once, three hours of 10 ms packets, six of 20 ms: each costs a
+/// check of the tag for every packet that is not authentic.
+const MAX_TURNS: u128 = 16;
 
 /// RTCP's header as far as the sender's SSRC, which stays in the clear (RFC 3711 §3.4).
 const RTCP_HEADER_BYTES: usize = 8;
@@ -56,7 +69,7 @@ pub enum SrtpError {
     /// An SRTCP packet whose flag E says that it is in the clear, which no profile of ours allows.
     #[error("an SRTCP packet in the clear")]
     NotEncrypted,
-    /// More than [`MAX_SOURCES`] sources.
+    /// More sources than there is room for, such as [`MAX_SOURCES`].
     #[error("too many sources")]
     TooManySources,
     /// To be sent: the sequence number is not above the last one of this source. Encrypting two packets under one index
@@ -100,8 +113,8 @@ struct Sources {
 }
 
 impl Sources {
-    fn new() -> Self {
-        Self { known: vec![Source::new(0); MAX_SOURCES].into_boxed_slice(), used: 0 }
+    fn new(limit: usize) -> Self {
+        Self { known: vec![Source::new(0); limit].into_boxed_slice(), used: 0 }
     }
 
     fn find(&self, ssrc: u32) -> Option<&Source> {
@@ -112,7 +125,7 @@ impl Sources {
     fn find_or_add(&mut self, ssrc: u32) -> Result<&mut Source, SrtpError> {
         let at = match self.known[..self.used].iter().position(|source| source.ssrc == ssrc) {
             Some(at) => at,
-            None if self.used == MAX_SOURCES => return Err(SrtpError::TooManySources),
+            None if self.used == self.known.len() => return Err(SrtpError::TooManySources),
             None => {
                 self.known[self.used] = Source::new(ssrc);
                 self.used += 1;
@@ -136,7 +149,7 @@ impl Sender {
     /// # Errors
     /// [`SrtpError::KeyLength`].
     pub fn new(material: &SrtpMaterial) -> Result<Self, SrtpError> {
-        Ok(Self { suite: Suite::new(material)?, sources: Sources::new() })
+        Ok(Self { suite: Suite::new(material)?, sources: Sources::new(MAX_SOURCES) })
     }
 
     /// Protects the RTP packet in `buf[..len]` in place; returns its new length. `buf` must have
@@ -199,20 +212,24 @@ impl Receiver {
     /// # Errors
     /// [`SrtpError::KeyLength`].
     pub fn new(material: &SrtpMaterial) -> Result<Self, SrtpError> {
-        Ok(Self { suite: Suite::new(material)?, sources: Sources::new() })
+        Self::for_sources(material, MAX_SOURCES)
+    }
+
+    /// The same with another limit to the sources.
+    ///
+    /// # Errors
+    /// [`SrtpError::KeyLength`].
+    pub fn for_sources(material: &SrtpMaterial, limit: usize) -> Result<Self, SrtpError> {
+        Ok(Self { suite: Suite::new(material)?, sources: Sources::new(limit) })
     }
 
     /// Checks and decrypts an SRTP packet in place; returns the plain packet's length.
     ///
     /// # Errors
     /// [`SrtpError::Malformed`], [`SrtpError::Replayed`], [`SrtpError::Forged`], [`SrtpError::TooManySources`]; the
-    /// bytes are then of no use.
+    /// packet is as it was, except after the last of them.
     pub fn unprotect_rtp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
-        let (header, payload_start) = RtpHeader::parse(packet).map_err(|_| SrtpError::Malformed)?;
-        let plain_len = packet.len().checked_sub(self.suite.rtp_tag_bytes()).ok_or(SrtpError::Malformed)?;
-        if plain_len < payload_start {
-            return Err(SrtpError::Malformed);
-        }
+        let (header, payload_start) = self.rtp_layout(packet)?;
         let index = match self.sources.find(header.ssrc).filter(|source| source.has_rtp) {
             Some(source) => {
                 let index = estimate_rtp_index(source.rtp_index, header.sequence_number).ok_or(SrtpError::Replayed)?;
@@ -221,12 +238,53 @@ impl Receiver {
             }
             None => u64::from(header.sequence_number),
         };
-        self.suite.open_rtp(packet, payload_start, header.ssrc, index)?;
-        let source = self.sources.find_or_add(header.ssrc)?;
+        self.accept_rtp(packet, payload_start, header.ssrc, index)
+    }
+
+    /// After a silence in which packets may have been sent that never came: as [`Self::unprotect_rtp`], but tries the
+    /// rollover counters that the sequence number can have reached in `silence`, since RFC 3711 §3.3.1 guesses right over
+    /// half a turn of it alone: eleven minutes of 20 ms packets. To be called when that one has failed.
+    ///
+    /// # Errors
+    /// As [`Self::unprotect_rtp`].
+    pub fn unprotect_rtp_after(&mut self, silence: Duration, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        let (header, payload_start) = self.rtp_layout(packet)?;
+        let source = self.sources.find(header.ssrc).filter(|source| source.has_rtp).ok_or(SrtpError::Forged)?;
+        let highest = source.rtp_index;
+        let turns = (silence.as_millis() / TURN.as_millis()).min(MAX_TURNS) as u64 + 1;
+        for turn in 0..=turns {
+            let rollover_counter = (highest >> 16) + turn;
+            let index = rollover_counter << 16 | u64::from(header.sequence_number);
+            if index > highest && rollover_counter <= u64::from(u32::MAX) {
+                match self.accept_rtp(packet, payload_start, header.ssrc, index) {
+                    Err(SrtpError::Forged) => {}
+                    done => return done,
+                }
+            }
+        }
+        Err(SrtpError::Forged)
+    }
+
+    /// The header, and where the payload starts, of a packet that has room for its tag.
+    fn rtp_layout(&self, packet: &[u8]) -> Result<(RtpHeader, usize), SrtpError> {
+        let (header, payload_start) = RtpHeader::parse(packet).map_err(|_| SrtpError::Malformed)?;
+        let has_room = packet.len().checked_sub(self.suite.rtp_tag_bytes()).is_some_and(|len| len >= payload_start);
+        if has_room { Ok((header, payload_start)) } else { Err(SrtpError::Malformed) }
+    }
+
+    fn accept_rtp(
+        &mut self,
+        packet: &mut [u8],
+        payload_start: usize,
+        ssrc: u32,
+        index: u64,
+    ) -> Result<usize, SrtpError> {
+        self.suite.open_rtp(packet, payload_start, ssrc, index)?;
+        let source = self.sources.find_or_add(ssrc)?;
         source.rtp_window.accept(index);
         source.rtp_index = if source.has_rtp { source.rtp_index.max(index) } else { index };
         source.has_rtp = true;
-        Ok(plain_len)
+        Ok(packet.len() - self.suite.rtp_tag_bytes())
     }
 
     /// Checks and decrypts an SRTCP packet in place; returns the plain compound packet's length.

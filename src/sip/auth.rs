@@ -5,11 +5,12 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use super::digest::Digest;
 pub use super::digest::{Algorithm, Credentials, Quality};
 use crate::random::Random;
-use crate::wire::sip::{Authentication, Headers};
+use crate::wire::sip::{Authentication, Headers, Request, Response};
 use crate::wire::uri::quote;
 
 /// What a 401 or 407 asks for, reduced to what can be answered.
@@ -126,6 +127,22 @@ impl Authorizer {
         }
         value
     }
+}
+
+/// Adds to `request` our credentials for the challenge of `response`, if `credentials` gives any for its realm at `next_hop`.
+pub(crate) fn authorize<'c>(
+    response: &Response,
+    next_hop: IpAddr,
+    request: &mut Request,
+    credentials: impl Fn(&str, IpAddr) -> Option<&'c Credentials>,
+    random: &mut Random,
+) -> bool {
+    let Some(challenge) = Challenge::choose(&response.headers, response.status == 407) else { return false };
+    let Some(credentials) = credentials(&challenge.realm, next_hop) else { return false };
+    let mut authorizer = Authorizer::new(challenge, random);
+    let value = authorizer.authorize(credentials, request.method.as_str(), &request.uri.to_string(), &request.body);
+    request.headers.push(authorizer.header_name(), value);
+    true
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use crate::wire::sip::Headers;
 
 /// Parts of a multipart body that are looked at: ISUP trunks send two.
 const MAX_PARTS: usize = 16;
+/// Multiparts within multiparts: RFC 5621 §3.2 has one of alternatives in one of different things.
+const MAX_DEPTH: usize = 3;
 
 /// Why a body cannot be used; both end in a 415.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,24 +37,69 @@ pub(crate) fn session_description(headers: &Headers, body: &[u8]) -> Result<Opti
     if body.is_empty() {
         return Ok(None);
     }
-    let is_optional = headers.get("Content-Disposition").is_some_and(is_optional);
+    let handling = headers.get("Content-Disposition").map_or(Handling::Unsaid, Handling::of);
     if headers.values("Content-Encoding").any(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
-        return if is_optional { Ok(None) } else { Err(BodyError::Encoding) };
+        return if handling == Handling::Optional { Ok(None) } else { Err(BodyError::Encoding) };
     }
     // A body without a type is against RFC 3261 §20.15; what it is, only `application/sdp` can be guessed.
     let content_type = headers.get("Content-Type").unwrap_or("application/sdp");
-    let found = match media_type(content_type) {
-        "application/sdp" => Some(body.to_vec()),
-        other if other.starts_with("multipart/") => {
-            boundary(content_type).and_then(|boundary| part_with_sdp(body, &boundary))
-        }
-        _ => None,
-    };
-    match found {
-        Some(sdp) => Ok(Some(sdp)),
-        None if is_optional => Ok(None),
-        None => Err(BodyError::Type),
+    match description_in(content_type, body, MAX_DEPTH) {
+        Ok(Some(sdp)) => Ok(Some(sdp)),
+        Ok(None) | Err(BodyError::Type) if handling == Handling::Optional => Ok(None),
+        Ok(None) => Err(BodyError::Type),
+        Err(error) => Err(error),
     }
+}
+
+/// What to do with a body that is not understood (RFC 3261 §20.11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handling {
+    Optional,
+    Required,
+    /// Counts as required for a whole body. For a part beside a session description it does not: trunks add theirs
+    /// without a word.
+    Unsaid,
+}
+
+impl Handling {
+    fn of(disposition: &str) -> Self {
+        let said = disposition.split(';').skip(1).find_map(|parameter| {
+            let parameter = parameter.replace([' ', '\t', '"'], "").to_ascii_lowercase();
+            Some(parameter.strip_prefix("handling=")?.to_owned())
+        });
+        match said.as_deref() {
+            Some("optional") => Self::Optional,
+            Some("required") => Self::Required,
+            Some(_) | None => Self::Unsaid,
+        }
+    }
+}
+
+/// The session description in a body or part of this type. A part of a multipart that is not understood, although it
+/// says that it must be, spoils the whole (RFC 5621 §3.1), except among alternatives.
+fn description_in(content_type: &str, content: &[u8], depth: usize) -> Result<Option<Vec<u8>>, BodyError> {
+    let kind = media_type(content_type);
+    match kind {
+        "application/sdp" => return Ok(Some(content.to_vec())),
+        "other" => return Ok(None),
+        _ if depth == 0 => return Ok(None),
+        _ => {}
+    }
+    let Some(boundary) = boundary(content_type) else { return Ok(None) };
+    let mut found = None;
+    for (head, content) in parts(content, &boundary) {
+        let content_type = field(head, &["Content-Type", "c"]).unwrap_or("text/plain");
+        let in_part = match description_in(content_type, content, depth - 1) {
+            Err(_) if kind == "multipart/alternative" => None,
+            in_part => in_part?,
+        };
+        let handling = field(head, &["Content-Disposition"]).map_or(Handling::Unsaid, Handling::of);
+        if in_part.is_none() && handling == Handling::Required && kind != "multipart/alternative" {
+            return Err(BodyError::Type);
+        }
+        found = found.or(in_part);
+    }
+    Ok(found)
 }
 
 /// `type/subtype` in lower case for the types that matter here; others come back as `other`.
@@ -67,13 +114,6 @@ fn media_type(value: &str) -> &'static str {
     }
 }
 
-fn is_optional(disposition: &str) -> bool {
-    disposition.split(';').skip(1).any(|parameter| {
-        let parameter = parameter.replace([' ', '\t', '"'], "").to_ascii_lowercase();
-        parameter == "handling=optional"
-    })
-}
-
 fn boundary(content_type: &str) -> Option<String> {
     content_type.split(';').skip(1).find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
@@ -82,21 +122,29 @@ fn boundary(content_type: &str) -> Option<String> {
     })
 }
 
-/// The first part of type `application/sdp` (RFC 2046 §5.1).
-fn part_with_sdp(body: &[u8], boundary: &str) -> Option<Vec<u8>> {
+/// The parts with their heads (RFC 2046 §5.1).
+fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<(&'a str, &'a [u8])> {
     let delimiter = format!("--{boundary}");
     let mut starts = find_all(body, delimiter.as_bytes());
+    // On a line of its own: one boundary may begin like another.
+    starts.retain(|&at| {
+        let rest = &body[at + delimiter.len()..];
+        (at == 0 || body[at - 1] == b'\n')
+            && (rest.starts_with(b"--") || matches!(rest, [b'\r' | b'\n' | b' ' | b'\t', ..]))
+    });
     starts.truncate(MAX_PARTS + 1);
-    starts.windows(2).find_map(|pair| {
-        let part = &body[pair[0] + delimiter.len()..pair[1]];
-        let (head, content) = split_head(part)?;
-        let content_type = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            let name = name.trim();
-            (name.eq_ignore_ascii_case("Content-Type") || name.eq_ignore_ascii_case("c")).then_some(value)
-        })?;
-        (media_type(content_type) == "application/sdp")
-            .then(|| content.strip_suffix(b"\r\n").unwrap_or(content).to_vec())
+    let part = |pair: &[usize]| {
+        let (head, content) = split_head(&body[pair[0] + delimiter.len()..pair[1]])?;
+        Some((head, content.strip_suffix(b"\r\n").unwrap_or(content)))
+    };
+    starts.windows(2).filter_map(part).collect()
+}
+
+/// The value of a part's header field.
+fn field<'a>(head: &'a str, names: &[&str]) -> Option<&'a str> {
+    head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        names.iter().any(|wanted| name.trim().eq_ignore_ascii_case(wanted)).then_some(value.trim())
     })
 }
 
@@ -147,5 +195,40 @@ mod tests {
         assert_eq!(session_description(&wrong, body), Err(BodyError::Type));
         let missing = headers(&[("c", "multipart/mixed")]);
         assert_eq!(session_description(&missing, body), Err(BodyError::Type));
+    }
+
+    #[test]
+    fn a_part_that_must_be_understood_and_is_not_spoils_the_whole() {
+        let body = |disposition: &str| {
+            format!(
+                "--b\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--b\r\nContent-Type: application/x\r\n\
+                 Content-Disposition: signal{disposition}\r\n\r\nx\r\n--b--"
+            )
+        };
+        let mixed = headers(&[("c", "multipart/mixed;boundary=b")]);
+        let read = |disposition: &str| session_description(&mixed, body(disposition).as_bytes());
+        assert_eq!(read(";handling=optional"), Ok(Some(b"v=0".to_vec())));
+        assert_eq!(read(""), Ok(Some(b"v=0".to_vec())));
+        assert_eq!(read("; handling = Required"), Err(BodyError::Type));
+        let alternative = headers(&[("c", "multipart/alternative;boundary=b")]);
+        let body = body(";handling=required");
+        assert_eq!(session_description(&alternative, body.as_bytes()), Ok(Some(b"v=0".to_vec())));
+    }
+
+    #[test]
+    fn a_multipart_may_hold_another_but_not_without_end() {
+        let nest = |inner: &str, boundary: &str| {
+            format!(
+                "--{boundary}\r\nContent-Type: multipart/mixed;boundary={boundary}i\r\n\r\n{inner}\r\n--{boundary}--"
+            )
+        };
+        let body = "--oi\r\nc: application/sdp\r\n\r\nv=0\r\n--oi--";
+        let mixed = headers(&[("c", "multipart/mixed;boundary=o")]);
+        assert_eq!(session_description(&mixed, nest(body, "o").as_bytes()), Ok(Some(b"v=0".to_vec())));
+        let mut deep = "--oiiiii\r\nc: application/sdp\r\n\r\nv=0\r\n--oiiiii--".to_owned();
+        for boundary in ["oiiii", "oiii", "oii", "oi", "o"] {
+            deep = nest(&deep, boundary);
+        }
+        assert_eq!(session_description(&mixed, deep.as_bytes()), Err(BodyError::Type));
     }
 }

@@ -145,11 +145,13 @@ impl Connections {
 
     /// A connection that leads to where `path` does. One that others opened leads to its own source port alone.
     fn find(&self, path: Path, server_name: Option<&str>) -> Option<ConnectionKey> {
+        // The registrar has proven who it is, whatever its Record-Route calls it.
+        let is_proven = |one: &Connection| {
+            one.standing == Standing::Kept || server_name.is_some() && one.server_name.as_deref() == server_name
+        };
         let leads_there = |one: &Connection| {
-            one.transport == path.transport
-                && one.remote == path.remote
-                && (one.transport == Transport::Tcp
-                    || server_name.is_some() && one.server_name.as_deref() == server_name)
+            let is_there = one.transport == path.transport && one.remote == path.remote;
+            is_there && (one.transport == Transport::Tcp || is_proven(one))
         };
         self.table.iter().find(|(_, one)| leads_there(one)).map(|(key, _)| *key)
     }
@@ -221,6 +223,8 @@ impl Connections {
                     connection.complete_by = None;
                     return Some(Brought::Message(bytes));
                 }
+                // Who has opened a connection is who pings (RFC 5626 §4.4.1): here two pongs have come, one after the other.
+                Ok(Some(Frame::Ping)) if matches!(key, ConnectionKey::Ours(_)) => return Some(Brought::Pong),
                 Ok(Some(Frame::Ping)) => {
                     if connection.standing != Standing::Stranger {
                         connection.heard = now;

@@ -1,4 +1,4 @@
-//! Dialogs, the answering side (RFC 3261 §12).
+//! Dialogs, mostly the answering side (RFC 3261 §12).
 //!
 //! Owns: identifiers, route set, remote target, both CSeq numbers, and where requests to the peer go.
 //! Does not own: the session that lives in the dialog (`call`).
@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use super::event::{Outbox, Path, Route, Target};
-use crate::wire::sip::{Contacts, HeaderError, Method, NameAddr, Request, Transport};
+use crate::wire::sip::{Contacts, HeaderError, Method, NameAddr, Request, Response, Transport};
 use crate::wire::uri::{Host, Uri};
 
 /// The remaining hops of a request that has seen none yet.
@@ -29,6 +29,8 @@ pub(crate) struct Dialog {
     /// The way that the latest INVITE came.
     source: Path,
     next_hop: NextHop,
+    /// We began it.
+    is_caller: bool,
 }
 
 /// Where our requests go.
@@ -69,9 +71,43 @@ impl Dialog {
             remote_cseq: headers.cseq()?.number,
             source,
             next_hop: NextHop::Known(source.transport, source.remote),
+            is_caller: false,
         };
-        dialog.next_hop = dialog.find_next_hop(invite);
+        dialog.next_hop = dialog.find_next_hop(Some(invite));
         Ok(Some(dialog))
+    }
+
+    /// From the 2xx to an INVITE of ours that went along `path` (RFC 3261 §12.1.2). `None` without a usable Contact.
+    pub(crate) fn from_answer(invite: &Request, response: &Response, path: Path) -> Option<Self> {
+        let headers = &response.headers;
+        let (from, to) = (headers.from().ok()?, headers.to().ok()?);
+        let mut route_set = headers.record_routes().ok()?;
+        route_set.reverse();
+        let mut dialog = Self {
+            call_id: headers.call_id().ok()?.to_owned(),
+            local_tag: from.tag()?.into_owned(),
+            remote_tag: to.tag().unwrap_or_default().into_owned(),
+            local: headers.get("From")?.to_owned(),
+            remote: headers.get("To")?.to_owned(),
+            remote_target: headers.contacts().ok()?.first()?.uri.clone(),
+            route_set,
+            local_cseq: headers.cseq().ok()?.number,
+            remote_cseq: 0,
+            source: path,
+            next_hop: NextHop::Known(path.transport, path.remote),
+            is_caller: true,
+        };
+        dialog.next_hop = dialog.find_next_hop(None);
+        // A name that we have just found an address for needs no second look.
+        if invite.uri.host() == dialog.remote_target.host() && dialog.route_set.is_empty() {
+            dialog.next_hop = NextHop::Known(path.transport, path.remote);
+        }
+        Some(dialog)
+    }
+
+    /// Whether we began it, so that the Call-ID is ours.
+    pub(crate) const fn is_caller(&self) -> bool {
+        self.is_caller
     }
 
     /// Whether a request with these identifiers belongs here.
@@ -96,7 +132,7 @@ impl Dialog {
         Ok(())
     }
 
-    /// A re-INVITE that came along `source` was accepted: its Contact is the remote target from now on (RFC 3261
+    /// A re-INVITE or UPDATE that came along `source` was accepted: its Contact is the remote target from now on (RFC 3261
     /// §12.2.2).
     pub(crate) fn refresh_target(&mut self, reinvite: &Request, source: Path, out: &mut Outbox) {
         let contacts = reinvite.headers.contacts();
@@ -104,7 +140,7 @@ impl Dialog {
         if contact.uri != self.remote_target || source != self.source {
             self.source = source;
             self.remote_target = contact.uri.clone();
-            self.next_hop = self.find_next_hop(reinvite);
+            self.next_hop = self.find_next_hop(Some(reinvite));
             self.look_up(out);
         }
     }
@@ -124,6 +160,14 @@ impl Dialog {
             request.headers.push("Route", route);
         }
         request
+    }
+
+    /// The ACK for the 2xx to our INVITE of `cseq` without Via (RFC 3261 §13.2.2.4).
+    pub(crate) fn ack(&mut self, cseq: u32) -> Request {
+        let latest = std::mem::replace(&mut self.local_cseq, cseq.wrapping_sub(1));
+        let ack = self.request(Method::Ack);
+        self.local_cseq = latest;
+        ack
     }
 
     /// The Request-URI and the Route values, for loose and strict routers.
@@ -167,12 +211,14 @@ impl Dialog {
         }
     }
 
-    fn find_next_hop(&self, invite: &Request) -> NextHop {
+    /// `request` is the peer's, whose Via shows a NAT.
+    fn find_next_hop(&self, request: Option<&Request>) -> NextHop {
         let first = self.route_set.first().map_or(&self.remote_target, |route| &route.uri);
         let source = NextHop::Known(self.source.transport, self.source.remote);
         // Other schemes and transports are out of our reach; what sent us the INVITE knows better.
         let Some((uri, target)) = first.as_sip().and_then(|uri| Some((uri, Target::of(uri)?))) else { return source };
-        if self.route_set.is_empty() && is_behind_nat(invite, &uri.host, self.source.remote) {
+        let is_behind_nat = |request| is_behind_nat(request, &uri.host, self.source.remote);
+        if self.route_set.is_empty() && request.is_some_and(is_behind_nat) {
             return source;
         }
         match target.literal() {

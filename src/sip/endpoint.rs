@@ -6,6 +6,7 @@
 
 mod requests;
 mod streams;
+mod transfers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use super::layer::{Outcome, Owner, TransactionLayer};
 use super::registration::Registration;
 use super::reply::Refusal;
 use super::strangers::Strangers;
+use super::transfer::Transfer;
 use crate::random::Random;
 use crate::time::{Deadline, Instant, earliest};
 use crate::wire::sip::{Message, Response, is_keep_alive};
@@ -50,6 +52,8 @@ pub struct Endpoint {
     config: EndpointConfig,
     layer: TransactionLayer,
     calls: BTreeMap<CallKey, Call>,
+    /// Calls that we place; numbered like those that come in, since one may take the place of the other.
+    transfers: BTreeMap<CallKey, Transfer>,
     last_call: u64,
     registration: Option<Registration>,
     /// The user part of the Contact that we register.
@@ -84,6 +88,7 @@ impl Endpoint {
             layer: TransactionLayer::new(config.user_agent.clone(), token.clone(), random),
             config,
             calls: BTreeMap::new(),
+            transfers: BTreeMap::new(),
             last_call: 0,
             registration,
             token,
@@ -157,12 +162,14 @@ impl Endpoint {
             }
             Input::Resolved { target, routes, lifetime } => self.handle_resolved(now, &target, routes, lifetime),
             Input::Unresolved { target, error } => {
+                self.resolve_transfers(now, &target, None);
                 if let Some(registration) = self.registration.as_mut().filter(|one| one.is_at(&target)) {
                     registration.handle_unresolved(now, &error, &mut self.layer);
                 }
             }
         }
         self.calls.retain(|_, call| !call.is_over());
+        self.forget_orphans(now);
     }
 
     /// Runs every timer that is due.
@@ -177,6 +184,7 @@ impl Endpoint {
         for call in self.calls.values_mut() {
             call.handle_timeout(now, &mut self.layer);
         }
+        self.run_transfers(now);
         if let Some(registration) = &mut self.registration {
             registration.handle_timeout(now, &mut self.layer);
         }
@@ -194,8 +202,9 @@ impl Endpoint {
             Some(End::Now) | None => None,
         };
         let registration = self.registration.as_ref().and_then(Registration::next_timeout);
+        let transfers = self.transfers.values().map(Transfer::next_timeout);
         let connections = self.layer.out.connections.next_timeout();
-        earliest(calls.chain([self.layer.next_timeout(), connections, registration, end]))
+        earliest(calls.chain(transfers).chain([self.layer.next_timeout(), connections, registration, end]))
     }
 
     /// What is to be done next.
@@ -208,9 +217,30 @@ impl Endpoint {
         self.with_call(call, |call, layer| call.ring(now, layer));
     }
 
+    /// Sends 183 with our answer, or with our offer if the INVITE had none: early media.
+    pub fn progress(&mut self, now: Instant, call: CallKey, sdp: Vec<u8>) {
+        self.with_call(call, |call, layer| call.progress(now, sdp, layer));
+    }
+
     /// Answers the call: 200 with our answer, or with our offer if the INVITE had none.
     pub fn answer(&mut self, now: Instant, call: CallKey, sdp: Vec<u8>) {
         self.with_call(call, |call, layer| call.answer(now, sdp, layer));
+    }
+
+    /// Answers `call`, whose INVITE replaces `former`: the new dialog goes on under the key of the former one, which gets
+    /// BYE. From now on there is no `call`.
+    pub fn take_over(&mut self, now: Instant, call: CallKey, former: CallKey, sdp: Vec<u8>) {
+        if self.calls.contains_key(&former)
+            && let Some(mut taker) = self.calls.remove(&call)
+            && let Some(mut taken) = self.calls.remove(&former)
+        {
+            self.layer.exchange_calls(call, former);
+            taker.rename(former);
+            taken.rename(call);
+            taker.answer(now, sdp, &mut self.layer);
+            taken.hang_up(now, "Replaced", &mut self.layer);
+            self.calls.extend([(former, taker), (call, taken)]);
+        }
     }
 
     /// Turns the call away.
@@ -230,6 +260,7 @@ impl Endpoint {
 
     /// Ends the call: BYE, or 480 before the answer, with `reason` in words.
     pub fn hang_up(&mut self, now: Instant, call: CallKey, reason: &str) {
+        self.cancel_transfers(now, call);
         self.with_call(call, |call, layer| call.hang_up(now, reason, layer));
     }
 
@@ -239,6 +270,9 @@ impl Endpoint {
             return;
         }
         self.end = Some(End::Until(now + SHUT_DOWN_LIMIT));
+        for call in self.calls.keys().copied().collect::<Vec<_>>() {
+            self.cancel_transfers(now, call);
+        }
         for call in self.calls.values_mut() {
             call.shut_down(now, &mut self.layer);
         }
@@ -308,15 +342,23 @@ impl Endpoint {
                     registration.handle_sign_of_life(now, outcome, &mut self.layer);
                 }
             }
+            Owner::Transfer(key) => self.handle_transfer_outcome(now, key, outcome),
+            Owner::Unheeded => {}
             Owner::Call(key) => {
                 if let Some(call) = self.calls.get_mut(&key) {
                     call.handle_outcome(outcome);
+                }
+            }
+            Owner::Refresh(key) => {
+                if let Some(call) = self.calls.get_mut(&key) {
+                    call.handle_refresh_outcome(now, outcome, &mut self.layer);
                 }
             }
         }
     }
 
     fn handle_resolved(&mut self, now: Instant, target: &Target, routes: Vec<Route>, lifetime: Duration) {
+        self.resolve_transfers(now, target, routes.first().copied());
         if let Some(route) = routes.first() {
             for call in self.calls.values_mut() {
                 call.dialog().handle_resolved(target, *route);

@@ -40,6 +40,8 @@ pub struct EndpointConfig {
     pub instance: Option<String>,
     /// Whether callers are given a URI that the registrar has made (RFC 5627) in the place of our address.
     pub gruu: bool,
+    /// Calls may be transferred (REFER) to anyone, not only within the registrar's domain.
+    pub refer_anywhere: bool,
     /// The bound sockets; their addresses may be unspecified.
     pub local: Vec<SocketAddr>,
     /// Name and version for the `User-Agent` and `Server` headers.
@@ -100,7 +102,7 @@ impl Target {
     pub fn literal(&self) -> Option<(Transport, SocketAddr)> {
         let address = Host::parse(&self.host).ok()?.address()?;
         let transport = self.transport_or_default();
-        Some((transport, SocketAddr::new(address, self.port.unwrap_or(transport.default_port()))))
+        Some((transport, SocketAddr::new(address, self.port.unwrap_or_else(|| transport.default_port()))))
     }
 
     /// The transport where nothing else is known of it.
@@ -254,12 +256,16 @@ pub enum Event {
         caller: Caller,
         /// The offer; without one `answer` carries ours, and the caller's answer comes as [`Event::Answer`].
         offer: Option<Vec<u8>>,
+        /// The call whose place this one is to take (RFC 3891): `take_over` or `reject`.
+        replaces: Option<CallKey>,
         /// The address of ours that was called.
         local: SocketAddr,
         /// Where the INVITE came from.
         remote: SocketAddr,
+        /// Nobody on the way reads what it says: it came over TLS.
+        is_confidential: bool,
     },
-    /// A new offer in the call (re-INVITE), or the wish for ours (`None`): `accept_offer` or `refuse_offer`.
+    /// A new offer in the call (re-INVITE, UPDATE, PRACK), or the wish for ours (`None`): `accept_offer` or `refuse_offer`.
     Offer {
         /// The call.
         call: CallKey,
@@ -273,10 +279,45 @@ pub enum Event {
         /// The session description.
         sdp: Vec<u8>,
     },
+    /// The caller pressed a key, told by INFO.
+    Key {
+        /// The call.
+        call: CallKey,
+        /// `0` to `9`, `*`, `#`, `A` to `D`.
+        key: char,
+        /// For how long; 0 if that was not said.
+        duration_ms: u16,
+    },
     /// The ACK for our 200 is in.
     Acknowledged {
         /// The call.
         call: CallKey,
+    },
+    /// The caller's telephone hands its caller on to `target` (REFER): `place` with an offer of a new telephone's.
+    Transfer {
+        /// The call.
+        call: CallKey,
+        /// Whom we are to call, for the log.
+        target: String,
+    },
+    /// The telephone that transfers the call has hung up; the caller goes on without one until the target answers.
+    Parted {
+        /// The call.
+        call: CallKey,
+    },
+    /// The target has answered, and is the call's telephone from now on.
+    Transferred {
+        /// The call.
+        call: CallKey,
+        /// Its answer to the offer of `place`.
+        sdp: Vec<u8>,
+    },
+    /// The target did not answer; the call goes on as it was, or [`Event::Ended`] follows.
+    TransferFailed {
+        /// The call.
+        call: CallKey,
+        /// The SIP status.
+        status: u16,
     },
     /// The call is over and its key dead. Not given for what the gateway itself ended by `reject` or `hang_up`.
     Ended {
@@ -352,6 +393,10 @@ pub enum EndReason {
     NoAck,
     /// The ACK brought no answer to our offer; a BYE has been sent.
     NoAnswer,
+    /// A provisional response that must be acknowledged never was; the INVITE has got 504.
+    NoPrack,
+    /// The session timer ran out, or the caller denied the call when it was asked; a BYE has been sent.
+    Lapsed,
     /// [`shut_down`](super::endpoint::Endpoint::shut_down) ended it.
     ShutDown,
 }

@@ -1,4 +1,5 @@
-//! An answering SIP user agent (RFC 3261) over UDP, TCP and TLS: it registers, takes calls and ends them; it never calls.
+//! An answering SIP user agent (RFC 3261) over UDP, TCP and TLS: it registers, takes calls and ends them. It calls only whom
+//! a caller's telephone hands its caller on to.
 //!
 //! Owns: transactions (§17, RFC 6026), dialogs (§12), INVITE sessions (§13, §14, §15), registration (§10) with digest
 //! (§22), admission. Does not own: the grammar (`wire::sip`), session descriptions (`wire::sdp`, `gateway`), sockets
@@ -23,13 +24,17 @@ mod digest;
 pub mod endpoint;
 pub mod event;
 mod guests;
+mod info;
 mod layer;
 mod passed;
 mod registration;
+mod reliable;
 mod reply;
+mod session_timer;
 mod strangers;
 pub mod timer;
 mod transaction;
+mod transfer;
 
 pub use endpoint::Endpoint;
 pub use event::CallKey;

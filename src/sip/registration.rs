@@ -277,10 +277,12 @@ impl Registration {
         self.register(now, layer);
     }
 
-    /// The registrar's name could not be looked up.
+    /// The registrar's name could not be looked up. The addresses of before may still be right.
     pub(crate) fn handle_unresolved(&mut self, now: Instant, error: &str, layer: &mut TransactionLayer) {
-        if let State::Resolving { .. } = self.state {
-            self.fail(now, Failure::Unresolved(error.to_owned()), layer);
+        let State::Resolving { .. } = self.state else { return };
+        match self.servers.current() {
+            Some(_) => self.register(now, layer),
+            None => self.fail(now, Failure::Unresolved(error.to_owned()), layer),
         }
     }
 
@@ -503,7 +505,7 @@ impl Registration {
         self.run_watch(now, layer);
         match &self.state {
             State::Resolving { give_up } if now >= *give_up => {
-                self.fail(now, Failure::Unresolved("the look-up takes too long".to_owned()), layer);
+                self.handle_unresolved(now, "the look-up takes too long", layer);
             }
             State::Registering(Attempt { turn_ends: Some(at), .. }) if now >= *at => {
                 layer.abandon(Owner::Registration);

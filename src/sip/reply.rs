@@ -5,11 +5,17 @@ use crate::random::Random;
 use crate::wire::sip::{Request, Response, Warning};
 
 /// The methods that this user agent answers.
-pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS";
+pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, REFER, INFO";
 /// The bodies that it understands.
 pub(crate) const ACCEPT: &str = "application/sdp";
-/// The one extension that it knows: a registration may pass edge proxies (RFC 3327).
-pub(crate) const SUPPORTED: &str = "path";
+/// The extensions that it knows: reliable provisional responses (RFC 3262), REFER without NOTIFY (RFC 4488), edge proxies
+/// in a registration (RFC 3327), one dialog in the place of another (RFC 3891), session timers (RFC 4028).
+pub(crate) const SUPPORTED: &str = "100rel, norefersub, path, replaces, timer";
+
+/// Whether an extension is one that we know.
+pub(crate) fn is_supported(extension: &str) -> bool {
+    SUPPORTED.split(", ").any(|known| known.eq_ignore_ascii_case(extension))
+}
 
 /// A refusal: a status with the headers that go with it.
 #[derive(Clone, Debug, PartialEq, Eq)]

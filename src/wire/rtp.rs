@@ -156,7 +156,8 @@ pub const fn timestamp_distance(from: u32, to: u32) -> i32 {
     to.wrapping_sub(from).cast_signed()
 }
 
-/// A protection profile of DTLS-SRTP (RFC 5764 §4.1.2, RFC 7714 §14.2).
+/// A protection profile of DTLS-SRTP (RFC 5764 §4.1.2, RFC 7714 §14.2) or a crypto suite of SDP (RFC 4568 §6.2, RFC 7714
+/// §14.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SrtpProfile {
     /// SRTP_AEAD_AES_256_GCM.
@@ -165,6 +166,8 @@ pub enum SrtpProfile {
     AeadAes128Gcm,
     /// SRTP_AES128_CM_HMAC_SHA1_80.
     Aes128CmSha1_80,
+    /// SRTP_AES128_CM_HMAC_SHA1_32: as the one before, with a shorter tag on RTP; RTCP has the long one (RFC 4568 §6.2.2).
+    Aes128CmSha1_32,
 }
 
 impl SrtpProfile {
@@ -172,7 +175,7 @@ impl SrtpProfile {
     pub const fn key_bytes(self) -> usize {
         match self {
             Self::AeadAes256Gcm => 32,
-            Self::AeadAes128Gcm | Self::Aes128CmSha1_80 => 16,
+            Self::AeadAes128Gcm | Self::Aes128CmSha1_80 | Self::Aes128CmSha1_32 => 16,
         }
     }
 
@@ -180,7 +183,7 @@ impl SrtpProfile {
     pub const fn salt_bytes(self) -> usize {
         match self {
             Self::AeadAes256Gcm | Self::AeadAes128Gcm => 12,
-            Self::Aes128CmSha1_80 => 14,
+            Self::Aes128CmSha1_80 | Self::Aes128CmSha1_32 => 14,
         }
     }
 }
@@ -203,7 +206,7 @@ impl std::fmt::Debug for SrtpMaterial {
     }
 }
 
-/// The keys of both directions as one DTLS handshake made them.
+/// The keys of both directions, as one DTLS handshake made them or two descriptions brought them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SrtpKeys {
     /// Protects what we send.

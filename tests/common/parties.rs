@@ -11,14 +11,21 @@ mod telephone;
 pub(crate) fn caller(room: RoomKey, number: u32, telephone: Telephone, up_codec: RoomCodec) -> [Command; 4] {
     let (key, leg) = (CallerKey(number), LegKey(number));
     let setup = CallerSetup { key, leg, telephone, ssrc: number, first_sequence: 0, first_timestamp: 0, agc: true };
-    let up = UpSetup { leg, codec: up_codec, payload_type: 111, ssrc: number, first_sequence: 0, first_timestamp: 0 };
-    let up = Up::new(&up).expect("libopus has memory");
+    let up = up(number, telephone.codec, up_codec);
     [
-        Command::AddCaller { room, caller: Box::new(Caller::new(&setup)) },
+        Command::AddCaller { room, caller: Box::new(Caller::new(&setup).expect("libopus has memory")) },
         Command::StartTelephone(key),
         Command::SetUp { caller: key, up: Some(Box::new(up)) },
         Command::SetPresent { caller: key, present: true },
     ]
+}
+
+/// The stream that a telephone's speech goes up by.
+pub(crate) fn up(number: u32, telephone: TelephoneCodec, codec: RoomCodec) -> Up {
+    let leg = LegKey(number);
+    let setup =
+        UpSetup { leg, telephone, codec, payload_type: 111, ssrc: number, first_sequence: 0, first_timestamp: 0 };
+    Up::new(&setup).expect("libopus has memory")
 }
 
 /// What hands a room voice of Opus to a room.

@@ -4,5 +4,5 @@ use galene_sip::media::control::{Telephone, TelephoneCodec};
 
 /// A telephone that sends and receives.
 pub(crate) fn telephone(codec: TelephoneCodec, ptime_ms: u8) -> Telephone {
-    Telephone { codec, send_payload_type: 0, receive_payload_type: 0, ptime_ms, sends: true, receives: true }
+    Telephone { ptime_ms, ..Telephone::new(codec, 0) }
 }

@@ -7,11 +7,9 @@ mod telephone;
 mod upwards;
 mod world;
 
-use std::hint::black_box;
 use std::thread;
 
 use galene_sip::media::opus;
-use galene_sip::media::opus::glance::Glance;
 use lab::opus::EncoderConfig;
 use sounds::Sound;
 use world::{Room, level_dbfs};
@@ -97,47 +95,4 @@ fn a_muted_microphone_of_high_quality_is_not_decoded_and_no_bit_changes() {
     let (full, heard) = (Room::hear(&packets, true), Room::hear(&packets, false));
     assert!((140..150).contains(&heard.skipped), "{}", heard.skipped);
     assert!(full.samples == heard.samples);
-}
-
-/// The least time that decoding all of them takes, in ns a packet.
-fn decoding_ns(packets: &[Vec<u8>], rate_hz: u32) -> f64 {
-    least_ns(packets.len(), || {
-        let mut decoder = opus::Decoder::new(rate_hz).unwrap();
-        let mut out = [0; 5760];
-        packets.iter().for_each(|packet| assert!(decoder.decode(Some(packet), false, &mut out).is_ok()));
-    })
-}
-
-fn least_ns(packets: usize, mut work: impl FnMut()) -> f64 {
-    let passes = (0..7).map(|_| {
-        let start = std::time::Instant::now();
-        work();
-        start.elapsed().as_secs_f64() * 1e9 / packets as f64
-    });
-    passes.fold(f64::MAX, f64::min)
-}
-
-#[test]
-fn a_glance_costs_next_to_nothing_beside_decoding() {
-    let sounds = sounds::all();
-    let speech = &sounds[0].samples;
-    let browser = EncoderConfig { fec: false, loss_percent: 0, ..EncoderConfig::default() };
-    let kinds = [
-        ("SILK 32 kbit/s", EncoderConfig { wideband_only: true, ..browser }),
-        ("hybrid 32 kbit/s", browser),
-        ("CELT 128 kbit/s", EncoderConfig { bitrate_bps: 128_000, ..browser }),
-    ];
-    for (name, config) in kinds {
-        let packets: Vec<Vec<u8>> = world::encode(speech, config).into_iter().flatten().collect();
-        let celt = packets.iter().filter(|packet| opus::packet::is_celt(packet)).count() * 100 / packets.len();
-        let bytes = packets.iter().map(Vec::len).sum::<usize>() / packets.len();
-        let [at_16, at_48] = [16_000, 48_000].map(|rate_hz| decoding_ns(&packets, rate_hz));
-        let glance = least_ns(packets.len(), || packets.iter().for_each(|packet| _ = black_box(Glance::at(packet))));
-        println!(
-            "{name}: {bytes} bytes, {celt} % CELT, decoded in {:.1} \u{b5}s at 16 kHz, {:.1} at 48 kHz; a glance {glance:.0} ns",
-            at_16 / 1e3,
-            at_48 / 1e3,
-        );
-        assert!(glance < at_16 / 10.0, "{name}: {glance} {at_16}");
-    }
 }

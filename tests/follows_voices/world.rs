@@ -78,7 +78,10 @@ impl Room {
         let setup = StreamSetup { key: STREAM, codecs: vec![(111, RoomCodec::Opus)], always_decode };
         let stream = Box::new(Stream::new(setup).expect("libopus has memory"));
         engine.handle_command(Command::OpenRoom(Box::new(galene_sip::media::control::Room::new(ROOM))), &mut ear);
-        engine.handle_command(Command::AddCaller { room: ROOM, caller: Box::new(Caller::new(&caller)) }, &mut ear);
+        engine.handle_command(
+            Command::AddCaller { room: ROOM, caller: Box::new(Caller::new(&caller).expect("libopus has memory")) },
+            &mut ear,
+        );
         engine.handle_command(Command::StartTelephone(CALLER), &mut ear);
         engine.handle_command(Command::AddStream { room: ROOM, stream }, &mut ear);
         let mut sequence_number = 65_500;

@@ -107,7 +107,7 @@ impl Sink for Ear {
         match retired {
             Retired::Caller(caller) if caller.key() == SPEAKER => self.concealed = caller.stats().concealed,
             Retired::Stream(stream) => self.concealed = stream.stats().concealed,
-            Retired::Caller(_) | Retired::Room(_) | Retired::Up(_) => {}
+            Retired::Caller(_) | Retired::Room(_) | Retired::Up(_) | Retired::Line(_) => {}
         }
     }
 }
@@ -129,7 +129,10 @@ pub(crate) fn engine(ear: &mut impl Sink) -> Engine {
     engine.handle_command(Command::OpenRoom(Box::new(Room::new(ROOM))), ear);
     for (key, leg) in [(SPEAKER, SPEAKER_LEG), (LISTENER, LISTENER_LEG)] {
         let setup = CallerSetup { key, leg, telephone, ssrc: key.0, first_sequence: 0, first_timestamp: 0, agc: true };
-        engine.handle_command(Command::AddCaller { room: ROOM, caller: Box::new(Caller::new(&setup)) }, ear);
+        engine.handle_command(
+            Command::AddCaller { room: ROOM, caller: Box::new(Caller::new(&setup).expect("libopus has memory")) },
+            ear,
+        );
         engine.handle_command(Command::StartTelephone(key), ear);
     }
     engine
@@ -198,6 +201,7 @@ fn up(said_8k: &[i16], network: Network) -> Heard {
     let mut engine = engine(&mut ear);
     let setup = UpSetup {
         leg: UP_LEG,
+        telephone: TelephoneCodec::Pcmu,
         codec: RoomCodec::Opus,
         payload_type: OPUS,
         ssrc: 2,

@@ -130,6 +130,11 @@ pub(crate) struct Place {
 impl Place {
     /// An open group whose operator is `op` with the password `op`.
     pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with more flags for the gateway.
+    pub(crate) fn with(flags: &[&str]) -> Self {
         let (url, room) = match std::env::var("GALENE_URL") {
             Ok(url) => (url, None),
             Err(_) => {
@@ -139,7 +144,8 @@ impl Place {
             }
         };
         // A Galene on the same machine mostly has a certificate of its own making.
-        let gateway = Gateway::start(binary(), &url, &["-insecure"]).expect("a gateway that answers");
+        let gateway =
+            Gateway::start(binary(), &url, &[&["-insecure"], flags].concat()).expect("a gateway that answers");
         Self { gateway, url, _room: room }
     }
 

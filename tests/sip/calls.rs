@@ -9,7 +9,10 @@ fn a_call_rings_is_answered_and_is_ended_by_the_caller() {
     let (mut world, mut phone) = (World::open(), Phone::new());
     let invite = phone.request("INVITE", "", OFFER);
     world.receive(PHONE, &invite);
-    let Event::Invite { call, caller, offer, local, remote } = world.event() else { panic!() };
+    let Event::Invite { call, caller, offer, replaces: None, local, remote, is_confidential: false } = world.event()
+    else {
+        panic!()
+    };
     assert_eq!(caller.display_name.as_deref(), Some("Alice"));
     assert_eq!((caller.user.as_deref(), caller.host.as_deref()), (Some("alice"), Some("example.org")));
     assert_eq!(offer.as_deref(), Some(OFFER.as_bytes()));
@@ -393,4 +396,32 @@ fn an_ack_with_the_branch_of_its_invite_counts_as_well() {
     let ack = phone.ack_refusal();
     world.receive(PHONE, &ack);
     assert_eq!(world.event(), Event::Acknowledged { call });
+}
+
+#[test]
+fn a_key_by_info_is_told_once_and_other_infos_are_answered_as_rfc_6086_asks() {
+    let (mut world, mut phone) = (World::open(), Phone::new());
+    let call = phone.call(&mut world);
+    let relay = phone.request("INFO", "Content-Type: application/dtmf-relay\r\n", "Signal=5\r\nDuration=160\r\n");
+    // The telephone did not get our 200 and asks again.
+    world.receive(PHONE, &relay);
+    world.receive(PHONE, &relay);
+    assert_eq!(world.said(), ["200 INFO", "200 INFO"]);
+    assert_eq!(world.events(), [Event::Key { call, key: '5', duration_ms: 160 }]);
+    for (headers, body, answer, header) in [
+        ("Content-Type: application/dtmf\r\n", "#", "200 INFO", ("Accept", "")),
+        ("", "", "200 INFO", ("Accept", "")),
+        ("Content-Type: text/plain\r\n", "5", "415 INFO", ("Accept", "application/dtmf-relay, application/dtmf")),
+        ("Content-Type: application/dtmf-relay\r\n", "Signal=x", "400 INFO", ("Accept", "")),
+        ("Info-Package: foo\r\nContent-Type: application/dtmf\r\n", "5", "469 INFO", ("Recv-Info", "")),
+    ] {
+        let info = phone.request("INFO", headers, body);
+        world.receive(PHONE, &info);
+        let said = world.one();
+        assert_eq!((said.what().as_str(), said.header(header.0).as_str()), (answer, header.1), "{body}");
+    }
+    assert_eq!(world.events(), [Event::Key { call, key: '#', duration_ms: 0 }]);
+    let foreign = Phone { call_id: "another".into(), ..phone }.request("INFO", "", "");
+    world.receive(PHONE, &foreign);
+    assert_eq!(world.said(), ["481 INFO"]);
 }

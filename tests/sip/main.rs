@@ -3,9 +3,17 @@
 mod admission;
 mod bindings;
 mod calls;
+mod connections;
+mod early_media;
 mod noise;
 mod peer;
+mod refer;
 mod refusals;
 mod registration;
+mod replaces;
+mod rfc3665;
+mod rfc5359;
+mod session_timer;
 mod shut_down;
 mod torture;
+mod update;

@@ -244,6 +244,7 @@ pub(crate) fn config(registrar: Option<&str>, password: Option<&str>) -> Endpoin
         guests: None,
         instance: None,
         gruu: false,
+        refer_anywhere: false,
         local: vec!["0.0.0.0:5060".parse().unwrap()],
         user_agent: "galene-sip/test".into(),
     }
@@ -308,7 +309,12 @@ impl Phone {
 
     /// Calls, is answered, and acknowledges.
     pub(crate) fn call(&mut self, world: &mut World) -> CallKey {
-        let invite = self.request("INVITE", "", OFFER);
+        self.call_with(world, "")
+    }
+
+    /// The same with header lines of one's own.
+    pub(crate) fn call_with(&mut self, world: &mut World, extra: &str) -> CallKey {
+        let invite = self.request("INVITE", extra, OFFER);
         world.receive(&self.address.clone(), &invite);
         let key = world.invited();
         world.act(|endpoint, now| endpoint.answer(now, key, ANSWER.into()));
@@ -323,10 +329,19 @@ impl Phone {
 
     /// The response of `status` to a request of the user agent.
     pub(crate) fn response(request: &Sent, status: u16, extra: &str) -> String {
+        Self::response_with(request, status, extra, "")
+    }
+
+    /// The same with a session description.
+    pub(crate) fn response_with(request: &Sent, status: u16, extra: &str, body: &str) -> String {
         let headers = request.headers();
         let via = headers.get("Via").unwrap();
         let copy = |name: &str| format!("{name}: {}\r\n", headers.get(name).unwrap());
         let common: String = ["From", "To", "Call-ID", "CSeq"].iter().map(|name| copy(name)).collect();
-        format!("SIP/2.0 {status} Reason\r\nVia: {via}\r\n{common}{extra}Content-Length: 0\r\n\r\n")
+        let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        format!(
+            "SIP/2.0 {status} Reason\r\nVia: {via}\r\n{common}{extra}{content}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
     }
 }

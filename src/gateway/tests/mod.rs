@@ -1,5 +1,7 @@
 //! Calls from INVITE to end in virtual time, against real peer connections.
 
+mod dialogs;
+mod encryption;
 mod ladders;
 mod moderation;
 mod take_over;
@@ -135,9 +137,9 @@ fn a_call_without_an_offer_gets_ours() {
     let mut world = World::new();
     world.request("ada", "INVITE", 1, None);
     world.run(seconds(1));
-    assert!(body(world.sip.last().unwrap()).contains("RTP/AVP 0 8 101"));
+    assert!(body(world.sip.last().unwrap()).contains("RTP/AVP 111 9 0 8 101"));
     world.request("ada", "ACK", 1, Some(OFFER));
-    assert_eq!(world.mix.last().unwrap(), "SetTelephone");
+    assert_eq!(world.mix.last().unwrap(), "SetTelephone true");
 }
 
 #[test]
@@ -188,7 +190,7 @@ fn without_a_media_path_the_call_is_refused_with_words_about_udp() {
     world.media_is_cut = true;
     world.invite("ada");
     world.run(seconds(21));
-    assert_eq!(world.statuses("ada"), [180, 480]);
+    assert_eq!(world.statuses("ada"), [180, 183, 480]);
     assert!(world.sip.last().unwrap().contains("UDP passes"));
 }
 

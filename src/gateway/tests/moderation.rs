@@ -18,10 +18,10 @@ fn nobody_is_in_the_local_mix_before_galene_has_answered_and_dtls_is_up() {
     world.media_is_cut = true;
     world.invite("ada");
     world.run(seconds(2));
-    assert_eq!(world.mix, ["OpenRoom", "AddCaller"]);
+    assert_eq!(world.mix, ["OpenRoom", "AddCaller", "StartTelephone"]);
     world.media_is_cut = false;
     world.run(seconds(3));
-    assert_eq!(world.mix[2..], ["SetUp true", "SetPresent true", "StartTelephone"]);
+    assert_eq!(world.mix[3..], ["SetUp true", "SetPresent true", "StartTelephone"]);
 }
 
 #[test]

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::config::Secret;
+use crate::config::{Secret, SrtpPolicy};
 use crate::galene::client;
 use crate::gateway::desk::LegOwner;
 use crate::gateway::event::{Input, Output, SocketError, Sockets};
 use crate::gateway::{Gateway, GatewayConfig};
-use crate::media::control::{Command, LegKey, NetCommand, NetEvent, PeerRole, StreamKey};
+use crate::media::control::{Command, LegKey, NetCommand, NetEvent, PeerRole, Protection, StreamKey};
 use crate::random::Random;
 use crate::rtc::dtls::Identity;
 use crate::rtc::peer::{self, Peer, PeerConfig};
-use crate::sip::event::{Account, CallKey, EndpointConfig};
+use crate::sip::event::{Account, CallKey, EndpointConfig, Route};
 use crate::time::Instant;
+use crate::wire::sip::Transport;
 use crate::wire::uri::Uri;
 
 pub(super) const GATEWAY: &str = "192.0.2.9:5060";
@@ -69,6 +70,8 @@ pub(super) struct World {
     pub(super) sip: Vec<String>,
     pub(super) galene: Vec<(CallKey, Value)>,
     pub(super) mix: Vec<String>,
+    /// The encryption of the telephone's packets, each time that the net thread is told of it.
+    pub(super) protections: Vec<Protection>,
     pub(super) stopped: bool,
     /// The calls whose members have closed their connections.
     pub(super) gone: BTreeSet<u64>,
@@ -82,6 +85,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::with_srtp(SrtpPolicy::Optional, false)
+    }
+
+    /// The same with another `-sip-srtp`, and `-sip-srtp-keys-in-clear` or not.
+    pub(super) fn with_srtp(srtp: SrtpPolicy, srtp_keys_in_clear: bool) -> Self {
         let identity = Identity::generate(std::time::Instant::now()).unwrap();
         let config = GatewayConfig {
             group_url: "https://galene.test/group/club/".parse().unwrap(),
@@ -90,6 +98,9 @@ impl World {
             password: None,
             ice_lite: false,
             agc: true,
+            codecs: None,
+            srtp,
+            srtp_keys_in_clear,
         };
         let sip = EndpointConfig {
             account: Account { uri: Uri::parse("sip:room@gateway.test").unwrap(), credentials: None },
@@ -98,6 +109,7 @@ impl World {
             guests: None,
             instance: None,
             gruu: false,
+            refer_anywhere: false,
             local: vec![GATEWAY.parse().unwrap()],
             user_agent: "test".into(),
         };
@@ -117,6 +129,7 @@ impl World {
             sip: Vec::new(),
             galene: Vec::new(),
             mix: Vec::new(),
+            protections: Vec::new(),
             stopped: false,
             gone: BTreeSet::new(),
             status: BTreeMap::new(),
@@ -131,6 +144,11 @@ impl World {
     }
 
     pub(super) fn request(&mut self, name: &str, method: &str, cseq: u32, body: Option<&str>) {
+        self.request_with(name, method, cseq, "", body);
+    }
+
+    /// The same with header lines of one's own.
+    pub(super) fn request_with(&mut self, name: &str, method: &str, cseq: u32, extra: &str, body: Option<&str>) {
         let to_tag = self.to_tag(name).map_or(String::new(), |tag| format!(";tag={tag}"));
         let body = body.unwrap_or_default();
         let content = if body.is_empty() { String::new() } else { "Content-Type: application/sdp\r\n".into() };
@@ -138,7 +156,24 @@ impl World {
             "{method} sip:room@192.0.2.9 SIP/2.0\r\nVia: SIP/2.0/UDP {TELEPHONE};branch=z9hG4bK{name}{method}{cseq};rport\r\n\
              From: \"{name}\" <sip:{name}@telephone.test>;tag={name}\r\nTo: <sip:room@192.0.2.9>{to_tag}\r\n\
              Call-ID: {name}\r\nCSeq: {cseq} {method}\r\nMax-Forwards: 70\r\nContact: <sip:{name}@{TELEPHONE}>\r\n\
-             {content}Content-Length: {}\r\n\r\n{body}",
+             {extra}{content}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (local, remote) = (GATEWAY.parse().unwrap(), TELEPHONE.parse().unwrap());
+        let input = crate::sip::event::Input::Datagram { local, remote, bytes: text.as_bytes() };
+        self.gateway.handle_input(self.now, Input::Sip(input));
+        self.run(Duration::ZERO);
+    }
+
+    /// The telephone's response to a request of ours.
+    pub(super) fn answer(&mut self, request: &str, status: u16, body: &str) {
+        let copied = request
+            .lines()
+            .filter(|line| ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|name| line.starts_with(name)));
+        let copied: String = copied.map(|line| format!("{line}\r\n")).collect();
+        let text = format!(
+            "SIP/2.0 {status} Reason\r\n{copied}Contact: <sip:phone@{TELEPHONE}>\r\n\
+             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let (local, remote) = (GATEWAY.parse().unwrap(), TELEPHONE.parse().unwrap());
@@ -148,7 +183,8 @@ impl World {
     }
 
     fn to_tag(&self, name: &str) -> Option<String> {
-        let answer = self.sip.iter().rev().find(|text| text.contains(&format!("Call-ID: {name}\r\n")))?;
+        let is_answer = |text: &&String| text.starts_with("SIP/2.0") && text.contains(&format!("Call-ID: {name}\r\n"));
+        let answer = self.sip.iter().rev().find(is_answer)?;
         let to = answer.lines().find(|line| line.starts_with("To:"))?;
         Some(to.split_once("tag=")?.1.trim().to_owned())
     }
@@ -230,7 +266,14 @@ impl World {
             match output {
                 Output::SendSip { bytes, .. } => self.sip.push(String::from_utf8(bytes).unwrap()),
                 Output::Passed(_) => {}
-                Output::Resolve(_) => panic!("nothing is to be resolved without a registrar"),
+                Output::Resolve(target) => {
+                    let remote = SocketAddr::new("192.0.2.66".parse().unwrap(), target.port.unwrap_or(5060));
+                    let local = "192.0.2.9".parse().unwrap();
+                    let routes = vec![Route { transport: Transport::Udp, remote, local }];
+                    let input =
+                        crate::sip::event::Input::Resolved { target, routes, lifetime: Duration::from_secs(60) };
+                    self.gateway.handle_input(self.now, Input::Sip(input));
+                }
                 Output::SipConnection(_) => panic!("nothing here has a connection"),
                 Output::Galene { call, output } => self.on_galene(call, output),
                 Output::Net(NetCommand::SendTo { leg, bytes, .. }) => {
@@ -239,7 +282,9 @@ impl World {
                         far.peer.handle_input(self.now, peer_input(from, &bytes));
                     }
                 }
-                Output::Net(_) | Output::AddTelephone(_) => {}
+                Output::Net(NetCommand::SetTelephoneProtection { protection, .. }) => self.protections.push(protection),
+                Output::AddTelephone(setup) => self.protections.push(setup.protection),
+                Output::Net(_) => {}
                 Output::AddPeer(setup) => {
                     self.gateway.sockets().peers.insert(setup.leg, setup.role);
                 }
@@ -382,6 +427,7 @@ fn in_short(command: &Command) -> String {
     let flag = match command {
         Command::SetPresent { present, .. } => format!(" {present}"),
         Command::SetMuted { muted, .. } => format!(" {muted}"),
+        Command::SetTelephone { telephone, .. } => format!(" {}", telephone.receives),
         Command::SetUp { up, .. } => format!(" {}", up.is_some()),
         _ => String::new(),
     };

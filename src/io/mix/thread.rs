@@ -247,18 +247,11 @@ mod tests {
         let outbox = Outbox { to_net, events, retired, net, signalling, has_packets: false, has_events: false };
         let (clock, commands) = (Clock::start(), thread_commands);
         let mut work = MixWork::new(Wiring { clock, health: Arc::clone(&health), commands, outbox });
-        let telephone = Telephone {
-            codec: TelephoneCodec::Pcmu,
-            send_payload_type: 0,
-            receive_payload_type: 0,
-            ptime_ms: 20,
-            sends: true,
-            receives: true,
-        };
+        let telephone = Telephone::new(TelephoneCodec::Pcmu, 0);
         let (key, room) = (CallerKey(1), RoomKey(1));
         let setup =
             CallerSetup { key, leg: LegKey(1), telephone, ssrc: 1, first_sequence: 7, first_timestamp: 0, agc: true };
-        let caller = Box::new(Caller::new(&setup));
+        let caller = Box::new(Caller::new(&setup).expect("libopus has memory"));
         for command in [
             Command::OpenRoom(Box::new(Room::new(room))),
             Command::AddCaller { room, caller },

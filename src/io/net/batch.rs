@@ -1,9 +1,10 @@
-//! Datagrams of one socket, all that wait there, by one system call: recvmmsg(2).
+//! Datagrams of some sockets, all that wait in each by one system call: recvmmsg(2).
 //!
 //! Owns: the buffers, and what the kernel says of a datagram: sender, local address, arrival stamp. Does not own: sockets.
 //!
 //! One call a socket finds out too that nothing more is there, for which `recvmsg` or a look into an epoll set would need
-//! another. The buffers are used from the first one again each time, so that they stay in the processor's cache.
+//! another. Several sockets are read before the first of their datagrams is looked at, so that the kernel's code and ours do
+//! not drive each other out of the processor's cache with every packet.
 
 use std::mem::{offset_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -17,7 +18,10 @@ use crate::io::clock::Clock;
 use crate::time::Instant;
 
 /// Datagrams taken by one call: a tick brings one or two; what is left is taken by the next call.
-pub(super) const BATCH_DATAGRAMS: usize = 4;
+pub(super) const CALL_DATAGRAMS: usize = 4;
+
+/// Datagrams of a batch: a tick of most rooms.
+const BATCH_DATAGRAMS: usize = 64;
 
 /// Larger than any datagram that is taken.
 pub(super) const BUFFER_BYTES: usize = 2048;
@@ -65,76 +69,107 @@ impl Present {
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_BYTES]);
 
-/// Room for the datagrams of one call.
+/// Room for one datagram and what is told of it. The parts that are used most are beside each other, and the size is no power of
+/// two, lest all slots compete for the same lines of the cache.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Slot {
+    /// Whose socket it came from.
+    owner: usize,
+    bytes: usize,
+    control_bytes: usize,
+    address: libc::sockaddr_storage,
+    control: Control,
+    buffer: [u8; BUFFER_BYTES],
+}
+
+/// Datagrams until they are handled.
 pub(super) struct Batch {
-    buffers: Box<[[u8; BUFFER_BYTES]; BATCH_DATAGRAMS]>,
-    controls: Box<[Control; BATCH_DATAGRAMS]>,
-    addresses: Box<[libc::sockaddr_storage; BATCH_DATAGRAMS]>,
-    /// Of what the last call brought: the lengths of the datagram and of its control messages.
-    lengths: [(usize, usize); BATCH_DATAGRAMS],
+    slots: Box<[Slot; BATCH_DATAGRAMS]>,
+    used: usize,
 }
 
 impl Batch {
     pub(super) fn new() -> Self {
-        Self {
-            buffers: Box::new([[0; BUFFER_BYTES]; BATCH_DATAGRAMS]),
-            controls: Box::new([Control([0; CONTROL_BYTES]); BATCH_DATAGRAMS]),
-            // SAFETY: an address of all zeros is one of an unspecified family.
-            addresses: Box::new(unsafe { zeroed() }),
-            lengths: [(0, 0); BATCH_DATAGRAMS],
-        }
+        // SAFETY: an address of all zeros is one of an unspecified family.
+        let address = unsafe { zeroed() };
+        let (control, buffer) = (Control([0; CONTROL_BYTES]), [0; BUFFER_BYTES]);
+        let slot = Slot { owner: 0, bytes: 0, control_bytes: 0, address, control, buffer };
+        Self { slots: Box::new([slot; BATCH_DATAGRAMS]), used: 0 }
     }
 
-    /// Takes what waits, at most [`BATCH_DATAGRAMS`]; returns how many there are. 0 is nothing, or only the error of a former
-    /// send, which is dropped.
-    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> usize {
+    /// Forgets all datagrams.
+    pub(super) const fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// There may be no room for all that one call can bring.
+    pub(super) const fn is_full(&self) -> bool {
+        self.used + CALL_DATAGRAMS > BATCH_DATAGRAMS
+    }
+
+    /// How many datagrams there are.
+    pub(super) const fn len(&self) -> usize {
+        self.used
+    }
+
+    /// Takes what waits, at most [`CALL_DATAGRAMS`], behind what is there; returns how many. 0 is nothing, or only the error of
+    /// a former send, which is dropped.
+    pub(super) fn receive(&mut self, owner: usize, socket: BorrowedFd<'_>) -> usize {
         // SAFETY: both are plain structures of integers and pointers, for which all zeros is a value.
         let (mut parts, mut messages) =
-            unsafe { (zeroed::<[libc::iovec; BATCH_DATAGRAMS]>(), zeroed::<[libc::mmsghdr; BATCH_DATAGRAMS]>()) };
-        for (index, (part, message)) in parts.iter_mut().zip(&mut messages).enumerate() {
-            part.iov_base = self.buffers[index].as_mut_ptr().cast();
+            unsafe { (zeroed::<[libc::iovec; CALL_DATAGRAMS]>(), zeroed::<[libc::mmsghdr; CALL_DATAGRAMS]>()) };
+        let free = &mut self.slots[self.used..];
+        let room = free.len().min(CALL_DATAGRAMS);
+        for ((slot, part), message) in free.iter_mut().zip(&mut parts).zip(&mut messages) {
+            part.iov_base = slot.buffer.as_mut_ptr().cast();
             part.iov_len = BUFFER_BYTES;
             let header = &mut message.msg_hdr;
-            header.msg_name = (&raw mut self.addresses[index]).cast();
+            header.msg_name = (&raw mut slot.address).cast();
             header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             header.msg_iov = part;
             header.msg_iovlen = 1;
-            header.msg_control = self.controls[index].0.as_mut_ptr().cast();
+            header.msg_control = slot.control.0.as_mut_ptr().cast();
             header.msg_controllen = CONTROL_BYTES as _;
         }
-        // SAFETY: every pointer is to a live buffer of the length beside it; no time-out.
+        // SAFETY: every pointer of the first `room` messages is to a live buffer of the length beside it; no time-out.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 messages.as_mut_ptr(),
-                BATCH_DATAGRAMS as libc::c_uint,
+                room as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
         };
         let received = usize::try_from(received).unwrap_or(0);
-        for (lengths, message) in self.lengths.iter_mut().zip(&messages[..received]) {
+        for (slot, message) in free.iter_mut().zip(&messages[..received]) {
             // The kernel never says more than it was given; what was cut is dropped by its parser.
-            *lengths = (
-                (message.msg_len as usize).min(BUFFER_BYTES),
-                (message.msg_hdr.msg_controllen as usize).min(CONTROL_BYTES),
-            );
+            slot.bytes = (message.msg_len as usize).min(BUFFER_BYTES);
+            slot.control_bytes = message.msg_hdr.msg_controllen.min(CONTROL_BYTES);
+            slot.owner = owner;
         }
+        self.used += received;
         received
     }
 
-    /// One datagram of the last call, which came to a socket bound to `bound`. `None` if the kernel names no sender.
+    /// Whose socket a datagram came from.
+    pub(super) fn owner(&self, index: usize) -> usize {
+        self.slots[index].owner
+    }
+
+    /// A datagram of a socket bound to `bound`. `None` if the kernel names no sender.
     pub(super) fn datagram(
         &mut self,
         index: usize,
         present: Present,
         bound: SocketAddr,
     ) -> Option<(Datagram, &mut [u8])> {
-        let (bytes, control_bytes) = self.lengths[index];
-        let from = unmapped(&self.addresses[index])?;
+        let slot = &mut self.slots[index];
+        let from = unmapped(&slot.address)?;
         let mut datagram = Datagram { from, local: bound, arrival: present.now };
-        read_control(&self.controls[index].0[..control_bytes], present, &mut datagram);
-        Some((datagram, &mut self.buffers[index][..bytes]))
+        read_control(&slot.control.0[..slot.control_bytes], present, &mut datagram);
+        Some((datagram, &mut slot.buffer[..slot.bytes]))
     }
 }
 
@@ -142,7 +177,7 @@ impl Batch {
 fn read_control(mut control: &[u8], present: Present, datagram: &mut Datagram) {
     const HEADER_BYTES: usize = size_of::<libc::cmsghdr>();
     while let Some(header) = read::<libc::cmsghdr>(control) {
-        let len = header.cmsg_len as usize;
+        let len = header.cmsg_len;
         let Some(data) = control.get(HEADER_BYTES..len) else { return };
         match (header.cmsg_level, header.cmsg_type) {
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
@@ -228,18 +263,31 @@ mod tests {
                 far.send_to(text.as_bytes(), ("127.0.0.1", port)).unwrap();
             }
             let (clock, mut batch, mut heard) = (Clock::start(), Batch::new(), Vec::new());
-            for expected in [4, 1, 0] {
-                let received = batch.receive(socket.as_fd());
-                assert_eq!(received, expected, "{bind}");
-                for index in 0..received {
-                    let (datagram, bytes) = batch.datagram(index, Present::of(&clock), socket.bound()).unwrap();
-                    assert_eq!(datagram.from, far.local_addr().unwrap());
-                    assert_eq!(datagram.local, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-                    heard.push(String::from_utf8(bytes.to_vec()).unwrap());
-                }
+            assert_eq!([4, 1, 0].map(|_| batch.receive(7, socket.as_fd())), [4, 1, 0], "{bind}");
+            for index in 0..batch.len() {
+                let (datagram, bytes) = batch.datagram(index, Present::of(&clock), socket.bound()).unwrap();
+                assert_eq!(datagram.from, far.local_addr().unwrap());
+                assert_eq!(datagram.local, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+                heard.push(String::from_utf8(bytes.to_vec()).unwrap());
+                assert_eq!(batch.owner(index), 7);
             }
             assert_eq!(heard, ["one", "two", "three", "four", "five"]);
         }
+    }
+
+    #[test]
+    fn a_full_batch_takes_no_more_until_it_is_cleared() {
+        let Some((socket, far, port)) = pair("0.0.0.0:0") else { return };
+        for _ in 0..BATCH_DATAGRAMS + 2 {
+            far.send_to(b"x", ("127.0.0.1", port)).unwrap();
+        }
+        let mut batch = Batch::new();
+        while !batch.is_full() {
+            assert_eq!(batch.receive(0, socket.as_fd()), CALL_DATAGRAMS);
+        }
+        assert_eq!((batch.len(), batch.receive(0, socket.as_fd())), (BATCH_DATAGRAMS, 0));
+        batch.clear();
+        assert_eq!(batch.receive(0, socket.as_fd()), 2);
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Cadence {
     pub(super) fn is_for_tick(&self, look: Instant) -> bool {
         let since_tick_us = (look.as_us() + self.ahead_us()) % TICK_US;
         // A leg that came or went meanwhile may have moved the phase; what is read too often costs little.
-        since_tick_us < TICK_US / 4 || since_tick_us > TICK_US * 3 / 4
+        !(TICK_US / 4..=TICK_US * 3 / 4).contains(&since_tick_us)
     }
 
     const fn ahead_us(&self) -> u64 {

@@ -74,8 +74,8 @@ impl Leg {
         }
     }
 
-    /// A datagram of its RTCP socket.
-    pub(super) fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
+    /// A datagram of its RTCP socket; SRTCP is decrypted in place.
+    pub(super) fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
         match &mut self.kind {
             LegKind::Peer(_) => {}
             LegKind::Telephone(telephone) => telephone.handle_rtcp(datagram, bytes, out),
@@ -86,7 +86,7 @@ impl Leg {
     pub(super) fn send_rtp(&mut self, now: Instant, slot: &mut [u8], len: usize) {
         match &mut self.kind {
             LegKind::Peer(peer) => peer.send_rtp(now, slot, len),
-            LegKind::Telephone(telephone) => telephone.send_rtp(now, &slot[..len]),
+            LegKind::Telephone(telephone) => telephone.send_rtp(now, slot, len),
         }
     }
 
@@ -133,8 +133,16 @@ impl Legs {
         self.0.len()
     }
 
-    pub(super) fn key_at(&self, at: usize) -> LegKey {
-        self.0[at].key
+    pub(super) fn at(&self, at: usize) -> &Leg {
+        &self.0[at]
+    }
+
+    pub(super) fn at_mut(&mut self, at: usize) -> &mut Leg {
+        &mut self.0[at]
+    }
+
+    pub(super) fn position_of(&self, key: LegKey) -> Option<usize> {
+        self.position(key).ok()
     }
 
     fn position(&self, key: LegKey) -> Result<usize, usize> {

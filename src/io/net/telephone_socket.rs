@@ -1,7 +1,8 @@
 //! The RTP and RTCP sockets of one telephone.
 //!
 //! Owns: symmetric RTP (RFC 4961) with the latch of `media::latch`, where RTCP goes (RFC 3605, RFC 5761, else RTP's
-//! port + 1), the RTCP session. Does not own: codecs; what a payload type means is the mix thread's matter.
+//! port + 1), the RTCP session. Does not own: codecs; what a payload type means is the mix thread's matter. Ciphers are those of
+//! `telephone_cipher`; with them, a packet moves nothing before it has proven to be authentic.
 
 use std::net::SocketAddr;
 
@@ -9,12 +10,16 @@ use super::batch::Datagram;
 use super::outlets::Outlets;
 use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate};
 use super::socket::Socket;
+use super::telephone_cipher::{Ciphers, Refused, TelephoneCipher};
 use crate::io::rings::Target;
 use crate::media::control::{CallerKey, LegKey, LegStats, MixIndex, NetEvent, TelephoneRemote, TelephoneSetup};
 use crate::media::latch::{Latch, Verdict};
 use crate::media::rtcp_session::RtcpSession;
 use crate::time::Instant;
 use crate::wire::rtp::{DatagramKind, RtpHeader};
+
+/// SRTP packets that are tried a second: a flood of forged ones costs no more than 3 µs each, and leaves room for the telephone's.
+const TRIES_A_SECOND: u16 = 5 * RTP_A_SECOND;
 
 /// One telephone's pair of sockets.
 #[derive(Debug)]
@@ -32,6 +37,10 @@ pub(super) struct TelephoneSocket {
     rtp_rate: Rate,
     rtcp_rate: Rate,
     session: RtcpSession,
+    cipher: TelephoneCipher,
+    /// Encrypted packets of the telephone's host, and of others while it may still be one of them.
+    tries: Rate,
+    strange_tries: Rate,
     stats: LegStats,
 }
 
@@ -40,9 +49,9 @@ impl TelephoneSocket {
     pub(super) fn new(
         setup: &TelephoneSetup,
         mix: MixIndex,
-        rtp: Socket,
-        rtcp: Option<Socket>,
+        (rtp, rtcp): (Socket, Option<Socket>),
         session: RtcpSession,
+        cipher: TelephoneCipher,
     ) -> Self {
         Self {
             leg: setup.leg,
@@ -56,6 +65,9 @@ impl TelephoneSocket {
             rtp_rate: Rate::new(RTP_A_SECOND),
             rtcp_rate: Rate::new(RTCP_A_SECOND),
             session,
+            cipher,
+            tries: Rate::new(TRIES_A_SECOND),
+            strange_tries: Rate::new(TRIES_A_SECOND),
             stats: LegStats::default(),
         }
     }
@@ -81,7 +93,7 @@ impl TelephoneSocket {
     }
 
     /// A datagram on the RTP port; RTCP is taken there too, since some telephones multiplex unasked.
-    pub(super) fn handle_datagram(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
+    pub(super) fn handle_datagram(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
         match DatagramKind::of(bytes) {
             DatagramKind::Rtp => self.handle_rtp(datagram, bytes, out),
             DatagramKind::Rtcp => self.handle_rtcp(datagram, bytes, out),
@@ -90,7 +102,14 @@ impl TelephoneSocket {
         }
     }
 
-    fn handle_rtp(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
+    fn handle_rtp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
+        if !self.is_worth_a_try(datagram) {
+            return;
+        }
+        let bytes = match self.cipher.open_rtp(datagram.arrival, bytes) {
+            Ok(len) => &bytes[..len],
+            Err(why) => return self.count(why),
+        };
         let Ok((header, _)) = RtpHeader::parse(bytes) else {
             self.stats.dropped.malformed += 1;
             return;
@@ -118,8 +137,32 @@ impl TelephoneSocket {
         }
     }
 
-    /// A datagram on the RTCP port, or RTCP on the other. Unauthenticated as it is, it must come from the telephone's host.
-    pub(super) fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
+    /// Whether an RTP packet is to be looked at before anything is known of it; what is plain costs nothing.
+    fn is_worth_a_try(&mut self, datagram: &Datagram) -> bool {
+        if self.cipher.is_plain() {
+            return true;
+        }
+        let tries = if self.latch.expects(datagram.from) { &mut self.tries } else { &mut self.strange_tries };
+        if !self.latch.may_come_from(datagram.from) {
+            self.stats.dropped.stranger += 1;
+        } else if !tries.admits(datagram.arrival) {
+            self.stats.dropped.flood += 1;
+        } else {
+            return true;
+        }
+        false
+    }
+
+    const fn count(&mut self, why: Refused) {
+        match why {
+            Refused::Unready => self.stats.dropped.unready += 1,
+            Refused::Unauthentic => self.stats.dropped.unauthentic += 1,
+            Refused::Unsendable => self.stats.dropped.send_failed += 1,
+        }
+    }
+
+    /// A datagram on the RTCP port, or RTCP on the other. It must come from the telephone's host, since it may be plain.
+    pub(super) fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
         let host = self.latch.remote().map(|remote| remote.ip());
         let signalled_host = self.remote.rtcp.map(|remote| remote.ip());
         let from = Some(datagram.from.ip());
@@ -130,6 +173,10 @@ impl TelephoneSocket {
         } else if !self.rtcp_rate.admits(datagram.arrival) {
             self.stats.dropped.flood += 1;
         } else {
+            let bytes = match self.cipher.open_rtcp(datagram.arrival, bytes) {
+                Ok(len) => &bytes[..len],
+                Err(why) => return self.count(why),
+            };
             self.rtcp_source = Some(datagram.from);
             self.stats.rtcp_received += 1;
             let before = self.session.peer_loss_percent();
@@ -142,29 +189,44 @@ impl TelephoneSocket {
         }
     }
 
-    /// Sends an RTP packet to where the telephone is.
-    pub(super) fn send_rtp(&mut self, now: Instant, packet: &[u8]) {
+    /// Encrypts the RTP packet of `len` bytes at the start of `slot` in place, if it is to be, and sends it to where the
+    /// telephone is.
+    pub(super) fn send_rtp(&mut self, now: Instant, slot: &mut [u8], len: usize) {
         let Some(remote) = self.latch.remote() else {
             self.stats.dropped.unready += 1;
             return;
         };
-        if let Ok((header, payload_at)) = RtpHeader::parse(packet) {
-            self.session.on_rtp_sent(now, header.timestamp, packet.len() - payload_at);
-        }
-        if self.rtp.send(packet, remote) {
-            self.stats.sent += 1;
-        } else {
-            self.stats.dropped.send_failed += 1;
+        let header = RtpHeader::parse(&slot[..len]);
+        match self.cipher.seal_rtp(slot, len) {
+            Ok(sealed) => {
+                if let Ok((header, payload_at)) = header {
+                    self.session.on_rtp_sent(now, header.timestamp, len - payload_at);
+                }
+                if self.rtp.send(&slot[..sealed], remote) {
+                    self.stats.sent += 1;
+                } else {
+                    self.stats.dropped.send_failed += 1;
+                }
+            }
+            Err(why) => self.count(why),
         }
     }
 
     /// A re-INVITE.
     pub(super) fn update(&mut self, remote: TelephoneRemote) {
         self.latch.update(remote.rtp, remote.payload_type);
+        if remote.clock_rate_hz != self.remote.clock_rate_hz {
+            self.session.set_clock_rate(remote.clock_rate_hz);
+        }
         if remote.rtcp.is_some() && remote.rtcp != self.remote.rtcp {
             self.rtcp_source = None;
         }
         self.remote = remote;
+    }
+
+    /// New keys, or an end of the encryption.
+    pub(super) fn protect(&mut self, now: Instant, ciphers: Ciphers) {
+        self.cipher.replace(now, ciphers);
     }
 
     fn rtcp_remote(&self) -> Option<SocketAddr> {
@@ -191,8 +253,12 @@ impl TelephoneSocket {
         self.send_rtcp(bye, buffer);
     }
 
-    fn send_rtcp(&mut self, len: Option<usize>, buffer: &[u8]) {
+    fn send_rtcp(&mut self, len: Option<usize>, buffer: &mut [u8]) {
         let (Some(len), Some(remote)) = (len, self.rtcp_remote()) else { return };
+        let len = match self.cipher.seal_rtcp(buffer, len) {
+            Ok(len) => len,
+            Err(why) => return self.count(why),
+        };
         let socket = match &self.rtcp {
             Some(socket) if !self.remote.rtcp_mux => socket,
             Some(_) | None => &self.rtp,

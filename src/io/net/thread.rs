@@ -12,12 +12,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use ringbuf::traits::{Consumer, Observer};
 use ringbuf::{HeapCons, HeapProd};
 
-use super::batch::{BATCH_DATAGRAMS, BUFFER_BYTES, Batch, Present};
+use super::batch::{BUFFER_BYTES, Batch, CALL_DATAGRAMS, Present};
 use super::cadence::{Cadence, Pace};
 use super::leg::{Leg, LegKind, Legs};
 use super::outlets::Outlets;
 use super::peer_socket::Secured;
 use super::pulse::Pulse;
+use super::telephone_cipher::Ciphers;
 use crate::io::rings::push_or_drop;
 use crate::io::wake::Wake;
 use crate::media::control::{LegKey, NetCommand, TelephoneRemote};
@@ -29,8 +30,8 @@ use crate::wire::stun::Filter;
 /// consent, where seconds count. Its own consent checks fall on the same beats.
 const REPORT_SCAN_US: u64 = CONSENT_BEAT.as_micros() as u64;
 
-/// Batches read of each paced socket in one look; the rest waits for the next.
-const BATCHES_A_LOOK: usize = 4;
+/// Calls that read a paced socket in one look; the rest waits for the next.
+const CALLS_A_LOOK: usize = 4;
 
 /// Commands carried out before sockets have their turn.
 const COMMANDS_A_TURN: usize = 32;
@@ -48,6 +49,7 @@ const RTCP_BIT: u64 = 1 << 32;
 pub(super) enum Order {
     Add(Box<Leg>),
     Secure { leg: LegKey, secured: Box<Secured> },
+    Protect { leg: LegKey, ciphers: Ciphers },
     Command(NetCommand),
 }
 
@@ -186,6 +188,7 @@ impl NetThread {
             match self.orders.try_pop() {
                 Some(Order::Add(leg)) => self.add(leg),
                 Some(Order::Secure { leg, secured }) => self.secure(leg, secured),
+                Some(Order::Protect { leg, ciphers }) => self.protect(now, leg, ciphers),
                 Some(Order::Command(command)) => self.carry_out(command, now, buffer),
                 None => break,
             }
@@ -200,8 +203,8 @@ impl NetThread {
                     peer.set_remote(remote, &mut self.out);
                 }
             }
-            // The handle makes `Order::Secure` of it, so that deriving keys costs nothing here.
-            NetCommand::SetPeerKeys { .. } => {}
+            // The handle makes `Order::Secure` and `Order::Protect` of them, so that deriving keys costs nothing here.
+            NetCommand::SetPeerKeys { .. } | NetCommand::SetTelephoneProtection { .. } => {}
             NetCommand::SendTo { leg, to, bytes } => {
                 if let Some(LegKind::Peer(peer)) = self.legs.find(leg).map(|leg| &mut leg.kind) {
                     peer.send_to(to, &bytes);
@@ -236,6 +239,12 @@ impl NetThread {
         self.apply_pace(key);
     }
 
+    fn protect(&mut self, now: Instant, key: LegKey, ciphers: Ciphers) {
+        if let Some(LegKind::Telephone(telephone)) = self.legs.find(key).map(|leg| &mut leg.kind) {
+            telephone.protect(now, ciphers);
+        }
+    }
+
     fn set_telephone_talking(&mut self, key: LegKey, talking: bool) {
         let Some(leg) = self.legs.find(key) else { return };
         if leg.talks == talking || matches!(leg.kind, LegKind::Peer(_)) {
@@ -249,8 +258,7 @@ impl NetThread {
     fn count_talker(&mut self, began: bool) {
         if self.cadence.count_talker(began) {
             for at in 0..self.legs.len() {
-                let key = self.legs.key_at(at);
-                self.apply_pace(key);
+                self.apply_pace(self.legs.at(at).key);
             }
         }
     }
@@ -311,17 +319,45 @@ impl NetThread {
     /// The look that was due at `look`.
     fn read_paced(&mut self, look: Instant, buffer: &mut [u8]) {
         let present = Present::of(&self.out.clock);
-        for leg in self.legs.iter_mut().filter(|leg| self.cadence.is_due(leg.pace, look)) {
-            for _ in 0..BATCHES_A_LOOK {
-                if read(&mut self.batch, leg, present, &mut self.out) < BATCH_DATAGRAMS {
-                    break;
-                }
-            }
+        let mut next = 0;
+        while next < self.legs.len() {
+            self.batch.clear();
+            next = self.gather(next, look);
+            self.handle_batch(present);
         }
         if self.cadence.is_for_tick(look) {
             // Now, since what the answer misses is a whole look: it would be heard a tick later.
             let now = self.out.clock.now();
             self.legs.iter_mut().for_each(|leg| leg.request_lost(now, buffer));
+        }
+    }
+
+    /// Reads the paced legs from this one on until all have had their turn or the batch is full; returns the next.
+    fn gather(&mut self, first: usize, look: Instant) -> usize {
+        for at in first..self.legs.len() {
+            if self.batch.is_full() {
+                return at;
+            }
+            let leg = self.legs.at(at);
+            if self.cadence.is_due(leg.pace, look) {
+                for _ in 0..CALLS_A_LOOK {
+                    if self.batch.receive(at, leg.socket().as_fd()) < CALL_DATAGRAMS {
+                        break;
+                    }
+                }
+            }
+        }
+        self.legs.len()
+    }
+
+    /// Everything in the batch, which came on the legs' RTP sockets.
+    fn handle_batch(&mut self, present: Present) {
+        for index in 0..self.batch.len() {
+            let leg = self.legs.at_mut(self.batch.owner(index));
+            let bound = leg.socket().bound();
+            if let Some((datagram, bytes)) = self.batch.datagram(index, present, bound) {
+                leg.handle_datagram(&datagram, bytes, &mut self.out);
+            }
         }
     }
 
@@ -333,36 +369,19 @@ impl NetThread {
             PULSE_TOKEN => return self.pulse.clear(),
             _ => {}
         }
-        let Some(leg) = self.legs.find(LegKey(token as u32)) else { return };
+        let Some(at) = self.legs.position_of(LegKey(token as u32)) else { return };
+        self.batch.clear();
         let present = Present::of(&self.out.clock);
-        if token & RTCP_BIT != 0 {
-            read_rtcp(&mut self.batch, leg, present, &mut self.out);
-        } else {
-            read(&mut self.batch, leg, present, &mut self.out);
-        }
-    }
-}
-
-/// One batch of a leg's RTP socket; returns how many datagrams that were.
-fn read(batch: &mut Batch, leg: &mut Leg, present: Present, out: &mut Outlets) -> usize {
-    let (received, bound) = (batch.receive(leg.socket().as_fd()), leg.socket().bound());
-    for index in 0..received {
-        if let Some((datagram, bytes)) = batch.datagram(index, present, bound) {
-            leg.handle_datagram(&datagram, bytes, out);
-        }
-    }
-    received
-}
-
-/// One batch of a telephone's second socket.
-fn read_rtcp(batch: &mut Batch, leg: &mut Leg, present: Present, out: &mut Outlets) {
-    let Some((received, bound)) = leg.rtcp_socket().map(|socket| (batch.receive(socket.as_fd()), socket.bound()))
-    else {
-        return;
-    };
-    for index in 0..received {
-        if let Some((datagram, bytes)) = batch.datagram(index, present, bound) {
-            leg.handle_rtcp(&datagram, bytes, out);
+        if token & RTCP_BIT == 0 {
+            self.batch.receive(at, self.legs.at(at).socket().as_fd());
+            self.handle_batch(present);
+        } else if let Some(socket) = self.legs.at(at).rtcp_socket() {
+            let bound = socket.bound();
+            for index in 0..self.batch.receive(at, socket.as_fd()) {
+                if let Some((datagram, bytes)) = self.batch.datagram(index, present, bound) {
+                    self.legs.at_mut(at).handle_rtcp(&datagram, bytes, &mut self.out);
+                }
+            }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Between signalling and the mix threads: commands, what comes back, events, counters.
 
-use super::{Caller, CallerKey, LegKey, Room, RoomCodec, RoomKey, Stream, StreamKey, Telephone, Up};
+use super::{
+    Caller, CallerKey, KeyPress, LegKey, Line, Room, RoomCodec, RoomKey, Stream, StreamKey, Telephone, TelephoneCodec,
+    Up,
+};
 
 /// What a [`Caller`] is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct CallerSetup {
 pub struct UpSetup {
     /// Its socket in the net thread.
     pub leg: LegKey,
+    /// What the caller's telephone speaks: speech comes at the rate of that.
+    pub telephone: TelephoneCodec,
     /// Which of the offered codecs the answer chose.
     pub codec: RoomCodec,
     /// Its number.
@@ -80,11 +85,13 @@ pub enum Command {
         caller: CallerKey,
         /// From the next packet on.
         telephone: Telephone,
+        /// What the new codec needs, unless it shares that with the former one; the former line comes back.
+        line: Option<Box<Line>>,
     },
     /// The 200 was sent: continuous RTP from now on, silence included.
     StartTelephone(CallerKey),
     /// The up stream is connected: from now on something goes out every 20 ms, silence if the telephone sends none.
-    /// `None` ends it. A former one comes back.
+    /// `None` ends it. A former one comes back; if it was the same stream, the new one goes on where it ended.
     SetUp {
         /// Whose.
         caller: CallerKey,
@@ -93,6 +100,13 @@ pub enum Command {
     },
     /// What Galene's receiver reports say of the up stream; in-band FEC follows, since on a clean path it only costs.
     SetUpLoss {
+        /// Whose.
+        caller: CallerKey,
+        /// Packets lost of a hundred.
+        percent: u8,
+    },
+    /// What the telephone's receiver reports say of what it is sent; in-band FEC follows where the codec has it.
+    SetDownLoss {
         /// Whose.
         caller: CallerKey,
         /// Packets lost of a hundred.
@@ -125,6 +139,8 @@ pub enum Retired {
     Stream(Box<Stream>),
     /// An up stream's encoder.
     Up(Box<Up>),
+    /// What a telephone's former codec needed.
+    Line(Box<Line>),
 }
 
 /// What a mix thread tells signalling.
@@ -140,6 +156,13 @@ pub enum MixEvent {
         level_dbfs: i8,
         /// What is added to that at present.
         gain_db: i8,
+    },
+    /// The caller pressed a key.
+    Key {
+        /// Who.
+        caller: CallerKey,
+        /// Which.
+        press: KeyPress,
     },
     /// A room is closed; everything that was in it is free.
     RoomClosed(RoomKey),

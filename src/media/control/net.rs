@@ -53,6 +53,19 @@ pub struct TelephoneRemote {
     pub rtcp_mux: bool,
     /// The only payload type that a source may latch with.
     pub payload_type: u8,
+    /// The RTP clock of its codec.
+    pub clock_rate_hz: u32,
+}
+
+/// What a telephone's packets are wrapped in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// Nothing: plain RTP.
+    Plain,
+    /// SRTP under keys that are still to come: until then nothing is sent or taken.
+    Awaited,
+    /// SRTP.
+    Srtp(SrtpKeys),
 }
 
 /// A telephone's pair of sockets.
@@ -68,10 +81,10 @@ pub struct TelephoneSetup {
     pub ssrc: u32,
     /// The canonical name in RTCP (RFC 7022).
     pub cname: String,
-    /// The RTP clock of its codec; no re-INVITE changes it, since all we answer with have the same.
-    pub clock_rate_hz: u32,
     /// Where to send, until a source has latched.
     pub remote: TelephoneRemote,
+    /// From SDP.
+    pub protection: Protection,
 }
 
 /// What signalling asks of the net thread, beside handing over sockets.
@@ -115,6 +128,13 @@ pub enum NetCommand {
         leg: LegKey,
         /// From the new SDP.
         remote: TelephoneRemote,
+    },
+    /// The telephone's keys, or their end; those before count for two seconds more for what it has sent.
+    SetTelephoneProtection {
+        /// Which pair.
+        leg: LegKey,
+        /// From the new SDP.
+        protection: Protection,
     },
     /// The caller began or ceased to speak: a speaker's packets are read as they come, a silent one's with the ticks.
     /// Every telephone is silent at first.
@@ -211,7 +231,7 @@ pub struct Drops {
     pub stranger: u32,
     /// Neither RTP, RTCP, STUN nor DTLS, or broken.
     pub malformed: u32,
-    /// SRTP authentication failed or the packet was a replay.
+    /// SRTP authentication failed, or the packet was a replay.
     pub unauthentic: u32,
     /// More than the leg may bring: RTP above 200 a second, DTLS above 8 pending, STUN above its limit.
     pub flood: u32,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::media::control::*;
 use crate::media::g711::Law;
+use crate::media::line::law;
 use crate::media::opus;
 use crate::media::vad::tests::vowel;
 use crate::wire::rtp::{RtpHeader, RtpPacket};
@@ -93,7 +94,7 @@ struct World {
 }
 
 fn telephone(codec: TelephoneCodec) -> Telephone {
-    Telephone { codec, send_payload_type: 0, receive_payload_type: 0, ptime_ms: 20, sends: true, receives: true }
+    Telephone::new(codec, 0)
 }
 
 fn down_leg(number: u32) -> LegKey {
@@ -131,10 +132,11 @@ impl World {
             first_timestamp: u32::MAX - 1000,
             agc: true,
         };
-        self.command(Command::AddCaller { room, caller: Box::new(Caller::new(&setup)) });
+        self.command(Command::AddCaller { room, caller: Box::new(Caller::new(&setup).unwrap()) });
         self.command(Command::StartTelephone(key));
         let up = Up::new(&UpSetup {
             leg: up_leg(number),
+            telephone: codec,
             codec: RoomCodec::Opus,
             payload_type: 111,
             ssrc: number,
@@ -143,10 +145,7 @@ impl World {
         });
         self.command(Command::SetUp { caller: key, up: Some(Box::new(up.unwrap())) });
         self.command(Command::SetPresent { caller: key, present: true });
-        let law = match codec {
-            TelephoneCodec::Pcmu => Law::Mu,
-            TelephoneCodec::Pcma => Law::A,
-        };
+        let law = law(codec).expect("the telephones of these tests speak G.711");
         Phone { key, hz: 300.0 + 170.0 * number as f32, law, packet_ms: 20, sequence: 0xfff0, samples: 0 }
     }
 
@@ -427,9 +426,10 @@ fn on_hold_nothing_is_sent_and_afterwards_a_marker_begins_a_new_spurt() {
     let held = Telephone { sends: false, receives: false, ..telephone(TelephoneCodec::Pcmu) };
     for turn in 0..60 {
         match turn {
-            20 => world.command(Command::SetTelephone { caller: phone.key, telephone: held }),
+            20 => world.command(Command::SetTelephone { caller: phone.key, telephone: held, line: None }),
             40 => {
-                world.command(Command::SetTelephone { caller: phone.key, telephone: telephone(TelephoneCodec::Pcma) });
+                let telephone = telephone(TelephoneCodec::Pcma);
+                world.command(Command::SetTelephone { caller: phone.key, telephone, line: None });
             }
             _ => {}
         }

@@ -76,7 +76,7 @@ unsafe extern "C" {
 const ANY_ARCHITECTURE: c_int = 0;
 
 /// The SILK decoder inside a mono decoder.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct SilkLayer {
     head: NonNull<DecoderHead>,
     silk: NonNull<c_void>,
@@ -111,7 +111,7 @@ impl SilkLayer {
     ///
     /// # Safety
     /// The decoder is alive, and nobody else uses it meanwhile.
-    pub(super) unsafe fn decode(self, frame: &[u8], frame_ms: u8, out: &mut [i16]) -> Option<usize> {
+    pub(super) unsafe fn decode(&mut self, frame: &[u8], frame_ms: u8, out: &mut [i16]) -> Option<usize> {
         let mut bits = MaybeUninit::<RangeDecoder>::uninit();
         let (mut sound, mut samples) = ([0_f32; MAX_SAMPLES], 0_i32);
         let bytes = u32::try_from(frame.len()).ok()?;

@@ -1,4 +1,4 @@
-//! The ciphers of the three profiles with their session keys (RFC 3711 §4, RFC 7714 §8 to §11).
+//! The ciphers of the four profiles with their session keys (RFC 3711 §4, RFC 7714 §8 to §11).
 
 use aes::cipher::{BlockCipherEncrypt, InnerIvInit, KeyInit, StreamCipherCore};
 use aes::{Aes128, Aes256};
@@ -10,8 +10,10 @@ use sha1::Sha1;
 use super::{RTCP_ENCRYPTED, RTCP_HEADER_BYTES, RTCP_INDEX_BYTES, SrtpError};
 use crate::wire::rtp::{SrtpMaterial, SrtpProfile};
 
-/// HMAC-SHA1 cut to 80 bits.
+/// HMAC-SHA1 cut to 80 bits, on RTCP in every profile (RFC 5764 §4.1.2, RFC 4568 §6.2.2).
 const SHA1_80_TAG_BYTES: usize = 10;
+/// HMAC-SHA1 cut to 32 bits, on RTP alone.
+const SHA1_32_TAG_BYTES: usize = 4;
 const GCM_TAG_BYTES: usize = 16;
 
 /// Labels of the key derivation (RFC 3711 §4.3.2).
@@ -26,7 +28,7 @@ const LABEL_RTCP_SALT: u8 = 5;
 pub(super) enum Suite {
     Gcm256 { rtp: Box<Gcm<Aes256Gcm>>, rtcp: Box<Gcm<Aes256Gcm>> },
     Gcm128 { rtp: Box<Gcm<Aes128Gcm>>, rtcp: Box<Gcm<Aes128Gcm>> },
-    CmSha1 { rtp: Box<CounterMode>, rtcp: Box<CounterMode> },
+    CmSha1 { rtp: Box<CounterMode>, rtcp: Box<CounterMode>, rtp_tag_bytes: usize },
 }
 
 impl std::fmt::Debug for Suite {
@@ -78,7 +80,7 @@ impl Suite {
                 };
                 Ok(Self::Gcm128 { rtp: gcm(LABEL_RTP_KEY, LABEL_RTP_SALT), rtcp: gcm(LABEL_RTCP_KEY, LABEL_RTCP_SALT) })
             }
-            SrtpProfile::Aes128CmSha1_80 => {
+            SrtpProfile::Aes128CmSha1_80 | SrtpProfile::Aes128CmSha1_32 => {
                 let master = Aes128::new_from_slice(key).map_err(|_| wrong)?;
                 let mode = |key_label, authentication_label, salt_label| {
                     let authentication_key = derive::<_, 20>(&master, &padded_salt, authentication_label);
@@ -91,6 +93,12 @@ impl Suite {
                 Ok(Self::CmSha1 {
                     rtp: mode(LABEL_RTP_KEY, LABEL_RTP_AUTHENTICATION, LABEL_RTP_SALT)?,
                     rtcp: mode(LABEL_RTCP_KEY, LABEL_RTCP_AUTHENTICATION, LABEL_RTCP_SALT)?,
+                    rtp_tag_bytes: match material.profile {
+                        SrtpProfile::Aes128CmSha1_32 => SHA1_32_TAG_BYTES,
+                        SrtpProfile::AeadAes256Gcm | SrtpProfile::AeadAes128Gcm | SrtpProfile::Aes128CmSha1_80 => {
+                            SHA1_80_TAG_BYTES
+                        }
+                    },
                 })
             }
         }
@@ -99,12 +107,15 @@ impl Suite {
     pub(super) const fn rtp_tag_bytes(&self) -> usize {
         match self {
             Self::Gcm256 { .. } | Self::Gcm128 { .. } => GCM_TAG_BYTES,
-            Self::CmSha1 { .. } => SHA1_80_TAG_BYTES,
+            Self::CmSha1 { rtp_tag_bytes, .. } => *rtp_tag_bytes,
         }
     }
 
     pub(super) const fn rtcp_tag_bytes(&self) -> usize {
-        self.rtp_tag_bytes()
+        match self {
+            Self::Gcm256 { .. } | Self::Gcm128 { .. } => GCM_TAG_BYTES,
+            Self::CmSha1 { .. } => SHA1_80_TAG_BYTES,
+        }
     }
 
     /// Encrypts `packet[payload_start..]` up to the room for the tag, which it fills.
@@ -112,11 +123,11 @@ impl Suite {
         match self {
             Self::Gcm256 { rtp, .. } => rtp.seal_rtp(packet, payload_start, ssrc, index),
             Self::Gcm128 { rtp, .. } => rtp.seal_rtp(packet, payload_start, ssrc, index),
-            Self::CmSha1 { rtp, .. } => {
-                let (plain, tag) = packet.split_at_mut(packet.len() - SHA1_80_TAG_BYTES);
+            Self::CmSha1 { rtp, rtp_tag_bytes, .. } => {
+                let (plain, tag) = packet.split_at_mut(packet.len() - rtp_tag_bytes);
                 rtp.apply_keystream(&mut plain[payload_start..], ssrc, index);
                 let digest = rtp.digest(plain, rollover_counter(index));
-                tag.copy_from_slice(&digest.finalize().into_bytes()[..SHA1_80_TAG_BYTES]);
+                tag.copy_from_slice(&digest.finalize().into_bytes()[..*rtp_tag_bytes]);
             }
         }
     }
@@ -132,8 +143,8 @@ impl Suite {
         match self {
             Self::Gcm256 { rtp, .. } => rtp.open_rtp(packet, payload_start, ssrc, index),
             Self::Gcm128 { rtp, .. } => rtp.open_rtp(packet, payload_start, ssrc, index),
-            Self::CmSha1 { rtp, .. } => {
-                let (cipher_text, tag) = packet.split_at_mut(packet.len() - SHA1_80_TAG_BYTES);
+            Self::CmSha1 { rtp, rtp_tag_bytes, .. } => {
+                let (cipher_text, tag) = packet.split_at_mut(packet.len() - rtp_tag_bytes);
                 let digest = rtp.digest(cipher_text, rollover_counter(index));
                 digest.verify_truncated_left(tag).map_err(|_| SrtpError::Forged)?;
                 rtp.apply_keystream(&mut cipher_text[payload_start..], ssrc, index);
@@ -323,5 +334,55 @@ mod tests {
         let authentication: [u8; 20] = derive(&master, &salt, LABEL_RTP_AUTHENTICATION);
         assert_eq!(authentication[..16], 0xcebe_321f_6ff7_716b_6fd4_ab49_af25_6a15u128.to_be_bytes());
         assert_eq!(authentication[16..], [0x6d, 0x38, 0xba, 0xa4]);
+    }
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let hex: String = hex.split_ascii_whitespace().collect();
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    }
+
+    /// RFC 3711 appendix B.2.
+    #[test]
+    fn the_keystream_of_counter_mode_is_that_of_the_rfc() {
+        let mode = CounterMode {
+            cipher: Aes128::new(&0x2b7e_1516_28ae_d2a6_abf7_1588_09cf_4f3cu128.to_be_bytes().into()),
+            salt: bytes("F0F1F2F3 F4F5F6F7 F8F9FAFB FCFD").try_into().unwrap(),
+            authentication: Hmac::new_from_slice(&[0; 20]).unwrap(),
+        };
+        let mut text = [0; 48];
+        mode.apply_keystream(&mut text, 0, 0);
+        let keystream =
+            "E03EAD0935C95E80E166B16DD92B4EB4 D23513162B02D0F72A43A2FE4A5F97AB 41E95B3BB0A2E8DD477901E4FCA894C0";
+        assert_eq!(text[..], bytes(keystream));
+    }
+
+    /// RFC 7714 §16.1.1 and §16.2.1.
+    #[test]
+    fn packets_are_sealed_as_in_the_rfc_of_the_aead_profiles() {
+        const HEADER: &str = "8040f17b 8041f8d3 5501a0b2";
+        const TEXT: &[u8] = b"Gallia est omnis divisa in partes tres";
+        let salt = bytes("51756964 2070726f 2071756f").try_into().unwrap();
+        let key: Vec<u8> = (0..32).collect();
+        let seal = |gcm: &dyn Fn(&mut [u8])| {
+            let mut packet = [&bytes(HEADER)[..], TEXT, &[0; GCM_TAG_BYTES]].concat();
+            gcm(&mut packet);
+            packet[12..].to_vec()
+        };
+        let gcm128 = Gcm { cipher: Aes128Gcm::new_from_slice(&key[..16]).unwrap(), salt };
+        assert_eq!(
+            seal(&|packet| gcm128.seal_rtp(packet, 12, 0x5501_a0b2, 0xf17b)),
+            bytes(
+                "f24de3a3 fb34de6c acba861c 9d7e4bca be633bd5 0d294e6f 42a5f47a 51c7d19b 36de3adf 8833899d 7f27beb1 \
+                 6a9152cf 765ee439 0cce"
+            )
+        );
+        let gcm256 = Gcm { cipher: Aes256Gcm::new_from_slice(&key).unwrap(), salt };
+        assert_eq!(
+            seal(&|packet| gcm256.seal_rtp(packet, 12, 0x5501_a0b2, 0xf17b)),
+            bytes(
+                "32b1de78 a822fe12 ef9f78fa 332e33aa b1801238 9a58e2f3 b50b2a02 76ffae0f 1ba63799 b87b7aa3 db36dfff \
+                 d6b0f9bb 7878d7a7 6c13"
+            )
+        );
     }
 }

@@ -9,10 +9,11 @@ use super::*;
 use crate::random::Random;
 use crate::wire::rtp::SrtpProfile;
 
-const PROFILES: [(SrtpProfile, ProtectionProfile); 3] = [
+const PROFILES: [(SrtpProfile, ProtectionProfile); 4] = [
     (SrtpProfile::AeadAes256Gcm, ProtectionProfile::AeadAes256Gcm),
     (SrtpProfile::AeadAes128Gcm, ProtectionProfile::AeadAes128Gcm),
     (SrtpProfile::Aes128CmSha1_80, ProtectionProfile::Aes128CmHmacSha1_80),
+    (SrtpProfile::Aes128CmSha1_32, ProtectionProfile::Aes128CmHmacSha1_32),
 ];
 
 fn material(profile: SrtpProfile) -> SrtpMaterial {
@@ -119,6 +120,47 @@ fn a_packet_older_than_the_window_is_refused() {
     receiver.unprotect_rtp(&mut packets[599].clone()).unwrap();
     assert_eq!(receiver.unprotect_rtp(&mut packets[87].clone()), Err(SrtpError::Replayed));
     receiver.unprotect_rtp(&mut packets[88].clone()).unwrap();
+}
+
+#[test]
+fn a_silence_in_which_the_sequence_number_turned_around_does_not_end_the_hearing() {
+    let material = material(SrtpProfile::Aes128CmSha1_80);
+    let (mut sender, mut receiver) = (Sender::new(&material).unwrap(), Receiver::new(&material).unwrap());
+    let protect = |sender: &mut Sender, number: u32| protect_rtp(sender, &rtp(1, number as u16, b"x")).unwrap();
+    let first = protect(&mut sender, 60_000);
+    assert!(receiver.unprotect_rtp(&mut first.clone()).is_ok());
+    // Two hours of packets are lost on their way.
+    for number in (60_000 + 30_000..420_000).step_by(30_000) {
+        protect(&mut sender, number);
+    }
+    let later = protect(&mut sender, 420_000);
+    assert!(receiver.unprotect_rtp(&mut later.clone()).is_err());
+    let hours = |hours: u64| Duration::from_secs(3600 * hours);
+    let too_short = Duration::from_secs(100);
+    assert_eq!(receiver.unprotect_rtp_after(too_short, &mut later.clone()), Err(SrtpError::Forged));
+    let mut forged = later.clone();
+    forged[13] ^= 1;
+    assert_eq!(receiver.unprotect_rtp_after(hours(2), &mut forged), Err(SrtpError::Forged));
+    assert_eq!(receiver.unprotect_rtp_after(hours(2), &mut later.clone()), Ok(13));
+    // From here on all is as ever, and what was heard before the silence is not heard again.
+    assert!(receiver.unprotect_rtp(&mut protect(&mut sender, 420_001)).is_ok());
+    for mut old in [first, later] {
+        assert!(receiver.unprotect_rtp(&mut old.clone()).is_err());
+        assert!(receiver.unprotect_rtp_after(hours(9), &mut old).is_err());
+    }
+}
+
+#[test]
+fn a_packet_that_is_not_authentic_is_left_as_it_was() {
+    for (profile, _) in PROFILES {
+        let mut sender = Sender::new(&material(profile)).unwrap();
+        let other = SrtpMaterial { key: vec![9; profile.key_bytes()], ..material(profile) };
+        let mut receiver = Receiver::new(&other).unwrap();
+        let protected = protect_rtp(&mut sender, &rtp(1, 1, b"some payload")).unwrap();
+        let mut packet = protected.clone();
+        assert_eq!(receiver.unprotect_rtp(&mut packet), Err(SrtpError::Forged));
+        assert_eq!(packet, protected, "{profile:?}");
+    }
 }
 
 #[test]

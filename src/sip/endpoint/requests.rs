@@ -11,8 +11,8 @@ use crate::sip::dialog::Dialog;
 use crate::sip::digest::hexadecimal;
 use crate::sip::event::{CallKey, Caller, Event, Path};
 use crate::sip::guests::Verdict;
-use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED};
-use crate::sip::transaction::server::Server;
+use crate::sip::info::{self, InfoKey};
+use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED, is_supported};
 use crate::sip::transaction::server_invite::InviteServer;
 use crate::sip::transaction::{Origin, ServerKey, ServerTransaction};
 use crate::time::Instant;
@@ -93,19 +93,47 @@ impl Endpoint {
         match &request.method {
             Method::Bye => {
                 self.respond(now, path, key, None, Response::to_request(&request, 200, ""));
-                if let Some(call) = self.calls.get_mut(&call_key) {
+                let is_transferring = self.transfers.values().any(|transfer| transfer.of == call_key);
+                if let Some(call) = self.calls.get_mut(&call_key)
+                    && !(is_transferring && call.leave_to_transfer(&mut self.layer))
+                {
                     call.handle_bye(now, &mut self.layer);
                 }
             }
+            Method::Refer => self.handle_refer(now, path, key, call_key, &request),
             Method::Invite => self.handle_reinvite(now, path, key, call_key, request),
+            Method::Prack | Method::Update => {
+                let layer = &mut self.layer;
+                let handled = if request.method == Method::Prack {
+                    call.handle_prack(now, key.clone(), request.clone(), path, layer)
+                } else {
+                    call.handle_update(now, key.clone(), request.clone(), path, layer)
+                };
+                if let Err(refusal) = handled {
+                    self.refuse(now, path, key, &request, &refusal);
+                }
+            }
             Method::Options => {
                 let response = self.capabilities(&request);
                 self.respond(now, path, key, None, response);
             }
+            Method::Info => self.handle_info(now, path, key, call_key, &request),
             other => {
                 let refusal = refuse_method(other);
                 self.refuse(now, path, key, &request, &refusal);
             }
+        }
+    }
+
+    fn handle_info(&mut self, now: Instant, path: Path, key: ServerKey, call: CallKey, request: &Request) {
+        match info::key(&request.headers, &request.body) {
+            Ok(pressed) => {
+                self.respond(now, path, key, None, Response::to_request(request, 200, ""));
+                if let Some(InfoKey { key, duration_ms }) = pressed {
+                    self.layer.out.event(Event::Key { call, key, duration_ms });
+                }
+            }
+            Err(refusal) => self.refuse(now, path, key, request, &refusal),
         }
     }
 
@@ -164,8 +192,11 @@ impl Endpoint {
             return self.refuse(now, path, key, &request, &Refusal::because(400, "Missing Contact"));
         };
         let Some(caller) = caller(&request.headers) else { return };
-        let (invite, offer) = match OpenInvite::new(key.clone(), request.clone(), path) {
-            Ok(open) => open,
+        let opened = self.replaced(&request.headers).and_then(|replaces| {
+            OpenInvite::new(key.clone(), request.clone(), path).map(|(invite, offer)| (invite, offer, replaces))
+        });
+        let (invite, offer, replaces) = match opened {
+            Ok(opened) => opened,
             Err(refusal) => return self.refuse(now, path, key, &request, &refusal),
         };
         self.admit(path);
@@ -177,7 +208,29 @@ impl Endpoint {
         let call = Call::new(now, call_key, dialog, format!("<{contact}>"), own_address(path), invite);
         self.calls.insert(call_key, call);
         let local = path.local.unwrap_or(path.remote);
-        self.layer.out.event(Event::Invite { call: call_key, caller, offer, local, remote: path.remote });
+        // What lies behind the next hop is its affair: so it is with every telephone.
+        let is_confidential = path.transport == Transport::Tls;
+        let remote = path.remote;
+        let event = Event::Invite { call: call_key, caller, offer, replaces, local, remote, is_confidential };
+        self.layer.out.event(event);
+    }
+
+    /// The call that an INVITE takes the place of (RFC 3891 §3). Who sends it has been admitted, and knows tags that only
+    /// the two ends of that call and the proxies between them have seen.
+    fn replaced(&self, headers: &Headers) -> Result<Option<CallKey>, Refusal> {
+        let replaces = headers.replaces().map_err(|error| Refusal::because(400, &error.to_string()))?;
+        let Some(replaces) = replaces else { return Ok(None) };
+        if headers.has("Join") {
+            return Err(Refusal::because(400, "Replaces and Join"));
+        }
+        // Without a tag there stands a 0.
+        let from_tag = |call: &Call| {
+            let is_of = |tag: &str| call.is_of(&replaces.call_id, &replaces.to_tag, tag);
+            is_of(&replaces.from_tag) || (replaces.from_tag == "0" && is_of(""))
+        };
+        let found = self.calls.iter().find(|(_, call)| from_tag(call)).ok_or_else(|| Refusal::new(481))?;
+        found.1.may_be_replaced(replaces.is_early_only)?;
+        Ok(Some(*found.0))
     }
 
     /// Keeps an INVITE and says so: 100.
@@ -190,7 +243,10 @@ impl Endpoint {
     fn inspect(&self, path: Path, key: &ServerKey, request: &Request) -> Result<(), Refusal> {
         match &request.method {
             Method::Invite | Method::Options => {}
-            Method::Bye => return Err(Refusal::new(481)),
+            // RFC 3515 lets anyone ask; we call nobody for a stranger.
+            Method::Refer => return Err(Refusal::because(403, "REFER only inside a call")),
+            // RFC 3261 §15.1.2, RFC 6086 §4.2.2: there is no such call.
+            Method::Bye | Method::Prack | Method::Update | Method::Info => return Err(Refusal::new(481)),
             other => return Err(refuse_method(other)),
         }
         match &request.uri {
@@ -296,18 +352,21 @@ impl Endpoint {
     }
 
     /// Sends a final response, and keeps it for a resent request while there is room.
-    fn respond(&mut self, now: Instant, path: Path, key: ServerKey, origin: Option<Origin>, response: Response) {
-        let bytes = self.layer.encode(response);
-        if self.layer.servers.is_full() {
+    pub(super) fn respond(
+        &mut self,
+        now: Instant,
+        path: Path,
+        key: ServerKey,
+        origin: Option<Origin>,
+        response: Response,
+    ) {
+        if !self.layer.respond(now, path, key, origin, response) {
             self.counters.overflows += 1;
-            return self.layer.out.send(path, bytes);
         }
-        let server = Server::respond(now, path, bytes, &mut self.layer.out);
-        self.layer.servers.insert(key, ServerTransaction::Other(server), origin);
     }
 
     /// Refuses a request; an INVITE gets a transaction, so that the refusal is repeated until its ACK.
-    fn refuse(&mut self, now: Instant, path: Path, key: ServerKey, request: &Request, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, now: Instant, path: Path, key: ServerKey, request: &Request, refusal: &Refusal) {
         let response = refusal.to_response(request, &self.stateless_tag(&request.headers));
         if request.method != Method::Invite || self.layer.servers.is_full() {
             return self.respond(now, path, key, origin(&request.headers), response);
@@ -347,8 +406,7 @@ fn stateless_tag(secret: &str, headers: &Headers) -> String {
 
 /// Extensions that a request depends on and that we do not know (RFC 3261 §8.2.2.3).
 fn inspect_extensions(request: &Request) -> Result<(), Refusal> {
-    let unknown: Vec<_> =
-        request.headers.require().filter(|extension| !extension.eq_ignore_ascii_case(SUPPORTED)).collect();
+    let unknown: Vec<_> = request.headers.require().filter(|extension| !is_supported(extension)).collect();
     if unknown.is_empty() { Ok(()) } else { Err(Refusal::new(420).with("Unsupported", unknown.join(", "))) }
 }
 

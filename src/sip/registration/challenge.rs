@@ -3,10 +3,12 @@
 //! Owns: no second try with a password that is wrong, no digest for a stranger's realm, none weaker than the last one that
 //! was good enough (RFC 8760 §2.4: whoever stands between us could else ask for one that can be broken).
 
+use std::net::IpAddr;
+
 use super::failure::Failure;
 use super::{Attempt, MAX_CHALLENGES, Registration};
 use crate::random::Random;
-use crate::sip::auth::{Authorizer, Challenge};
+use crate::sip::auth::{Authorizer, Challenge, Credentials};
 use crate::wire::sip::Response;
 
 impl Registration {
@@ -42,6 +44,13 @@ impl Registration {
         }
         self.authorizers[kind] = Some(Authorizer::new(challenge, random));
         Ok(())
+    }
+
+    /// The credentials for a challenge to a call of ours, the transfer of a caller: only for the realm in which the registrar asked us itself, and only
+    /// along its own address. Otherwise anyone could ask for a digest to guess the password from.
+    pub(crate) fn credentials_for(&self, realm: &str, next_hop: IpAddr) -> Option<&Credentials> {
+        let is_known = self.authorizers.iter().flatten().any(|authorizer| authorizer.challenge().realm == realm);
+        self.account.credentials.as_ref().filter(|_| is_known && self.is_registrar(next_hop))
     }
 
     /// The answers were good enough: nothing weaker will be given from now on.

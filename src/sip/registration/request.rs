@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Registration;
 use crate::sip::dialog::MAX_FORWARDS;
-use crate::sip::event::{Path, Route, Target};
+use crate::sip::event::{ConnectionKey, Path, Route, Target};
 use crate::sip::layer::{Owner, TransactionLayer};
 use crate::sip::reply::{ALLOW, SUPPORTED};
 use crate::time::Instant;
@@ -101,6 +101,21 @@ impl Registration {
         }
         let flow = self.flow.as_ref().filter(|flow| flow.route == route)?;
         Some((flow.path(), flow.local))
+    }
+
+    /// Whether this is its name.
+    pub(crate) fn is_called(&self, host: &str) -> bool {
+        self.registrar.target.host.eq_ignore_ascii_case(host)
+    }
+
+    /// The way to it.
+    pub(crate) fn route(&self) -> Option<Route> {
+        self.servers.current()
+    }
+
+    /// Our connection there, if that is the way.
+    pub(crate) fn connection_to(&self, route: Route) -> Option<ConnectionKey> {
+        self.flow.as_ref().filter(|flow| flow.route == route).map(|flow| flow.connection)
     }
 
     /// From the socket that datagrams to the registrar leave by.

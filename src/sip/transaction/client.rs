@@ -1,23 +1,22 @@
-//! The non-INVITE client transaction (RFC 3261 §17.1.2, figure 6): our REGISTER and BYE.
+//! The non-INVITE client transaction (RFC 3261 §17.1.2, figure 6): our REGISTER, BYE, UPDATE, NOTIFY and CANCEL.
 //!
-//! An answering user agent sends no INVITE, hence there is no INVITE client transaction (timers A, B, D and M).
 //! Over a connection timer E does not run and timer K is zero; the end of the connection ends the wait.
 
 use crate::sip::event::{ConnectionKey, Outbox, Path};
 use crate::sip::timer::{LIFETIME, Resend, T4};
 use crate::time::{Deadline, Instant, earliest};
-use crate::wire::sip::Method;
+use crate::wire::sip::{Method, Request};
 
-/// What is sent, and where to.
+/// What is sent, with its Via, and where to.
 #[derive(Debug)]
 pub(crate) struct Sending {
     pub(crate) path: Path,
-    pub(crate) request: Vec<u8>,
+    pub(crate) request: Request,
     /// Whom a new connection over TLS has to lead to.
     pub(crate) server_name: Option<String>,
     /// The same request as a datagram: for one that was put on a connection because of its length alone (RFC 3261
     /// §18.1.1).
-    pub(crate) fallback: Option<(Path, Vec<u8>)>,
+    pub(crate) fallback: Option<(Path, Request)>,
 }
 
 /// One request of ours.
@@ -54,10 +53,12 @@ enum State {
 
 impl Client {
     /// Sends a request.
-    pub(crate) fn send(now: Instant, method: Method, sending: Sending, out: &mut Outbox) -> Self {
+    pub(crate) fn send(now: Instant, sending: Sending, out: &mut Outbox) -> Self {
         let Sending { path, request, server_name, fallback } = sending;
+        let fallback = fallback.map(|(path, request)| (path, request.to_bytes()));
+        let method = request.method.clone();
         let mut client = Self { method, path, connection: None, fallback, state: State::Terminated };
-        client.try_by(now, path, request, server_name.as_deref(), out);
+        client.try_by(now, path, request.to_bytes(), server_name.as_deref(), out);
         client
     }
 
@@ -65,10 +66,11 @@ impl Client {
         self.path = path;
         self.connection = out.send_request(path, request.clone(), name);
         let is_reliable = path.transport.is_reliable();
-        if is_reliable && self.connection.is_none() {
-            if let Some((path, request)) = self.fallback.take() {
-                return self.try_by(now, path, request, None, out);
-            }
+        if is_reliable
+            && self.connection.is_none()
+            && let Some((path, request)) = self.fallback.take()
+        {
+            return self.try_by(now, path, request, None, out);
         }
         // What could not even be sent is not waited for.
         let wait_until = if is_reliable && self.connection.is_none() { now } else { now + LIFETIME };

@@ -4,6 +4,7 @@
 //! Does not own: what a request means (`endpoint`, `call`, `registration`).
 
 pub(crate) mod client;
+pub(crate) mod client_invite;
 pub(crate) mod server;
 pub(crate) mod server_invite;
 

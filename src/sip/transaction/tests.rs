@@ -1,10 +1,12 @@
 //! The transactions against the tables of RFC 3261 figures 6 to 8 and RFC 6026, in virtual time.
 
 use super::client::{Client, Sending};
+use super::client_invite::InviteClient;
 use super::*;
 use crate::random::Random;
 use crate::sip::event::{ConnectionCommand, ConnectionKey, Output, Path};
-use crate::wire::sip::{Method, Transport};
+use crate::wire::sip::{Method, Request, Response, Transport};
+use crate::wire::uri::Uri;
 
 fn path() -> Path {
     Path::udp(None, "192.0.2.1:5060".parse().unwrap())
@@ -157,9 +159,26 @@ fn another_request_gets_the_same_response_until_timer_j() {
     assert_eq!(server.next_timeout(), Deadline::new(ms(32_000), "timer J"));
 }
 
+/// A request that is known by its subject.
+fn request(method: Method, subject: &str) -> Request {
+    Request::new(method, Uri::parse("sip:bob@h").unwrap())
+        .with("Via", "SIP/2.0/TCP h;branch=z9hG4bK1")
+        .with("CSeq", "1 INVITE")
+        .with("Subject", subject)
+}
+
+/// The subjects of what was sent, or the method of what has none.
+fn subjects(out: &mut Outbox) -> Vec<String> {
+    let name = |text: &String| {
+        let subject = text.lines().find_map(|line| line.strip_prefix("Subject: "));
+        subject.or(text.split(' ').next()).unwrap_or_default().to_owned()
+    };
+    sent(out).iter().map(name).collect()
+}
+
 fn client(out: &mut Outbox) -> Client {
-    let sending = Sending { path: path(), request: b"BYE".to_vec(), server_name: None, fallback: None };
-    Client::send(ms(0), Method::Bye, sending, out)
+    let sending = Sending { path: path(), request: request(Method::Bye, "BYE"), server_name: None, fallback: None };
+    Client::send(ms(0), sending, out)
 }
 
 #[test]
@@ -236,11 +255,17 @@ fn over_a_connection_nothing_is_sent_twice_and_nothing_lingers() {
     assert!(server.is_terminated(ms(0)));
     sent(&mut out);
 
-    let sending = Sending { path, request: b"BYE".to_vec(), server_name: None, fallback: None };
-    let mut client = Client::send(ms(0), Method::Bye, sending, &mut out);
-    assert_eq!(sent(&mut out), ["BYE"]);
+    let sending = Sending { path, request: request(Method::Bye, "BYE"), server_name: None, fallback: None };
+    let mut client = Client::send(ms(0), sending, &mut out);
+    assert_eq!(subjects(&mut out), ["BYE"]);
     assert_eq!(client.next_timeout(), Some(Deadline::new(ms(32_000), "timer F")));
     assert!(client.handle_response(ms(50), 200) && client.is_terminated());
+
+    let sending = Sending { path, request: request(Method::Invite, "call"), server_name: None, fallback: None };
+    let mut client = InviteClient::send(ms(0), sending, &mut out);
+    assert_eq!(client.next_timeout(), Some(Deadline::new(ms(32_000), "timer B")));
+    assert!(client.handle_response(ms(50), &Response::to_request(&request(Method::Invite, ""), 486, ""), &mut out));
+    assert_eq!((subjects(&mut out), client.is_terminated()), (vec!["call".to_owned(), "ACK".to_owned()], true));
 }
 
 #[test]
@@ -248,12 +273,23 @@ fn the_end_of_the_connection_ends_the_wait_or_leads_back_to_datagrams() {
     let mut out = Outbox::default();
     let way = connected(&mut out);
     let key = way.connection.unwrap();
-    let sending = |fallback| Sending { path: way, request: b"long".to_vec(), server_name: None, fallback };
-    let mut client = Client::send(ms(0), Method::Bye, sending(None), &mut out);
+    let sending = |method: Method, is_long: bool| {
+        let fallback = is_long.then(|| (path(), request(method.clone(), "datagram")));
+        Sending { path: way, request: request(method, "long"), server_name: None, fallback }
+    };
+    let mut client = Client::send(ms(0), sending(Method::Bye, false), &mut out);
     assert!(!client.handle_closed(ms(1), ConnectionKey::Ours(9), &mut out));
     assert!(client.handle_closed(ms(1), key, &mut out) && client.is_terminated());
-    let mut client = Client::send(ms(0), Method::Bye, sending(Some((path(), b"datagram".to_vec()))), &mut out);
+    let mut client = Client::send(ms(0), sending(Method::Bye, true), &mut out);
     assert!(!client.handle_closed(ms(1), key, &mut out));
-    assert_eq!(sent(&mut out), ["long", "long", "datagram"]);
+    assert_eq!(subjects(&mut out), ["long", "long", "datagram"]);
     assert_eq!(client.next_timeout(), Some(Deadline::new(ms(501), "timer E")));
+
+    let mut invite = InviteClient::send(ms(0), sending(Method::Invite, false), &mut out);
+    assert!(!invite.handle_closed(ms(1), ConnectionKey::Ours(9), &mut out));
+    assert!(invite.handle_closed(ms(1), key, &mut out) && invite.is_terminated());
+    let mut invite = InviteClient::send(ms(0), sending(Method::Invite, true), &mut out);
+    assert!(!invite.handle_closed(ms(1), key, &mut out));
+    assert_eq!(subjects(&mut out), ["long", "long", "datagram"]);
+    assert_eq!(invite.next_timeout(), Some(Deadline::new(ms(501), "timer A")));
 }

@@ -5,7 +5,11 @@ use std::net::IpAddr;
 use sdp_types::{Media, Session};
 
 use super::codec::Codec;
+use super::crypto::Crypto;
 use crate::wire::uri::Host;
+
+/// Keys of one line that are looked at: twice as many as there are suites.
+const MAX_CRYPTO: usize = 8;
 
 /// Which way media flow, as seen by whoever wrote the description.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,8 +99,8 @@ pub struct AudioDescription {
     pub rtcp_host: Option<Host>,
     /// RTP and RTCP may share the port (RFC 5761).
     pub has_rtcp_mux: bool,
-    /// The values of `a=crypto:` as written (RFC 4568).
-    pub crypto: Vec<String>,
+    /// The keys of `a=crypto:` that we could use (RFC 4568), in the order of the lines.
+    pub crypto: Vec<Crypto>,
 }
 
 impl AudioDescription {
@@ -117,7 +121,7 @@ impl AudioDescription {
             rtcp_port,
             rtcp_host,
             has_rtcp_mux: media.has_attribute("rtcp-mux"),
-            crypto: media.get_attribute_values("crypto").flatten().map(str::to_owned).collect(),
+            crypto: media.get_attribute_values("crypto").flatten().filter_map(Crypto::parse).take(MAX_CRYPTO).collect(),
         }
     }
 
@@ -129,6 +133,11 @@ impl AudioDescription {
     /// Whether the line asks for RTP without encryption.
     pub fn is_plain_rtp(&self) -> bool {
         self.protocol.eq_ignore_ascii_case("RTP/AVP") || self.protocol.eq_ignore_ascii_case("RTP/AVPF")
+    }
+
+    /// Whether the line asks for SRTP with keys in the description: it has to be encrypted.
+    pub fn is_srtp(&self) -> bool {
+        self.protocol.eq_ignore_ascii_case("RTP/SAVP") || self.protocol.eq_ignore_ascii_case("RTP/SAVPF")
     }
 
     /// The address, if `c=` is not a name.

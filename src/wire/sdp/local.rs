@@ -7,6 +7,7 @@ use sdp_types::{Attribute, Connection, Media, Origin, Session, Time};
 use super::SessionDescription;
 use super::audio::Direction;
 use super::codec::Codec;
+use super::crypto::Crypto;
 
 /// What `o=` says: who describes, and how often it has done so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct LocalAudio {
     pub ptime_ms: Option<u16>,
     /// The longest packet we can receive.
     pub maxptime_ms: Option<u16>,
+    /// Our keys: in an offer one for each suite, in an answer the one with the tag that is taken.
+    pub crypto: Vec<Crypto>,
 }
 
 impl LocalSession {
@@ -92,6 +95,7 @@ impl LocalAudio {
             direction: Direction::SendRecv,
             ptime_ms: None,
             maxptime_ms: None,
+            crypto: Vec::new(),
         }
     }
 
@@ -106,6 +110,7 @@ impl LocalAudio {
         attributes.extend(self.ptime_ms.map(|ms| Attribute::with_value("ptime", ms)));
         attributes.extend(self.maxptime_ms.map(|ms| Attribute::with_value("maxptime", ms)));
         attributes.extend(self.rtcp_port.map(|port| Attribute::with_value("rtcp", port)));
+        attributes.extend(self.crypto.iter().map(|crypto| Attribute::with_value("crypto", crypto)));
         attributes.extend(self.has_rtcp_mux.then(|| Attribute::new("rtcp-mux")));
         attributes.push(Attribute::new(self.direction.as_str()));
         let formats: Vec<_> = self.codecs.iter().map(|codec| codec.payload_type.to_string()).collect();

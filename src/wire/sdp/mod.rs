@@ -7,11 +7,13 @@
 
 mod audio;
 mod codec;
+mod crypto;
 mod local;
 mod peer;
 
 pub use audio::{AudioDescription, Direction};
 pub use codec::Codec;
+pub use crypto::Crypto;
 pub use local::{LocalAudio, LocalSession};
 pub use peer::{Fingerprint, PeerMedia, Setup, SsrcAttribute, bundle_groups, parse_session};
 pub use sdp_types::{Attribute, Connection, Media, Origin, Session};
@@ -72,7 +74,7 @@ impl SessionDescription {
         Ok(Self { session, media })
     }
 
-    /// The first audio line that plain RTP can serve, with its place: it is not refused (port 0), not encrypted.
+    /// The first audio line that asks for plain RTP, with its place: it is not refused (port 0), and need not be encrypted.
     pub fn first_audio(&self) -> Option<(usize, &AudioDescription)> {
         self.audio_lines().find(|(_, audio)| audio.is_plain_rtp() && audio.port != 0)
     }

@@ -13,7 +13,7 @@ const OFFER: &str = "v=0\r\n\
     t=3149328700 0\r\n\
     a=sendonly\r\n\
     m=audio 4000 RTP/SAVP 0\r\n\
-    a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR|2^20|1:32\r\n\
+    a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR|2^20\r\n\
     m=video 4002 RTP/AVP 97 98\r\n\
     c=IN IP4 192.168.1.6\r\n\
     m=audio 4004 RTP/AVP 9 8 0 101 111 18 96 8 300 x\r\n\

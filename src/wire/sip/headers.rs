@@ -34,7 +34,7 @@ const COMPACT_NAMES: [(&str, &str); 19] = [
 ];
 
 /// Names whose spelling is put right when they are read, so that writing them needs no second look.
-const LONG_NAMES: [&str; 34] = [
+const LONG_NAMES: [&str; 37] = [
     "Accept",
     "Allow",
     "Authorization",
@@ -58,7 +58,10 @@ const LONG_NAMES: [&str; 34] = [
     "RSeq",
     "Reason",
     "Record-Route",
+    "Refer-Sub",
     "Refer-To",
+    "Referred-By",
+    "Replaces",
     "Require",
     "Retry-After",
     "Route",

@@ -7,6 +7,7 @@
 //! raw until someone asks. Writing gives back an equal message: `Message::parse(&message.to_bytes()) == message`.
 
 mod auth;
+mod extensions;
 mod grammar;
 mod headers;
 mod method;
@@ -19,6 +20,7 @@ mod typed;
 mod via;
 
 pub use auth::Authentication;
+pub use extensions::{RAck, ReferTo, Refresher, Replaces, SessionExpires};
 pub use headers::{Header, Headers, MAX_HEADERS};
 pub use method::{CSeq, Method};
 pub use name_addr::{Contacts, NameAddr};

@@ -209,7 +209,11 @@ impl Headers {
     }
 
     /// The one value of a header that must not come twice.
-    fn only<T>(&self, name: &'static str, read: impl Fn(&str) -> Result<T, &'static str>) -> Result<T, HeaderError> {
+    pub(super) fn only<T>(
+        &self,
+        name: &'static str,
+        read: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<T, HeaderError> {
         let mut lines = self.lines(name);
         let header = lines.next().ok_or(HeaderError { name, problem: "missing" })?;
         if lines.next().is_some() {

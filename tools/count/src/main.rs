@@ -157,6 +157,7 @@ fn add_caller(engine: &mut Engine, net: &mut Net, number: u32) {
     let caller = CallerSetup { key, leg, telephone, ssrc: number, first_sequence: 0, first_timestamp: 0, agc: true };
     let up = UpSetup {
         leg: LegKey(FIRST_UP_LEG + number),
+        telephone: TelephoneCodec::Pcmu,
         codec: RoomCodec::Opus,
         payload_type: OPUS_PAYLOAD_TYPE,
         ssrc: number,
@@ -165,7 +166,7 @@ fn add_caller(engine: &mut Engine, net: &mut Net, number: u32) {
     };
     let up = Up::new(&up).expect("libopus has memory");
     for command in [
-        Command::AddCaller { room: ROOM, caller: Box::new(Caller::new(&caller)) },
+        Command::AddCaller { room: ROOM, caller: Box::new(Caller::new(&caller).expect("libopus has memory")) },
         Command::StartTelephone(key),
         Command::SetUp { caller: key, up: Some(Box::new(up)) },
         Command::SetPresent { caller: key, present: true },

@@ -2,12 +2,50 @@
 //!
 //! Owns: its configuration in a folder of its own, and finding its recording.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::program::{Folder, Program, free_tcp_port, free_udp_port};
+
+/// What it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaresipCodec {
+    /// Either law.
+    G711,
+    /// G.722 by spandsp.
+    G722,
+    /// Opus, of two channels as baresip has it.
+    Opus,
+}
+
+impl BaresipCodec {
+    /// Of its sound.
+    pub const fn rate_hz(self) -> u32 {
+        match self {
+            Self::G711 => 8000,
+            Self::G722 => 16_000,
+            Self::Opus => 48_000,
+        }
+    }
+
+    /// Of its sound.
+    pub const fn channels(self) -> u16 {
+        match self {
+            Self::G711 | Self::G722 => 1,
+            Self::Opus => 2,
+        }
+    }
+
+    const fn account(self) -> &'static str {
+        match self {
+            Self::G711 => ";audio_codecs=PCMU/8000/1,PCMA/8000/1",
+            Self::G722 => ";audio_codecs=G722/16000/1",
+            Self::Opus => ";audio_codecs=opus/48000/2",
+        }
+    }
+}
 
 /// A running baresip.
 #[derive(Debug)]
@@ -16,6 +54,7 @@ pub struct Baresip {
     pub program: Program,
     folder: Folder,
     port: u16,
+    control_port: u16,
 }
 
 impl Baresip {
@@ -25,18 +64,51 @@ impl Baresip {
     /// # Errors
     /// As the system has them.
     pub fn start(binary: &Path, speech: &Path, dial: Option<&str>) -> io::Result<Self> {
+        Self::speaking(binary, BaresipCodec::G711, speech, dial)
+    }
+
+    /// The same in one codec, with a WAV of its rate.
+    ///
+    /// # Errors
+    /// As the system has them.
+    pub fn speaking(binary: &Path, codec: BaresipCodec, speech: &Path, dial: Option<&str>) -> io::Result<Self> {
+        Self::launch(binary, codec, speech, dial, None)
+    }
+
+    /// The first with a media encryption of its own list, such as `srtp` (RTP/AVP with keys) or `srtp-mand` (RTP/SAVP).
+    ///
+    /// # Errors
+    /// As the system has them.
+    pub fn start_encrypted(
+        binary: &Path,
+        speech: &Path,
+        dial: Option<&str>,
+        encryption: Option<&str>,
+    ) -> io::Result<Self> {
+        Self::launch(binary, BaresipCodec::G711, speech, dial, encryption)
+    }
+
+    fn launch(
+        binary: &Path,
+        codec: BaresipCodec,
+        speech: &Path,
+        dial: Option<&str>,
+        encryption: Option<&str>,
+    ) -> io::Result<Self> {
         let folder = Folder::new()?;
-        let port = free_udp_port()?;
+        let (port, control_port) = (free_udp_port()?, free_tcp_port()?);
         let modules = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules", "/usr/lib64/baresip/modules"];
         let modules = modules.into_iter().find(|path| Path::new(path).is_dir()).unwrap_or("/usr/lib/baresip/modules");
-        folder.write("config", &config(port, free_tcp_port()?, modules, speech, folder.path()))?;
-        folder.write("accounts", &format!("<sip:baresip@127.0.0.1:{port}>;regint=0;answermode=auto\n"))?;
+        folder.write("config", &config(codec, port, control_port, modules, speech, folder.path()))?;
+        let encryption = encryption.map_or_else(String::new, |name| format!(";mediaenc={name}"));
+        let (codecs, answers) = (codec.account(), "regint=0;answermode=auto");
+        folder.write("accounts", &format!("<sip:baresip@127.0.0.1:{port}>;{answers}{codecs}{encryption}\n"))?;
         let mut command = Command::new(binary);
         command.arg("-f").arg(folder.path());
         if let Some(uri) = dial {
             command.args(["-e", &format!("/dial {uri}")]);
         }
-        Ok(Self { program: Program::start(&mut command)?, folder, port })
+        Ok(Self { program: Program::start(&mut command)?, folder, port, control_port })
     }
 
     /// The URI at which it is called.
@@ -49,6 +121,17 @@ impl Baresip {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    /// Has it do something, as if typed into its menu: `hold`, `resume`, `transfer sip:…`.
+    ///
+    /// # Errors
+    /// As the system has them.
+    pub fn command(&self, line: &str) -> io::Result<()> {
+        let (command, parameters) = line.split_once(' ').unwrap_or((line, ""));
+        let json = format!("{{\"command\":\"{command}\",\"params\":\"{parameters}\",\"token\":\"lab\"}}");
+        // Netstrings, as its ctrl_tcp module speaks them.
+        TcpStream::connect(("127.0.0.1", self.control_port))?.write_all(format!("{}:{json},", json.len()).as_bytes())
+    }
+
     /// What it heard in its last call, once that call is over.
     pub fn recording(&self) -> Option<PathBuf> {
         let files = std::fs::read_dir(self.folder.path()).ok()?.filter_map(Result::ok).map(|entry| entry.path());
@@ -58,13 +141,14 @@ impl Baresip {
     }
 }
 
-fn config(port: u16, control_port: u16, modules: &str, speech: &Path, folder: &Path) -> String {
-    let (speech, folder) = (speech.display(), folder.display());
+fn config(codec: BaresipCodec, port: u16, control_port: u16, modules: &str, speech: &Path, folder: &Path) -> String {
+    let (speech, folder, rate_hz) = (speech.display(), folder.display(), codec.rate_hz());
+    let channels = codec.channels();
     format!(
         "sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\ncall_local_timeout 30\ncall_max_calls 8\n\
          audio_player aubridge,sink\naudio_source aufile,{speech}\naudio_alert aubridge,alert\n\
-         ausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\nauplay_channels 1\naudio_buffer 20-160\n\
-         module_path {modules}\nmodule g711.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
+         ausrc_srate {rate_hz}\nauplay_srate {rate_hz}\nausrc_channels {channels}\nauplay_channels {channels}\naudio_buffer 20-160\n\
+         module_path {modules}\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule srtp.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
          module_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control_port}\n\
          snd_path {folder}\n"
     )

@@ -71,6 +71,7 @@ pub fn run(arguments: &[String]) -> Result<i32, String> {
         caller: "Telephone".to_owned(),
         password: options.password,
         insecure: options.insecure,
+        is_encrypted: false,
         folder: options.folder,
     };
     let outcome = trial::run(&setup, &reference, |progress| timeline.tell(&progress))

@@ -74,8 +74,30 @@ impl Kamailio {
             tls_address = Some(listen);
             tls_lines = write_tls(&folder, listen, tls).map_err(words)?;
         }
-        let text = config(address, &tls_lines, &modules, algorithm);
-        let file = folder.write("kamailio.cfg", &text).map_err(words)?;
+        let config = config(address, &tls_lines, &modules, algorithm);
+        Self::run(binary, folder, address, tls_address, &config)
+    }
+
+    /// Starts it as a proxy before a registrar, over UDP and TCP: it adds itself as a Path (RFC 3327) to what registers by
+    /// way of it.
+    ///
+    /// # Errors
+    /// In words, with its last lines when it does not come up.
+    pub fn start_edge(binary: &Path) -> Result<Self, String> {
+        let folder = Folder::new().map_err(words)?;
+        let modules = modules().ok_or("Kamailio's modules are not where Debian has them")?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_udp_port().map_err(words)?));
+        Self::run(binary, folder, address, None, &edge_config(address, &modules))
+    }
+
+    fn run(
+        binary: &Path,
+        folder: Folder,
+        address: SocketAddr,
+        tls_address: Option<SocketAddr>,
+        config: &str,
+    ) -> Result<Self, String> {
+        let file = folder.write("kamailio.cfg", config).map_err(words)?;
         let mut command = Command::new(binary);
         command.args(["-DD", "-E", "-m", "16", "-M", "4", "-Y"]).arg(folder.path()).arg("-f").arg(file);
         let program = Program::start(&mut command).map_err(words)?;
@@ -173,6 +195,7 @@ mpath="{modules}/"
 modparam("auth", "nonce_count", 1)
 modparam("auth", "qop", "auth")
 modparam("auth", "algorithm", "{algorithm}")
+modparam("registrar", "use_path", 1)
 modparam("registrar", "min_expires", 5)
 modparam("registrar", "default_expires", 60)
 modparam("registrar", "max_expires", 60)
@@ -198,6 +221,44 @@ request_route {{
     if (is_method("INVITE")) {{ record_route(); }}
     if (!lookup("location")) {{ sl_send_reply("404", "Nobody Registered"); exit; }}
     if (!t_relay()) {{ sl_reply_error(); }}
+}}
+"#,
+        modules = modules.display()
+    )
+}
+
+fn edge_config(address: SocketAddr, modules: &Path) -> String {
+    const LOADED: [&str; 10] = ["kex", "pv", "tm", "sl", "rr", "maxfwd", "siputils", "textops", "xlog", "path"];
+    let loaded: String = LOADED.iter().map(|module| format!("loadmodule \"{module}.so\"\n")).collect();
+    format!(
+        r#"#!KAMAILIO
+debug=1
+log_stderror=yes
+fork=yes
+children=1
+tcp_children=1
+tcp_connection_lifetime=3600
+listen=udp:{address}
+listen=tcp:{address}
+mpath="{modules}/"
+{loaded}
+modparam("path", "use_received", 1)
+
+request_route {{
+    if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
+    force_rport();
+    if (is_method("CANCEL")) {{ if (t_check_trans()) {{ t_relay(); }} exit; }}
+    if (is_method("OPTIONS") && !loose_route()) {{ sl_send_reply("200", "OK"); exit; }}
+    if (is_method("REGISTER")) {{
+        if (!is_present_hf("Route")) {{ sl_send_reply("403", "No Route"); exit; }}
+        loose_route();
+        add_path_received();
+        t_relay();
+        exit;
+    }}
+    loose_route();
+    if (is_method("INVITE") && !has_totag()) {{ record_route(); }}
+    t_relay();
 }}
 "#,
         modules = modules.display()

@@ -35,16 +35,23 @@ impl Pcm {
 
     /// Writes a WAV file of 16-bit samples.
     pub fn write_wav(&self, path: &Path) -> Result<(), String> {
+        self.write_wav_of(1, path)
+    }
+
+    /// The same, with the sound in each of so many channels.
+    pub fn write_wav_of(&self, channels: u16, path: &Path) -> Result<(), String> {
         let fail = |error: hound::Error| format!("{}: {error}", path.display());
         let spec = hound::WavSpec {
-            channels: 1,
+            channels,
             sample_rate: self.rate_hz,
             bits_per_sample: 16,
             sample_format: hound::SampleFormat::Int,
         };
         let mut writer = hound::WavWriter::create(path, spec).map_err(fail)?;
         for sample in &self.samples {
-            writer.write_sample(*sample).map_err(fail)?;
+            for _ in 0..channels {
+                writer.write_sample(*sample).map_err(fail)?;
+            }
         }
         writer.finalize().map_err(fail)
     }

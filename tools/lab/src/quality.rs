@@ -101,6 +101,8 @@ fn snr_db(said: &[f64], heard: &[f64], scale: f64) -> f64 {
 pub struct Perceived {
     /// ITU-T P.862 narrow band, 1 to 4.5.
     pub pesq_nb: f64,
+    /// ITU-T P.862.2 wide band, if what was said has 16 kHz or more.
+    pub pesq_wb: Option<f64>,
     /// Short-time objective intelligibility, 0 to 1; some machines have PESQ alone.
     pub stoi: Option<f64>,
 }
@@ -139,7 +141,8 @@ pub fn perceived_each(said: &Path, heard: &[&Path]) -> Result<Vec<Perceived>, St
 /// One line of `tools/quality`.
 fn judged(line: &str) -> Option<Perceived> {
     let value: Value = line.parse().ok()?;
-    Some(Perceived { pesq_nb: value["pesq_nb"].as_f64()?, stoi: value["stoi"].as_f64() })
+    let pesq_wb = value["pesq_wb"].as_f64();
+    Some(Perceived { pesq_nb: value["pesq_nb"].as_f64()?, pesq_wb, stoi: value["stoi"].as_f64() })
 }
 
 fn unit(samples: &[i16]) -> Vec<f64> {

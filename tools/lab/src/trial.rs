@@ -37,6 +37,8 @@ pub struct TrialSetup {
     pub password: String,
     /// Whether the member takes any certificate.
     pub insecure: bool,
+    /// Whether the telephone offers SRTP, and nothing else.
+    pub is_encrypted: bool,
     /// Where the recordings go.
     pub folder: PathBuf,
 }
@@ -102,8 +104,8 @@ pub fn run_settled(
         *kind == MemberEventKind::UpConnected
     })?;
     let from = format!("\"{}\" <sip:100@127.0.0.1>", setup.caller);
-    let telephone =
-        Telephone::call(TelephoneSetup::new(&setup.gateway_uri).from(&from)).map_err(|error| error.to_string())?;
+    let telephone = TelephoneSetup { is_encrypted: setup.is_encrypted, ..TelephoneSetup::new(&setup.gateway_uri) };
+    let telephone = Telephone::call(telephone.from(&from)).map_err(|error| error.to_string())?;
     wait_for_telephone(&telephone, &mut tell)?;
     wait_member(
         &mut member,

@@ -212,6 +212,7 @@ fn srtp_context(material: &SrtpMaterial) -> Context {
         SrtpProfile::AeadAes256Gcm => ProtectionProfile::AeadAes256Gcm,
         SrtpProfile::AeadAes128Gcm => ProtectionProfile::AeadAes128Gcm,
         SrtpProfile::Aes128CmSha1_80 => ProtectionProfile::Aes128CmHmacSha1_80,
+        SrtpProfile::Aes128CmSha1_32 => ProtectionProfile::Aes128CmHmacSha1_32,
     };
     Context::new(&material.key, &material.salt, profile, None, None).unwrap()
 }

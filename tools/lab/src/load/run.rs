@@ -199,6 +199,7 @@ fn sample(group_url: &str, gateway_uri: &str, reference: &Reference) -> Result<O
         caller: "Sampler".to_owned(),
         password: String::new(),
         insecure: false,
+        is_encrypted: false,
         folder: folder.path().to_owned(),
     };
     trial::run_settled(&setup, reference, SAMPLE_SETTLING, |_| ())

@@ -15,6 +15,7 @@ use nix::sys::time::TimeSpec;
 use super::media::{Receiver, Sender};
 use super::sdp::{Direction, RemoteDescription};
 use super::signalling::{Call, CallSetup, Side, Signal};
+use super::srtp::{Key, Srtp};
 use super::{Codec, Event, Report, What};
 
 /// How long a command may wait while nothing else happens.
@@ -47,6 +48,10 @@ pub(super) struct Line {
     invited_at: Instant,
     receiver: Receiver,
     voice: Option<Voice>,
+    /// Our key, if everything is to be encrypted.
+    key: Option<Key>,
+    /// From the answer on.
+    srtp: Option<Srtp>,
     /// Speech that waits for the answer.
     speech: Option<(Arc<[i16]>, bool)>,
     wants: Direction,
@@ -86,6 +91,8 @@ impl Line {
             invited_at: Instant::now(),
             receiver: Receiver::new(),
             voice: None,
+            key: None,
+            srtp: None,
             speech: None,
             wants: Direction::SendRecv,
             answered_after: None,
@@ -101,6 +108,7 @@ impl Line {
         self.invited_at = Instant::now();
         self.tell(What::Invited { target: setup.target.clone() });
         let ptime_ms = setup.description.ptime_ms;
+        self.key.clone_from(&setup.description.key);
         let mut call = Call::start(self.invited_at, setup);
         let mut buffer = vec![0; 65_536];
         loop {
@@ -172,7 +180,8 @@ impl Line {
                 self.answered_after = Some(after);
                 let now = Instant::now();
                 let sender = Sender::new(now, remote.codec, ptime_ms);
-                let RemoteDescription { address, codec, direction } = remote;
+                let RemoteDescription { address, codec, direction, key } = remote;
+                self.srtp = self.key.as_ref().zip(key.as_ref()).map(|(ours, theirs)| Srtp::new(ours, theirs));
                 let we_send = may_send(direction);
                 self.voice = Some(Voice { sender, codec, remote: address, we_send, answered_at: now, seconds: 0 });
                 self.tell(What::Answered { after, codec, remote: address });
@@ -204,7 +213,11 @@ impl Line {
     fn send_voice(&mut self) {
         let Some(voice) = &mut self.voice else { return };
         while let Some(packet) = voice.sender.poll_packet(Instant::now()) {
-            if voice.we_send {
+            let packet = match (&self.key, &mut self.srtp) {
+                (None, _) => Some(packet),
+                (Some(_), srtp) => srtp.as_mut().and_then(|srtp| srtp.seal(&packet)),
+            };
+            if let Some(packet) = packet.filter(|_| voice.we_send) {
                 let _ = self.media.send_to(&packet, voice.remote);
             }
         }
@@ -233,7 +246,9 @@ impl Line {
             let now = Instant::now();
             // RTP may overtake the 200; what the offer put first is then the best guess.
             let codec = self.voice.as_ref().map_or(Codec::Pcmu, |voice| voice.codec);
-            let is_speech = self.receiver.handle_datagram(now, codec, &buffer[..length]);
+            let opened = self.srtp.as_mut().and_then(|srtp| srtp.open(&buffer[..length]));
+            let packet = if self.key.is_none() { &buffer[..length] } else { opened.as_deref().unwrap_or_default() };
+            let is_speech = self.receiver.handle_datagram(now, codec, packet);
             if is_speech && self.first_rtp_after.is_none() {
                 let after = now - self.invited_at;
                 self.first_rtp_after = Some(after);

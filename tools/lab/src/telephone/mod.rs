@@ -11,6 +11,7 @@ mod media;
 pub(crate) mod message;
 mod sdp;
 mod signalling;
+mod srtp;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -30,6 +31,7 @@ use crate::recording::Recording;
 use line::{Command, Line};
 use sdp::LocalDescription;
 use signalling::CallSetup;
+use srtp::Key;
 
 /// The port of SIP where a URI names none.
 const SIP_PORT: u16 = 5060;
@@ -51,6 +53,8 @@ pub struct TelephoneSetup {
     pub ptime_ms: u32,
     /// Whether the INVITE carries an offer.
     pub offers: bool,
+    /// Whether it offers SRTP, and nothing else.
+    pub is_encrypted: bool,
     /// The address to write into c= instead of the true one, as telephones behind a NAT do.
     pub claimed_address: Option<IpAddr>,
 }
@@ -66,6 +70,7 @@ impl TelephoneSetup {
             codecs: vec![Codec::Pcmu, Codec::Pcma],
             ptime_ms: 20,
             offers: true,
+            is_encrypted: false,
             claimed_address: None,
         }
     }
@@ -137,6 +142,7 @@ impl Telephone {
             codecs: setup.codecs,
             direction: Direction::SendRecv,
             ptime_ms: setup.ptime_ms.clamp(10, 60),
+            key: setup.is_encrypted.then(Key::random),
         };
         let call = CallSetup { target: setup.target, from: setup.from, local, description, offers: setup.offers };
         let (event_sender, events) = mpsc::channel();

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::g711::Codec;
+use super::srtp::Key;
 
 /// The payload number under which the telephone announces telephone-event (RFC 4733).
 pub(super) const TELEPHONE_EVENT_PAYLOAD_TYPE: u8 = 101;
@@ -60,6 +61,8 @@ pub(super) struct LocalDescription {
     pub(super) direction: Direction,
     /// Packet length in ms.
     pub(super) ptime_ms: u32,
+    /// What it encrypts with, if it does.
+    pub(super) key: Option<Key>,
 }
 
 impl LocalDescription {
@@ -71,7 +74,8 @@ impl LocalDescription {
         let event = TELEPHONE_EVENT_PAYLOAD_TYPE;
         let mut text = format!(
             "v=0\r\no=- {session} {version} IN {family} {address}\r\ns=lab\r\nc=IN {family} {address}\r\nt=0 0\r\n\
-             m=audio {port} RTP/AVP {} {event}\r\n",
+             m=audio {port} {} {} {event}\r\n",
+            if self.key.is_some() { "RTP/SAVP" } else { "RTP/AVP" },
             numbers.join(" ")
         );
         for codec in &self.codecs {
@@ -81,6 +85,7 @@ impl LocalDescription {
             "a=rtpmap:{event} telephone-event/8000\r\na=fmtp:{event} 0-16\r\na=ptime:{ptime_ms}\r\na={}\r\n",
             direction.attribute()
         ));
+        text.extend(self.key.as_ref().map(Key::attribute));
         text
     }
 }
@@ -94,6 +99,8 @@ pub(super) struct RemoteDescription {
     pub(super) codec: Codec,
     /// Who may send, as the other side sees it.
     pub(super) direction: Direction,
+    /// What the other side encrypts with, if it does.
+    pub(super) key: Option<Key>,
 }
 
 impl RemoteDescription {
@@ -104,6 +111,7 @@ impl RemoteDescription {
         let mut session_direction = Direction::SendRecv;
         let mut audio: Option<(u16, Vec<u8>)> = None;
         let (mut media_address, mut media_direction, mut within) = (None, None, Within::Session);
+        let mut key = None;
         for line in text.lines().map(str::trim_end) {
             if let Some(rest) = line.strip_prefix("m=") {
                 within = Within::OtherMedia;
@@ -124,6 +132,7 @@ impl RemoteDescription {
                 Within::Audio => {
                     media_address = address.or(media_address);
                     media_direction = direction.or(media_direction);
+                    key = Key::parse(line).or(key);
                 }
                 Within::OtherMedia => (),
             }
@@ -132,7 +141,7 @@ impl RemoteDescription {
         let codec = numbers.into_iter().find_map(Codec::from_payload_type).ok_or("neither PCMU nor PCMA in the SDP")?;
         let address = media_address.or(session_address).ok_or("no usable c= line in the SDP")?;
         let direction = media_direction.unwrap_or(session_direction);
-        Ok(Self { address: SocketAddr::new(address, port), codec, direction })
+        Ok(Self { address: SocketAddr::new(address, port), codec, direction, key })
     }
 }
 
@@ -171,11 +180,13 @@ mod tests {
             codecs: vec![Codec::Pcma, Codec::Pcmu],
             direction: Direction::SendOnly,
             ptime_ms: 20,
+            key: Some(Key::random()),
         };
         let read = RemoteDescription::parse(offer.to_text().as_bytes()).unwrap();
         assert_eq!(read.address, "127.0.0.1:4000".parse().unwrap());
         assert_eq!(read.codec, Codec::Pcma);
         assert_eq!(read.direction, Direction::SendOnly);
+        assert_eq!(read.key, offer.key);
     }
 
     #[test]

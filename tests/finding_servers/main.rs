@@ -1,0 +1,83 @@
+//! The gateway's program finds its registrar by NAPTR, SRV and A records of a name server on loopback, and goes to the next
+//! server when one is gone.
+
+mod name_server;
+#[path = "../real/mod.rs"]
+mod real;
+
+use std::net::SocketAddr;
+
+use lab::gateway::Gateway;
+use lab::kamailio::{Kamailio, PASSWORD, USER};
+use lab::program::{find_or_skip, free_tcp_port, free_udp_port};
+use lab::registrar::Registrar;
+use lab::room::{GroupConfig, RoomConfig, RoomServer};
+use name_server::{NameServer, loopback, naptr, srv};
+use real::{GROUP, PATIENCE, alone, binary};
+
+fn register(password: &str, names: &NameServer, flags: &[&str], group_url: &str) -> Gateway {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_udp_port().unwrap()));
+    let (listen, names, account) =
+        (address.to_string(), names.address().to_string(), format!("sip:{USER}@example.test"));
+    let mut arguments = vec!["-sip", &account, "-sip-password", password, "-sip-udp-address", &listen];
+    arguments.extend(["-sip-dns", &names, "-debug"]);
+    arguments.extend(flags);
+    arguments.push(group_url);
+    Gateway::launch(binary(), &arguments, address).unwrap()
+}
+
+fn room() -> RoomServer {
+    RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).unwrap()
+}
+
+#[test]
+fn records_lead_to_the_next_server_where_one_refuses_and_when_one_is_gone() {
+    let Some(binary) = find_or_skip("kamailio") else { return };
+    let _alone = alone();
+    let room = room();
+    let at = || SocketAddr::from(([127, 0, 0, 1], free_udp_port().unwrap()));
+    let first = Kamailio::start_at(&binary, at(), None).unwrap();
+    let second = Kamailio::start_at(&binary, at(), None).unwrap();
+    let names = NameServer::start(vec![
+        naptr("example.test.", 20, "SIP+D2U", "_sip._udp.example.test."),
+        naptr("example.test.", 10, "SIP+D2T", "_sip._tcp.elsewhere.test."),
+        srv("_sip._tcp.elsewhere.test.", 1, free_tcp_port().unwrap(), "closed.test."),
+        srv("_sip._tcp.elsewhere.test.", 2, first.address().port(), "first.test."),
+        srv("_sip._tcp.elsewhere.test.", 3, second.address().port(), "second.test."),
+        loopback("closed.test."),
+        loopback("first.test."),
+        loopback("second.test."),
+    ]);
+    let gateway = register(PASSWORD, &names, &[], &room.group_url(GROUP));
+    let bound = first.wait_bound(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
+    assert!(bound.contains(";transport=tcp"), "{bound}");
+    let questions = names.questions();
+    let expected =
+        ["UDP NAPTR example.test.", "UDP SRV _sip._tcp.elsewhere.test.", "TCP SRV _sip._tcp.elsewhere.test."];
+    assert_eq!(questions[..3], expected);
+    // The connection ends with the server; calls can come in by the other one within moments.
+    drop(first);
+    second.wait_bound(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
+    assert!(!gateway.lines().iter().any(|line| line.contains("not registered")), "nobody needs to know");
+}
+
+#[test]
+fn without_naptr_the_records_of_udp_are_asked_for_and_a_port_needs_none() {
+    let _alone = alone();
+    let room = room();
+    let mut registrar = Registrar::start(USER, "right").unwrap();
+    let port = registrar.account().registrar.port();
+    let names = NameServer::start(vec![srv("_sip._udp.example.test.", 1, port, "host.test."), loopback("host.test.")]);
+    let gateway = register("right", &names, &[], &room.group_url(GROUP));
+    let registered = registrar.wait_registered(PATIENCE, |_| ());
+    registered.unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
+    assert!(names.questions().contains(&"UDP NAPTR example.test.".to_owned()));
+    drop(gateway);
+
+    let before = names.questions().len();
+    let server = format!("host.test:{port}");
+    let gateway = register("right", &names, &["-sip-registrar", &server], &room.group_url(GROUP));
+    let registered = registrar.wait_registered(PATIENCE, |_| ());
+    registered.unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
+    assert_eq!(names.questions()[before..], ["UDP A host.test.".to_owned()]);
+}
