@@ -46,8 +46,8 @@ impl Registration {
         Ok(())
     }
 
-    /// The credentials for a challenge to a call of ours, the transfer of a caller: only for the realm in which the registrar asked us itself, and only
-    /// along its own address. Otherwise anyone could ask for a digest to guess the password from.
+    /// The credentials for a challenge to a call of ours, the transfer of a caller: only for the realm in which the registrar
+    /// asked us itself, and only along its own address. Otherwise anyone could ask for a digest to guess the password from.
     pub(crate) fn credentials_for(&self, realm: &str, next_hop: IpAddr) -> Option<&Credentials> {
         let is_known = self.authorizers.iter().flatten().any(|authorizer| authorizer.challenge().realm == realm);
         self.account.credentials.as_ref().filter(|_| is_known && self.is_registrar(next_hop))
