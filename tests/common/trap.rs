@@ -12,7 +12,7 @@ pub(crate) struct Trapped {
     /// How many calls.
     pub(crate) count: usize,
     /// The numbers of the first of them.
-    pub(crate) first: [i64; KEPT],
+    pub(crate) first: [nix::libc::c_long; KEPT],
 }
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]

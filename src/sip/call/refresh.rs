@@ -78,7 +78,7 @@ impl Call {
         self.refresh.in_flight = Some(InFlight { method, cseq });
     }
 
-    /// What became of our refresh. `credentials` are given for a realm and an address that may have our digest.
+    /// What became of our refresh. A challenge gets no digest, since it may come from the caller.
     pub(crate) fn handle_refresh_outcome(&mut self, now: Instant, outcome: &Outcome<'_>, layer: &mut TransactionLayer) {
         let cseq = match outcome {
             Outcome::Response(response) if response.is_provisional() => return,
@@ -158,8 +158,9 @@ impl Call {
                 self.peer.updates = false;
                 self.timer.refresh_at(Some(now));
             }
-            // A peer that has agreed to no timer has promised nothing: that it answers at all is what we asked for.
-            _ if !self.peer.timers => {
+            // A peer that has agreed to no timer has promised nothing: that it answers at all is what we asked for. A challenge,
+            // which is never answered in a call, is an answer as well.
+            _ if !self.peer.timers || matches!(response.status, 401 | 407) => {
                 let unchanged = Terms::of_response(&Headers::new(), self.timer.interval_s());
                 self.timer.start(now, unchanged, false);
             }
