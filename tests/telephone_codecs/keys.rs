@@ -116,7 +116,9 @@ fn comfort_noise_is_noise_of_that_level_for_the_neighbours_and_next_to_nothing_i
     }
 }
 
-/// 60 minutes of speech, by four voices, which say what licences say; too long a text for any key to be missed.
+/// A quarter of an hour of each voice, of what the README says.
+const MINUTES_A_VOICE: usize = 16;
+
 #[test]
 fn an_hour_of_speech_holds_no_key() {
     let Some(espeak) = find_or_skip("espeak-ng") else { return };
@@ -135,7 +137,7 @@ fn an_hour_of_speech_holds_no_key() {
         let mut phone = world.add(1, Telephone::new(TelephoneCodec::Pcmu, SPEECH));
         world.command(Command::SetUp { caller: phone.key, up: None });
         let second = said.rate_hz as usize * 2;
-        for piece in said.samples.chunks_exact(second) {
+        for piece in said.samples.chunks_exact(second).take(MINUTES_A_VOICE * 30) {
             let piece = Pcm { rate_hz: said.rate_hz, samples: piece.to_vec() }.resampled(8000);
             minutes += 2.0 / 60.0;
             for frame in piece.samples.chunks_exact(160) {
