@@ -56,6 +56,7 @@ fn baresip_is_refused_where_it_does_not_fit_the_policy() {
 /// One call, judged both ways; with an encryption of baresip's the gateway must say that it is encrypted.
 fn understand_each_other(flags: &[&str], encryption: Option<&str>) {
     let Some(binary) = find_or_skip("baresip") else { return };
+    let _alone = alone();
     let place = Place::with(flags);
     let folder = Folder::new().unwrap();
     let reference = Reference::new();

@@ -11,14 +11,17 @@ use lab::pcm::Pcm;
 use lab::program::{Folder, Signal, find_or_skip, make_do};
 use lab::quality::{self, RATE_HZ};
 use lab::speech::{REFERENCE_RATE_HZ, Reference};
-use real::{PATIENCE, Place};
+use real::{PATIENCE, Place, alone};
 
 const WIDE_RATE_HZ: u32 = 16_000;
 
-/// A call in which both sides speak, judged in wide band against these least values up and down. Both codecs may have theirs at
-/// a time: a call takes little of the machine.
+/// What baresip says first: nothing, until the room carries it.
+const LEAD: Duration = Duration::from_secs(3);
+
+/// A call in which both sides speak, judged in wide band against these least values up and down.
 fn judge(codec: BaresipCodec, least: (f64, f64)) {
     let Some(binary) = find_or_skip("baresip") else { return };
+    let _alone = alone();
     let place = Place::new();
     let folder = Folder::new().unwrap();
     let reference = Reference::new();
@@ -29,7 +32,8 @@ fn judge(codec: BaresipCodec, least: (f64, f64)) {
     };
     let said = Pcm { rate_hz: WIDE_RATE_HZ, samples: reference.at(WIDE_RATE_HZ) };
     let said_file = file("said.wav", &said);
-    let spoken = Pcm { rate_hz: codec.rate_hz(), samples: reference.at(codec.rate_hz()) };
+    let lead = vec![0; LEAD.as_secs() as usize * codec.rate_hz() as usize];
+    let spoken = Pcm { rate_hz: codec.rate_hz(), samples: [lead, reference.at(codec.rate_hz())].concat() };
     let spoken_file = folder.path().join("spoken.wav");
     spoken.write_wav_of(codec.channels(), &spoken_file).unwrap();
 
@@ -48,8 +52,7 @@ fn judge(codec: BaresipCodec, least: (f64, f64)) {
     assert!(connected.is_some(), "baresip is not in the room: {:#?}", baresip.program.lines());
     std::thread::sleep(Duration::from_millis(500));
     member.command(0, MemberCommand::Speak { at_us: clock::now_us() });
-    // It says everything twice meanwhile, since the room carries it only after a while.
-    std::thread::sleep(Duration::from_secs_f64(2.0 * reference.seconds() + 1.0));
+    std::thread::sleep(LEAD + Duration::from_secs_f64(reference.seconds() + 1.0));
     let recordings = member.recordings(0);
     baresip.program.signal(Signal::SIGTERM);
     baresip.program.wait_exit(PATIENCE).unwrap();
@@ -58,7 +61,7 @@ fn judge(codec: BaresipCodec, least: (f64, f64)) {
     let down = Pcm::read_wav(&down_file).unwrap();
     let recording = recordings.iter().find(|recording| recording.username == "baresip").expect("the member records");
     let up = recording.sound(recording.packets[0].at_us).resampled(WIDE_RATE_HZ);
-    let up = second_saying(&said, &up);
+    let up = from_the_first_word(&said, &up);
     for (way, heard, least) in [("up", up, least.0), ("down", down, least.1)] {
         let narrow = |pcm: &Pcm| pcm.resampled(RATE_HZ).samples;
         let quality = quality::measure(&narrow(&said), &narrow(&heard));
@@ -74,8 +77,8 @@ fn judge(codec: BaresipCodec, least: (f64, f64)) {
     }
 }
 
-/// baresip repeats itself: the part of the recording in which it says everything from the beginning.
-fn second_saying(said: &Pcm, heard: &Pcm) -> Pcm {
+/// The recording without what is left of the lead.
+fn from_the_first_word(said: &Pcm, heard: &Pcm) -> Pcm {
     let narrow = |pcm: &Pcm| pcm.resampled(RATE_HZ).samples;
     let lag_ms = quality::measure(&narrow(said), &narrow(heard)).delay_ms.max(0.0);
     let first = (lag_ms * f64::from(heard.rate_hz) / 1000.0) as usize;
