@@ -57,7 +57,6 @@ pub(super) enum StreamWord {
     },
     Bytes {
         connection: ConnectionKey,
-        remote: SocketAddr,
         bytes: Vec<u8>,
     },
     Closed {
@@ -139,7 +138,6 @@ impl SipConnections {
             }
             ConnectionCommand::Write { connection, bytes } => {
                 let Some((remote, sender)) = self.open.get(&connection) else { return };
-                super::trace::sip("to", *remote, &bytes);
                 if sender.try_send(bytes).is_err() {
                     tracing::debug!("{remote} does not take our messages");
                     self.open.remove(&connection);
@@ -157,10 +155,7 @@ impl SipConnections {
                 give(Input::Accepted { connection, transport, local, remote })
             }
             StreamWord::Connected { connection, local } => give(Input::Connected { connection, local }),
-            StreamWord::Bytes { connection, remote, bytes } => {
-                super::trace::sip("from", remote, &bytes);
-                give(Input::Bytes { connection, bytes: &bytes })
-            }
+            StreamWord::Bytes { connection, bytes } => give(Input::Bytes { connection, bytes: &bytes }),
             StreamWord::Closed { connection, error } => {
                 self.open.remove(&connection);
                 give(Input::Closed { connection, error })
@@ -233,7 +228,7 @@ async fn accept<T: From<StreamWord> + 'static>(
                 }
             };
             let error = match opened {
-                Ok(stream) => run(connection, remote, stream, &receiver, &words).await,
+                Ok(stream) => run(connection, stream, &receiver, &words).await,
                 Err(error) => error,
             };
             let _ = words.send(StreamWord::Closed { connection, error }.into()).await;
@@ -265,7 +260,7 @@ async fn open<T: From<StreamWord>>(
             if words.send(StreamWord::Connected { connection, local }.into()).await.is_err() {
                 return;
             }
-            run(connection, remote, stream, &commands, &words).await
+            run(connection, stream, &commands, &words).await
         }
     };
     let _ = words.send(StreamWord::Closed { connection, error }.into()).await;
@@ -299,7 +294,6 @@ fn prepare(stream: &Async<TcpStream>) {
 /// Carries bytes both ways until either side ends it; why it has ended.
 async fn run<T: From<StreamWord>>(
     connection: ConnectionKey,
-    remote: SocketAddr,
     stream: Box<dyn Stream>,
     commands: &Receiver<Vec<u8>>,
     words: &Sender<T>,
@@ -313,7 +307,7 @@ async fn run<T: From<StreamWord>>(
                 Ok(len) => buffer[..len].to_vec(),
                 Err(error) => return fault::of_sip(&error),
             };
-            if words.send(StreamWord::Bytes { connection, remote, bytes }.into()).await.is_err() {
+            if words.send(StreamWord::Bytes { connection, bytes }.into()).await.is_err() {
                 return "the program ends".to_owned();
             }
         }

@@ -115,7 +115,6 @@ impl Driver {
             let now = self.clock.now();
             match turn {
                 Turn::Sip(SipWord::Datagram { local, remote, bytes }) => {
-                    trace::sip("from", remote, &bytes);
                     let input = sip_event::Input::Datagram { local, remote, bytes: &bytes };
                     self.gateway.handle_input(now, Input::Sip(input));
                 }
@@ -221,10 +220,10 @@ impl Driver {
         while let Some(output) = self.gateway.poll_output() {
             match output {
                 Output::SendSip { local, remote, bytes } => {
-                    trace::sip("to", remote, &bytes);
                     self.sip.send(local, remote, &bytes);
                 }
                 Output::Passed(passed) => {
+                    trace::sip(&passed);
                     if let Some(capture) = &mut self.capture {
                         capture.keep(self.clock.unix_time(), &passed);
                     }
