@@ -95,9 +95,7 @@ fn a_resent_invite_is_one_call() {
 #[test]
 fn a_lost_200_is_repeated_from_t1_to_t2_until_the_ack() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, OFFER);
     world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
     world.pass(8_000);
     let sent = world.sent();
@@ -115,9 +113,7 @@ fn a_lost_200_is_repeated_from_t1_to_t2_until_the_ack() {
 #[test]
 fn a_call_that_is_never_acknowledged_gets_a_bye_after_32_seconds() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, OFFER);
     world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
     world.pass(31_999);
     assert_eq!(world.said().len(), 12);
@@ -130,9 +126,7 @@ fn a_call_that_is_never_acknowledged_gets_a_bye_after_32_seconds() {
 #[test]
 fn hanging_up_before_the_ack_waits_for_it() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let key = world.invited();
+    let key = phone.invite(&mut world, OFFER);
     world.act(|endpoint, now| endpoint.answer(now, key, ANSWER.into()));
     phone.listen(&world.sent().pop().unwrap());
     world.act(|endpoint, now| endpoint.hang_up(now, key, ""));
@@ -160,9 +154,7 @@ fn an_invite_without_offer_gets_ours_and_the_ack_brings_the_answer() {
 #[test]
 fn an_ack_without_the_answer_ends_the_call() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", "");
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, "");
     world.act(|endpoint, now| endpoint.answer(now, call, OFFER.into()));
     phone.listen(&world.sent().pop().unwrap());
     let ack = phone.request("ACK", "", "");
@@ -174,9 +166,7 @@ fn an_ack_without_the_answer_ends_the_call() {
 #[test]
 fn a_cancelled_call_gets_487_and_the_ack_ends_it() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, OFFER);
     world.act(|endpoint, now| endpoint.ring(now, call));
     world.sent();
     let cancel = phone.request("CANCEL", "", "");
@@ -199,9 +189,7 @@ fn a_cancelled_call_gets_487_and_the_ack_ends_it() {
 #[test]
 fn a_cancel_that_crosses_the_200_has_no_effect() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, OFFER);
     world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
     phone.listen(&world.sent().pop().unwrap());
     let cancel = Phone { remote_tag: None, ..phone.clone() }.request("CANCEL", "", "");
@@ -216,9 +204,7 @@ fn a_cancel_that_crosses_the_200_has_no_effect() {
 #[test]
 fn a_bye_before_the_answer_ends_the_invite_with_487() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, OFFER);
     world.act(|endpoint, now| endpoint.ring(now, call));
     phone.listen(&world.sent().pop().unwrap());
     let bye = phone.request("BYE", "", "");
@@ -230,9 +216,7 @@ fn a_bye_before_the_answer_ends_the_invite_with_487() {
 #[test]
 fn a_rejection_is_repeated_until_its_ack_and_says_why() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, OFFER);
     let rejection = Rejection {
         status: 480,
         reason: "The room is locked".into(),
@@ -311,9 +295,7 @@ fn a_cancelled_reinvite_leaves_the_call_as_it_was() {
 #[test]
 fn glare_is_491_before_the_ack_and_500_before_the_answer() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", "");
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, "");
     world.act(|endpoint, now| endpoint.ring(now, call));
     phone.listen(&world.sent().pop().unwrap());
     let second = phone.request("INVITE", "", OFFER);
@@ -372,9 +354,7 @@ fn requests_follow_the_record_route_and_a_name_is_looked_up() {
 #[test]
 fn an_invite_that_expires_is_over_and_a_long_ringing_is_repeated() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "Expires: 90\r\n", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite_with(&mut world, "Expires: 90\r\n", OFFER);
     world.act(|endpoint, now| endpoint.ring(now, call));
     world.sent();
     world.pass(89_000);
@@ -388,9 +368,7 @@ fn an_invite_that_expires_is_over_and_a_long_ringing_is_repeated() {
 #[test]
 fn an_ack_with_the_branch_of_its_invite_counts_as_well() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, OFFER);
     world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
     phone.listen(&world.sent().pop().unwrap());
     let ack = phone.ack_refusal();

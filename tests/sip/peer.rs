@@ -312,11 +312,21 @@ impl Phone {
         self.call_with(world, "")
     }
 
+    /// An INVITE with this body, which the gateway hears of.
+    pub(crate) fn invite(&mut self, world: &mut World, body: &str) -> CallKey {
+        self.invite_with(world, "", body)
+    }
+
     /// The same with header lines of one's own.
-    pub(crate) fn call_with(&mut self, world: &mut World, extra: &str) -> CallKey {
-        let invite = self.request("INVITE", extra, OFFER);
+    pub(crate) fn invite_with(&mut self, world: &mut World, extra: &str, body: &str) -> CallKey {
+        let invite = self.request("INVITE", extra, body);
         world.receive(&self.address.clone(), &invite);
-        let key = world.invited();
+        world.invited()
+    }
+
+    /// Calls with header lines of one's own, is answered, and acknowledges.
+    pub(crate) fn call_with(&mut self, world: &mut World, extra: &str) -> CallKey {
+        let key = self.invite_with(world, extra, OFFER);
         world.act(|endpoint, now| endpoint.answer(now, key, ANSWER.into()));
         let ok = world.sent().pop().unwrap();
         assert_eq!(ok.what(), "200 INVITE");

@@ -84,9 +84,7 @@ fn what_is_not_there_is_over_or_was_to_be_early_is_refused() {
     assert_eq!(refused(&mut world, &format!("Replaces: {replaces}\r\n")), "603 INVITE");
     // An early dialog that the caller began.
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, OFFER);
     world.act(|endpoint, now| endpoint.ring(now, call));
     let tag = world.sent().pop().unwrap().headers().to().unwrap().tag().unwrap().into_owned();
     assert_eq!(refused(&mut world, &format!("Replaces: call-1@phone;to-tag={tag};from-tag=a1\r\n")), "481 INVITE");

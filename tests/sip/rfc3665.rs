@@ -146,9 +146,7 @@ fn s3_8_unsuccessful_no_answer() {
 
 fn turned_away(status: u16) {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", PROXIES, OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite_with(&mut world, PROXIES, OFFER);
     world.act(|endpoint, now| endpoint.reject(now, call, &Rejection { status, ..Rejection::default() }));
     assert_eq!(world.said(), ["100 INVITE".to_owned(), format!("{status} INVITE")]);
     let ack = phone.ack_refusal();

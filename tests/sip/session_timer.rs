@@ -7,9 +7,7 @@ use crate::peer::{ANSWER, OFFER, PHONE, Phone, World};
 /// What the 200 to an INVITE with these lines says of the timer.
 fn granted(extra: &str) -> (String, String) {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", extra, OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite_with(&mut world, extra, OFFER);
     world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
     let ok = world.sent().pop().unwrap();
     (ok.header("Session-Expires"), ok.header("Require"))

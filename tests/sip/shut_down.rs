@@ -56,9 +56,7 @@ fn no_one_is_waited_for_longer_than_a_second() {
 #[test]
 fn an_unacknowledged_call_gets_its_bye_in_time() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, OFFER);
     world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
     world.sent();
     world.act(|endpoint, now| endpoint.shut_down(now));

@@ -54,9 +54,7 @@ fn an_update_without_an_offer_moves_the_target() {
 #[test]
 fn before_the_answer_an_offer_is_too_early_and_a_refresh_is_not() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, OFFER);
     world.act(|endpoint, now| endpoint.ring(now, call));
     phone.listen(&world.sent().pop().unwrap());
     let offers = phone.request("UPDATE", "", OFFER);
@@ -75,9 +73,7 @@ fn before_the_answer_an_offer_is_too_early_and_a_refresh_is_not() {
 #[test]
 fn an_offer_that_meets_ours_gets_491() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", "");
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, "");
     world.act(|endpoint, now| endpoint.answer(now, call, OFFER.into()));
     phone.listen(&world.sent().pop().unwrap());
     let update = phone.request("UPDATE", "", OFFER);
@@ -103,9 +99,7 @@ fn two_updates_at_once_and_a_reinvite_beside_one_get_500() {
 #[test]
 fn an_update_may_come_between_the_200_and_its_ack() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let invite = phone.request("INVITE", "", OFFER);
-    world.receive(PHONE, &invite);
-    let call = world.invited();
+    let call = phone.invite(&mut world, OFFER);
     world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
     phone.listen(&world.sent().pop().unwrap());
     let update = phone.request("UPDATE", "", OFFER);
