@@ -42,6 +42,8 @@ fn call(kamailio: &Kamailio, gateway: &Gateway) -> Telephone {
     let telephone = Telephone::call(setup).unwrap();
     telephone.speak(Pcm::warble(RATE_HZ, 5.0).samples.into(), true);
     telephone.wait_answered(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
+    // An answer without ACK ends the call after 32 s, and the ACK too goes by way of the registrar.
+    gateway.wait_for_line(PATIENCE, |line| line.contains(": acknowledged")).unwrap();
     telephone
 }
 
