@@ -12,7 +12,7 @@ use lab::program::{Folder, Program, Signal, find_or_skip, free_tcp_port};
 use lab::room::{GroupConfig, RoomEventKind};
 use lab::speech::Reference;
 use lab::telephone::RATE_HZ;
-use real::{GROUP, PATIENCE, World, alone, eventually};
+use real::{GROUP, PATIENCE, TlsListener, World, alone, eventually};
 
 /// SIPp's calls last this long.
 const CALL_MS: &str = "300";
@@ -69,14 +69,8 @@ fn baresip_calls_over_tcp_and_is_told_of_the_end() {
 #[test]
 fn baresip_calls_over_tls_and_is_told_of_the_end() {
     let _alone = alone();
-    let folder = Folder::new().unwrap();
-    let signed = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-    let certificate = folder.write("certificate.pem", &signed.cert.pem()).unwrap();
-    let key = folder.write("key.pem", &signed.signing_key.serialize_pem()).unwrap();
-    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
-    let address = format!("127.0.0.1:{}", free_tcp_port().unwrap());
-    let flags = ["-sip-tls-address", &address, "-sip-tls-certificate", certificate, "-sip-tls-key", key];
-    baresip_calls("tls", &flags, &address);
+    let tls = TlsListener::new();
+    baresip_calls("tls", &tls.flags(), tls.address());
 }
 
 /// What the other side says until it closes.

@@ -57,21 +57,6 @@ fn a_digest_of_sha_256_is_given_where_it_is_asked_for() {
 }
 
 #[test]
-fn a_registrar_that_was_away_and_has_forgotten_all_has_us_again_within_thirty_seconds() {
-    let Some(binary) = find_or_skip("kamailio") else { return };
-    let _alone = alone();
-    let room = RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).unwrap();
-    let kamailio = Kamailio::start(&binary).unwrap();
-    let address = kamailio.address();
-    let _gateway = register(&kamailio, PASSWORD, &room.group_url(GROUP));
-    kamailio.wait_bound(PATIENCE).unwrap();
-    drop(kamailio);
-    std::thread::sleep(Duration::from_secs(5));
-    let kamailio = Kamailio::start_at(&binary, address, None).unwrap();
-    kamailio.wait_bound(Duration::from_secs(30)).unwrap();
-}
-
-#[test]
 fn a_call_that_passes_the_registrar_by_is_refused_with_the_flag_that_would_allow_it() {
     let Some(kamailio) = find_or_skip("kamailio") else { return };
     let _alone = alone();

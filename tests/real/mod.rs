@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lab::gateway::Gateway;
+use lab::program::{Folder, free_tcp_port};
 use lab::room::{GroupConfig, Permissions, RoomConfig, RoomEvent, RoomEventKind, RoomServer};
 use lab::telephone::{Telephone, TelephoneSetup};
 
@@ -162,6 +163,36 @@ impl Place {
     /// The same, to be changed before it calls.
     pub(crate) fn setup(&self, from: &str) -> TelephoneSetup {
         TelephoneSetup::new(&self.gateway.uri()).from(from)
+    }
+}
+
+/// Where the gateway listens for TLS: a free port of 127.0.0.1, with a certificate of its own making.
+pub(crate) struct TlsListener {
+    address: String,
+    certificate: String,
+    key: String,
+    _folder: Folder,
+}
+
+impl TlsListener {
+    pub(crate) fn new() -> Self {
+        let folder = Folder::new().unwrap();
+        let signed = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let write = |name, pem: &str| folder.write(name, pem).unwrap().to_str().unwrap().to_owned();
+        let certificate = write("certificate.pem", &signed.cert.pem());
+        let key = write("key.pem", &signed.signing_key.serialize_pem());
+        let address = format!("127.0.0.1:{}", free_tcp_port().unwrap());
+        Self { address, certificate, key, _folder: folder }
+    }
+
+    /// Where to call it.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What the gateway is told.
+    pub(crate) fn flags(&self) -> [&str; 6] {
+        ["-sip-tls-address", &self.address, "-sip-tls-certificate", &self.certificate, "-sip-tls-key", &self.key]
     }
 }
 

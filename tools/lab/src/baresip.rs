@@ -64,15 +64,7 @@ impl Baresip {
     /// # Errors
     /// As the system has them.
     pub fn start(binary: &Path, speech: &Path, dial: Option<&str>) -> io::Result<Self> {
-        Self::speaking(binary, BaresipCodec::G711, speech, dial)
-    }
-
-    /// The same in one codec, with a WAV of its rate.
-    ///
-    /// # Errors
-    /// As the system has them.
-    pub fn speaking(binary: &Path, codec: BaresipCodec, speech: &Path, dial: Option<&str>) -> io::Result<Self> {
-        Self::launch(binary, codec, speech, dial, None)
+        Self::speaking(binary, BaresipCodec::G711, speech, dial, None)
     }
 
     /// The first with a media encryption of its own list, such as `srtp` (RTP/AVP with keys) or `srtp-mand` (RTP/SAVP).
@@ -85,10 +77,14 @@ impl Baresip {
         dial: Option<&str>,
         encryption: Option<&str>,
     ) -> io::Result<Self> {
-        Self::launch(binary, BaresipCodec::G711, speech, dial, encryption)
+        Self::speaking(binary, BaresipCodec::G711, speech, dial, encryption)
     }
 
-    fn launch(
+    /// All of it: in one codec, with a WAV of its rate.
+    ///
+    /// # Errors
+    /// As the system has them.
+    pub fn speaking(
         binary: &Path,
         codec: BaresipCodec,
         speech: &Path,

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,8 +50,21 @@ impl Program {
     /// # Errors
     /// As the system has them.
     pub fn start(command: &mut Command) -> io::Result<Self> {
+        Self::launch(command.stdin(Stdio::null())).map(|(program, _)| program)
+    }
+
+    /// Starts it with its output collected, to be told what to do line by line.
+    ///
+    /// # Errors
+    /// As the system has them.
+    pub fn start_with_input(command: &mut Command) -> io::Result<(Self, ChildStdin)> {
+        let (program, input) = Self::launch(command.stdin(Stdio::piped()))?;
+        Ok((program, input.expect("a child with a pipe as its input has the pipe")))
+    }
+
+    fn launch(command: &mut Command) -> io::Result<(Self, Option<ChildStdin>)> {
         let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let output = Arc::new(Output::default());
         if let Some(stdout) = child.stdout.take() {
             collect(stdout, Arc::clone(&output));
@@ -59,7 +72,8 @@ impl Program {
         if let Some(stderr) = child.stderr.take() {
             collect(stderr, Arc::clone(&output));
         }
-        Ok(Self { name, child, output })
+        let input = child.stdin.take();
+        Ok((Self { name, child, output }, input))
     }
 
     /// Everything that it wrote so far, both outputs as they came.
