@@ -13,6 +13,8 @@ use crate::time::{Deadline, Instant};
 /// From one ping to the next. NATs forget idle connections after minutes; what this decides is how soon a broken one is
 /// noticed.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// The first comes soon: only who has been heard to answer is missed when he falls silent.
+const FIRST_PING_AFTER: Duration = Duration::from_secs(1);
 /// How long the answer may take (RFC 5626 §4.4.1).
 const PONG_WITHIN: Duration = Duration::from_secs(10);
 const PING: &[u8] = b"\r\n\r\n";
@@ -45,7 +47,7 @@ impl Flow {
     /// One that is open from now on.
     pub(super) fn new(now: Instant, opening: &Opening, local: SocketAddr) -> Self {
         let Opening { connection, route, .. } = *opening;
-        Self { connection, route, local, ping: Ping::Next(now + PING_INTERVAL) }
+        Self { connection, route, local, ping: Ping::Next(now + FIRST_PING_AFTER) }
     }
 
     /// The way of messages by it.
