@@ -20,11 +20,6 @@ fn baresip_and_a_member_understand_each_other() {
 }
 
 #[test]
-fn baresip_that_insists_on_srtp_and_a_member_understand_each_other() {
-    understand_each_other(&["-sip-srtp", "required", "-sip-srtp-keys-in-clear"], Some("srtp-mand"));
-}
-
-#[test]
 fn baresip_that_would_like_srtp_and_a_member_understand_each_other() {
     understand_each_other(&["-sip-srtp-keys-in-clear"], Some("srtp"));
 }
