@@ -37,10 +37,19 @@ pub struct Passed {
 /// `message` with its secrets masked: digests, the keys of `a=crypto` (RFC 4568), and `token`, which lets its bearer call.
 pub(crate) fn masked(message: &[u8], token: &str) -> Vec<u8> {
     let mut bytes = message.to_vec();
-    let mut start = 0;
+    let (mut start, mut is_digest) = (0, false);
     while start < bytes.len() {
         let end = bytes[start..].iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| start + at);
-        mask_line(&mut bytes[start..end]);
+        let line = &mut bytes[start..end];
+        // A line that begins with white space continues the header above (RFC 3261 §7.3.1).
+        is_digest = is_digest_header(line) || is_digest && matches!(line.first(), Some(b' ' | b'\t'));
+        if is_digest {
+            // A reader may know whose digest it was and for what, but not the digest.
+            mask_values(line, b"response", b'=');
+            mask_values(line, b"cnonce", b'=');
+        } else if line.get(..8).is_some_and(|name| name.eq_ignore_ascii_case(b"a=crypto")) {
+            mask_values(line, b"inline", b':');
+        }
         start = end + 1;
     }
     let token = token.as_bytes();
@@ -54,26 +63,29 @@ pub(crate) fn masked(message: &[u8], token: &str) -> Vec<u8> {
     bytes
 }
 
-fn mask_line(line: &mut [u8]) {
+fn is_digest_header(line: &[u8]) -> bool {
     let name = line.split(|&byte| byte == b':').next().unwrap_or_default().trim_ascii();
-    let is_digest =
-        ["Authorization", "Proxy-Authorization"].iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
-    if is_digest {
-        // A reader may know whose digest it was and for what, but not the digest.
-        for key in [&b"response=\""[..], b"response=", b"cnonce=\""] {
-            mask_after(line, key);
-        }
-    } else if line.starts_with(b"a=crypto:") {
-        mask_after(line, b"inline:");
-    }
+    ["Authorization", "Proxy-Authorization"].iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
 }
 
-/// Masks what follows `key` in `line` up to the next delimiter.
-fn mask_after(line: &mut [u8], key: &[u8]) {
+/// Masks every value that follows `name` and `separator`, quoted or up to the next delimiter, with white space around the
+/// separator or without.
+fn mask_values(line: &mut [u8], name: &[u8], separator: u8) {
+    let blanks = |bytes: &[u8]| bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let mut from = 0;
-    while let Some(at) = line[from..].windows(key.len()).position(|window| window.eq_ignore_ascii_case(key)) {
-        let start = from + at + key.len();
-        let is_end = |byte: &u8| matches!(byte, b'"' | b',' | b'|' | b';' | b' ' | b'\t' | b'\r');
+    while let Some(at) = line[from..].windows(name.len()).position(|window| window.eq_ignore_ascii_case(name)) {
+        from += at + name.len();
+        let before = from + blanks(&line[from..]);
+        if line.get(before) != Some(&separator) {
+            continue;
+        }
+        let value = before + 1 + blanks(&line[before + 1..]);
+        let is_quoted = line.get(value) == Some(&b'"');
+        let start = value + usize::from(is_quoted);
+        let is_end = |byte: &u8| match is_quoted {
+            true => matches!(byte, b'"' | b'\r'),
+            false => matches!(byte, b'"' | b',' | b'|' | b';' | b' ' | b'\t' | b'\r'),
+        };
         let end = line[start..].iter().position(is_end).map_or(line.len(), |length| start + length);
         line[start..end].fill(MASK);
         from = end;
@@ -99,8 +111,33 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_masked_however_they_are_written() {
+        for (written, shown) in [
+            (
+                "AUTHORIZATION: Digest response = \"01 23\" , cnonce=c",
+                "AUTHORIZATION: Digest response = \"*****\" , cnonce=*",
+            ),
+            (
+                "Authorization: Digest qop=auth,\r\n\tresponse=\"01\"",
+                "Authorization: Digest qop=auth,\r\n\tresponse=\"**\"",
+            ),
+            ("a=CRYPTO:1 F8 inline:a2V5", "a=CRYPTO:1 F8 inline:****"),
+        ] {
+            assert_eq!(String::from_utf8(masked(written.as_bytes(), "")).unwrap(), shown);
+        }
+    }
+
+    #[test]
     fn anything_can_be_masked() {
-        for odd in [&b""[..], b"\n", b"\r\n\r\n", b"Authorization:", b"Authorization: response=", b"\xff\xfe:"] {
+        for odd in [
+            &b""[..],
+            b"\n",
+            b"\r\n\r\n",
+            b"Authorization:",
+            b"Authorization: response=",
+            b"Authorization: cnonce = \"",
+            b"\xff\xfe:",
+        ] {
             assert_eq!(masked(odd, "token").len(), odd.len());
         }
         assert_eq!(masked(b"abc", ""), b"abc");
