@@ -9,26 +9,12 @@ use std::time::Duration;
 use lab::gateway::Gateway;
 use lab::kamailio::{Kamailio, PASSWORD, Pem, USER};
 use lab::program::{Folder, Signal, find_or_skip, free_udp_port, skip};
-use lab::room::{GroupConfig, RoomConfig, RoomServer};
 use lab::telephone::{Telephone, TelephoneSetup, What};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use real::{GROUP, PATIENCE, alone, binary, from};
+use real::{GROUP, PATIENCE, alone, from, register, room};
 
 /// Unregistering and BYE have to be done within this after a signal.
 const QUICK: Duration = Duration::from_secs(1);
-
-fn room() -> RoomServer {
-    RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).unwrap()
-}
-
-fn register(account: &str, flags: &[&str], group_url: &str) -> Gateway {
-    let address = SocketAddr::from(([127, 0, 0, 1], free_udp_port().unwrap()));
-    let listen = address.to_string();
-    let mut arguments = vec!["-sip", account, "-sip-password", PASSWORD, "-sip-udp-address", &listen, "-debug"];
-    arguments.extend(flags);
-    arguments.push(group_url);
-    Gateway::launch(binary(), &arguments, address).unwrap()
-}
 
 /// A telephone calls over UDP; Kamailio passes the call on by the gateway's own connection.
 fn call_and_end(kamailio: &Kamailio, mut gateway: Gateway) {
@@ -48,7 +34,7 @@ fn over_tcp_calls_come_in_by_the_connection_that_we_opened() {
     let room = room();
     let mut kamailio = Kamailio::start(&kamailio).unwrap();
     let account = format!("sip:{USER}@{};transport=tcp", kamailio.address());
-    let gateway = register(&account, &["-sip-tcp-address", "127.0.0.1:0"], &room.group_url(GROUP));
+    let gateway = register(&account, PASSWORD, &["-sip-tcp-address", "127.0.0.1:0"], &room.group_url(GROUP));
     let bound = kamailio.wait_bound(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
     assert!(bound.contains(";transport=tcp"), "{bound}");
     call_and_end(&kamailio, gateway);
@@ -115,7 +101,7 @@ fn over_tls_the_certificate_is_checked_and_ours_is_shown_and_calls_come_in() {
     let files = ["-sip-tls-ca", "-sip-tls-certificate", "-sip-tls-key"].into_iter().zip([&ca, &certificate, &key]);
     let mut flags: Vec<&str> = files.flat_map(|(flag, file)| [flag, file.to_str().unwrap()]).collect();
     flags.extend(["-sip-tls-address", "127.0.0.1:0"]);
-    let gateway = register(&account, &flags, &room.group_url(GROUP));
+    let gateway = register(&account, PASSWORD, &flags, &room.group_url(GROUP));
     let bound = kamailio.wait_bound(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
     assert!(bound.contains(";transport=tls"), "{bound}");
     call_and_end(&kamailio, gateway);
@@ -141,7 +127,7 @@ fn a_certificate_that_is_expired_for_another_name_or_from_a_stranger_gets_no_pas
     ] {
         let kamailio = start_tls(&binary, &pem);
         let account = format!("sips:{USER}@{}", kamailio.tls_address().unwrap());
-        let gateway = register(&account, &["-sip-tls-ca", ca.to_str().unwrap()], &room.group_url(GROUP));
+        let gateway = register(&account, PASSWORD, &["-sip-tls-ca", ca.to_str().unwrap()], &room.group_url(GROUP));
         gateway.wait_for_line(PATIENCE, |line| line.contains("not registered") && line.contains(words)).unwrap();
         assert!(!gateway.lines().iter().any(|line| line.contains("REGISTER sip")));
     }
@@ -156,7 +142,7 @@ fn a_registration_by_way_of_a_proxy_leaves_a_path_that_calls_come_back_by() {
     let edge = Kamailio::start_edge(&binary).unwrap();
     let (account, proxy) =
         (format!("sip:{USER}@{}", registrar.address()), format!("sip:{};transport=tcp", edge.address()));
-    let gateway = register(&account, &["-sip-proxy", &proxy], &room.group_url(GROUP));
+    let gateway = register(&account, PASSWORD, &["-sip-proxy", &proxy], &room.group_url(GROUP));
     let bound = registrar.wait_bound(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
     assert!(bound.contains(";transport=tcp"), "{bound}");
     call_and_end(&registrar, gateway);

@@ -8,27 +8,24 @@ use std::time::Duration;
 use lab::gateway::Gateway;
 use lab::kamailio::{Kamailio, PASSWORD, USER};
 use lab::program::{Signal, find_or_skip, free_udp_port};
-use lab::room::{GroupConfig, RoomConfig, RoomServer};
+use lab::room::RoomServer;
 use lab::telephone::{Telephone, TelephoneSetup, What};
-use real::{GROUP, PATIENCE, alone, binary, from};
+use real::{GROUP, PATIENCE, alone, binary, from, register, room};
 
 /// Unregistering and BYE have to be done within this after a signal.
 const QUICK: Duration = Duration::from_secs(1);
 
-fn register(kamailio: &Kamailio, password: &str, group_url: &str) -> Gateway {
-    let address = SocketAddr::from(([127, 0, 0, 1], free_udp_port().unwrap()));
-    let (account, listen) = (format!("sip:{USER}@{}", kamailio.address()), address.to_string());
-    let arguments = ["-sip", &account, "-sip-password", password, "-sip-udp-address", &listen, "-debug", group_url];
-    Gateway::launch(binary(), &arguments, address).unwrap()
+fn register_at(kamailio: &Kamailio, password: &str, room: &RoomServer) -> Gateway {
+    register(&format!("sip:{USER}@{}", kamailio.address()), password, &[], &room.group_url(GROUP))
 }
 
 #[test]
 fn the_right_password_registers_calls_come_through_and_a_signal_unregisters() {
     let Some(kamailio) = find_or_skip("kamailio") else { return };
     let _alone = alone();
-    let room = RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).unwrap();
+    let room = room();
     let mut kamailio = Kamailio::start(&kamailio).unwrap();
-    let mut gateway = register(&kamailio, PASSWORD, &room.group_url(GROUP));
+    let mut gateway = register_at(&kamailio, PASSWORD, &room);
     let bound = kamailio.wait_bound(PATIENCE).unwrap();
     assert!(bound.contains(&gateway.address().to_string()), "{bound}");
 
@@ -48,9 +45,9 @@ fn the_right_password_registers_calls_come_through_and_a_signal_unregisters() {
 fn a_digest_of_sha_256_is_given_where_it_is_asked_for() {
     let Some(kamailio) = find_or_skip("kamailio") else { return };
     let _alone = alone();
-    let room = RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).unwrap();
+    let room = room();
     let kamailio = Kamailio::start_with_sha_256(&kamailio).unwrap();
-    let gateway = register(&kamailio, PASSWORD, &room.group_url(GROUP));
+    let gateway = register_at(&kamailio, PASSWORD, &room);
     let bound = kamailio.wait_bound(PATIENCE).unwrap();
     assert!(bound.contains("+sip.instance=\"<urn:uuid:") && bound.contains("reg-id=1"), "{bound}");
     gateway.wait_for_line(PATIENCE, |line| line.contains("algorithm=SHA-256")).unwrap();
@@ -60,9 +57,9 @@ fn a_digest_of_sha_256_is_given_where_it_is_asked_for() {
 fn a_call_that_passes_the_registrar_by_is_refused_with_the_flag_that_would_allow_it() {
     let Some(kamailio) = find_or_skip("kamailio") else { return };
     let _alone = alone();
-    let room = RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).unwrap();
+    let room = room();
     let kamailio = Kamailio::start(&kamailio).unwrap();
-    let gateway = register(&kamailio, PASSWORD, &room.group_url(GROUP));
+    let gateway = register_at(&kamailio, PASSWORD, &room);
     let bound = kamailio.wait_bound(PATIENCE).unwrap();
     // The registrar's address is trusted; another address of this machine is not, and knows no token.
     let mut setup = TelephoneSetup::new(&gateway.uri()).from(&from("Eve"));
@@ -77,9 +74,9 @@ fn a_call_that_passes_the_registrar_by_is_refused_with_the_flag_that_would_allow
 fn a_wrong_password_is_told_in_one_line_that_names_the_flag() {
     let Some(kamailio) = find_or_skip("kamailio") else { return };
     let _alone = alone();
-    let room = RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).unwrap();
+    let room = room();
     let kamailio = Kamailio::start(&kamailio).unwrap();
-    let mut gateway = register(&kamailio, "not this one", &room.group_url(GROUP));
+    let mut gateway = register_at(&kamailio, "not this one", &room);
     let is_told = |line: &str| line.contains("-sip-password") && line.contains("refuse");
     gateway.wait_for_line(PATIENCE, is_told).unwrap();
     assert!(gateway.is_running());

@@ -15,26 +15,13 @@ use std::time::{Duration, Instant};
 use lab::gateway::Gateway;
 use lab::kamailio::{Kamailio, PASSWORD, USER};
 use lab::pcm::Pcm;
-use lab::program::{Signal, find_or_skip, free_udp_port};
-use lab::room::{GroupConfig, RoomConfig, RoomServer};
+use lab::program::{Signal, find_or_skip};
+use lab::room::RoomServer;
 use lab::telephone::{RATE_HZ, Telephone, TelephoneSetup, What};
-use real::{GROUP, PATIENCE, binary, eventually, from};
+use real::{GROUP, PATIENCE, eventually, from, register, room};
 
 /// Registered again so soon after the registrar is back.
 const AGAIN_WITHIN: Duration = Duration::from_secs(30);
-
-fn room() -> RoomServer {
-    RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).unwrap()
-}
-
-fn register(account: &str, flags: &[&str], room: &RoomServer) -> Gateway {
-    let address = SocketAddr::from(([127, 0, 0, 1], free_udp_port().unwrap()));
-    let (listen, url) = (address.to_string(), room.group_url(GROUP));
-    let mut arguments = vec!["-sip", account, "-sip-password", PASSWORD, "-sip-udp-address", &listen, "-debug"];
-    arguments.extend(flags);
-    arguments.push(&url);
-    Gateway::launch(binary(), &arguments, address).unwrap()
-}
 
 /// A call by way of the registrar, in which the telephone speaks.
 fn call(kamailio: &Kamailio, gateway: &Gateway) -> Telephone {
@@ -70,7 +57,7 @@ fn a_registrar_that_is_killed_and_forgets_all_has_us_again_within_thirty_seconds
     let room = room();
     let kamailio = Kamailio::start(&binary).unwrap();
     let address = kamailio.address();
-    let gateway = register(&format!("sip:{USER}@{address}"), &[], &room);
+    let gateway = register(&format!("sip:{USER}@{address}"), PASSWORD, &[], &room.group_url(GROUP));
     kamailio.wait_bound(PATIENCE).unwrap();
     let telephone = call(&kamailio, &gateway);
     let began = Instant::now();
@@ -145,7 +132,7 @@ fn a_connection_that_goes_dead_without_a_word_is_replaced_within_thirty_seconds_
     let kamailio = Kamailio::start(&binary).unwrap();
     let wire = Wire::to(kamailio.address());
     let account = format!("sip:{USER}@{};transport=tcp", wire.address);
-    let mut gateway = register(&account, &["-sip-tcp-address", "127.0.0.1:0"], &room);
+    let mut gateway = register(&account, PASSWORD, &["-sip-tcp-address", "127.0.0.1:0"], &room.group_url(GROUP));
     kamailio.wait_bound(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
     let telephone = call(&kamailio, &gateway);
     // From its first answer on, the registrar is expected to answer pings.

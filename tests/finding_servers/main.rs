@@ -11,23 +11,14 @@ use lab::gateway::Gateway;
 use lab::kamailio::{Kamailio, PASSWORD, USER};
 use lab::program::{find_or_skip, free_tcp_port, free_udp_port};
 use lab::registrar::Registrar;
-use lab::room::{GroupConfig, RoomConfig, RoomServer};
+use lab::room::RoomServer;
 use name_server::{NameServer, loopback, naptr, srv};
-use real::{GROUP, PATIENCE, alone, binary};
+use real::{GROUP, PATIENCE, alone, register, room};
 
-fn register(password: &str, names: &NameServer, flags: &[&str], group_url: &str) -> Gateway {
-    let address = SocketAddr::from(([127, 0, 0, 1], free_udp_port().unwrap()));
-    let (listen, names, account) =
-        (address.to_string(), names.address().to_string(), format!("sip:{USER}@example.test"));
-    let mut arguments = vec!["-sip", &account, "-sip-password", password, "-sip-udp-address", &listen];
-    arguments.extend(["-sip-dns", &names, "-debug"]);
-    arguments.extend(flags);
-    arguments.push(group_url);
-    Gateway::launch(binary(), &arguments, address).unwrap()
-}
-
-fn room() -> RoomServer {
-    RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).unwrap()
+fn register_by(names: &NameServer, password: &str, flags: &[&str], room: &RoomServer) -> Gateway {
+    let names = names.address().to_string();
+    let flags = [&["-sip-dns", &names], flags].concat();
+    register(&format!("sip:{USER}@example.test"), password, &flags, &room.group_url(GROUP))
 }
 
 #[test]
@@ -48,7 +39,7 @@ fn records_lead_to_the_next_server_where_one_refuses_and_when_one_is_gone() {
         loopback("first.test."),
         loopback("second.test."),
     ]);
-    let gateway = register(PASSWORD, &names, &[], &room.group_url(GROUP));
+    let gateway = register_by(&names, PASSWORD, &[], &room);
     let bound = first.wait_bound(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
     assert!(bound.contains(";transport=tcp"), "{bound}");
     let questions = names.questions();
@@ -68,7 +59,7 @@ fn without_naptr_the_records_of_udp_are_asked_for_and_a_port_needs_none() {
     let mut registrar = Registrar::start(USER, "right").unwrap();
     let port = registrar.account().registrar.port();
     let names = NameServer::start(vec![srv("_sip._udp.example.test.", 1, port, "host.test."), loopback("host.test.")]);
-    let gateway = register("right", &names, &[], &room.group_url(GROUP));
+    let gateway = register_by(&names, "right", &[], &room);
     let registered = registrar.wait_registered(PATIENCE, |_| ());
     registered.unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
     assert!(names.questions().contains(&"UDP NAPTR example.test.".to_owned()));
@@ -76,7 +67,7 @@ fn without_naptr_the_records_of_udp_are_asked_for_and_a_port_needs_none() {
 
     let before = names.questions().len();
     let server = format!("host.test:{port}");
-    let gateway = register("right", &names, &["-sip-registrar", &server], &room.group_url(GROUP));
+    let gateway = register_by(&names, "right", &["-sip-registrar", &server], &room);
     let registered = registrar.wait_registered(PATIENCE, |_| ());
     registered.unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
     assert_eq!(names.questions()[before..], ["UDP A host.test.".to_owned()]);

@@ -5,13 +5,14 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lab::gateway::Gateway;
-use lab::program::{Folder, free_tcp_port};
+use lab::program::{Folder, free_tcp_port, free_udp_port};
 use lab::room::{GroupConfig, Permissions, RoomConfig, RoomEvent, RoomEventKind, RoomServer};
 use lab::telephone::{Telephone, TelephoneSetup};
 
@@ -164,6 +165,21 @@ impl Place {
     pub(crate) fn setup(&self, from: &str) -> TelephoneSetup {
         TelephoneSetup::new(&self.gateway.uri()).from(from)
     }
+}
+
+/// A room server with the open group `GROUP`.
+pub(crate) fn room() -> RoomServer {
+    RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).unwrap()
+}
+
+/// A gateway on a free UDP port of 127.0.0.1 that registers `account`, a SIP URI, with a real registrar. Returns at once.
+pub(crate) fn register(account: &str, password: &str, flags: &[&str], group_url: &str) -> Gateway {
+    let address = SocketAddr::from(([127, 0, 0, 1], free_udp_port().unwrap()));
+    let listen = address.to_string();
+    let mut arguments = vec!["-sip", account, "-sip-password", password, "-sip-udp-address", &listen, "-debug"];
+    arguments.extend(flags);
+    arguments.push(group_url);
+    Gateway::launch(binary(), &arguments, address).unwrap()
 }
 
 /// Where the gateway listens for TLS: a free port of 127.0.0.1, with a certificate of its own making.
