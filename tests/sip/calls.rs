@@ -126,9 +126,7 @@ fn a_call_that_is_never_acknowledged_gets_a_bye_after_32_seconds() {
 #[test]
 fn hanging_up_before_the_ack_waits_for_it() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let key = phone.invite(&mut world, OFFER);
-    world.act(|endpoint, now| endpoint.answer(now, key, ANSWER.into()));
-    phone.listen(&world.sent().pop().unwrap());
+    let key = phone.call_to_the_answer(&mut world, "");
     world.act(|endpoint, now| endpoint.hang_up(now, key, ""));
     world.pass(400);
     assert!(world.said().is_empty());
@@ -189,9 +187,7 @@ fn a_cancelled_call_gets_487_and_the_ack_ends_it() {
 #[test]
 fn a_cancel_that_crosses_the_200_has_no_effect() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let call = phone.invite(&mut world, OFFER);
-    world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
-    phone.listen(&world.sent().pop().unwrap());
+    let call = phone.call_to_the_answer(&mut world, "");
     let cancel = Phone { remote_tag: None, ..phone.clone() }.request("CANCEL", "", "");
     world.receive(PHONE, &cancel);
     assert_eq!(world.said(), ["200 CANCEL"]);
@@ -368,9 +364,7 @@ fn an_invite_that_expires_is_over_and_a_long_ringing_is_repeated() {
 #[test]
 fn an_ack_with_the_branch_of_its_invite_counts_as_well() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let call = phone.invite(&mut world, OFFER);
-    world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
-    phone.listen(&world.sent().pop().unwrap());
+    let call = phone.call_to_the_answer(&mut world, "");
     let ack = phone.ack_refusal();
     world.receive(PHONE, &ack);
     assert_eq!(world.event(), Event::Acknowledged { call });

@@ -324,13 +324,19 @@ impl Phone {
         world.invited()
     }
 
-    /// Calls with header lines of one's own, is answered, and acknowledges.
-    pub(crate) fn call_with(&mut self, world: &mut World, extra: &str) -> CallKey {
+    /// Calls with header lines of one's own and is answered.
+    pub(crate) fn call_to_the_answer(&mut self, world: &mut World, extra: &str) -> CallKey {
         let key = self.invite_with(world, extra, OFFER);
         world.act(|endpoint, now| endpoint.answer(now, key, ANSWER.into()));
         let ok = world.sent().pop().unwrap();
         assert_eq!(ok.what(), "200 INVITE");
         self.listen(&ok);
+        key
+    }
+
+    /// The same, and acknowledges.
+    pub(crate) fn call_with(&mut self, world: &mut World, extra: &str) -> CallKey {
+        let key = self.call_to_the_answer(world, extra);
         let ack = self.request("ACK", "", "");
         world.receive(&self.address.clone(), &ack);
         assert_eq!(world.event(), Event::Acknowledged { call: key });

@@ -306,9 +306,7 @@ fn one_transfer_at_a_time_and_none_before_the_ack() {
     refer(&mut world, &mut phone, "<sip:dave@sip.example.com>", "");
     assert_eq!(what(&sent(&mut world)), ["491 REFER"]);
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let call = phone.invite(&mut world, OFFER);
-    world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
-    phone.listen(&world.sent().pop().unwrap());
+    phone.call_to_the_answer(&mut world, "");
     let refer = phone.request("REFER", "Refer-To: <sip:carol@example.com>\r\n", "");
     world.receive(PHONE, &refer);
     assert_eq!(world.said(), ["491 REFER"]);

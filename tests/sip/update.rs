@@ -99,9 +99,7 @@ fn two_updates_at_once_and_a_reinvite_beside_one_get_500() {
 #[test]
 fn an_update_may_come_between_the_200_and_its_ack() {
     let (mut world, mut phone) = (World::open(), Phone::new());
-    let call = phone.invite(&mut world, OFFER);
-    world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
-    phone.listen(&world.sent().pop().unwrap());
+    let call = phone.call_to_the_answer(&mut world, "");
     let update = phone.request("UPDATE", "", OFFER);
     world.receive(PHONE, &update);
     assert_eq!(world.event(), Event::Offer { call, sdp: Some(OFFER.into()) });
