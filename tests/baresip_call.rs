@@ -4,7 +4,7 @@ mod real;
 
 use std::time::Duration;
 
-use lab::baresip::Baresip;
+use lab::baresip::{Baresip, BaresipCodec};
 use lab::clock;
 use lab::member::{Crowd, MemberCommand, MemberConfig, MemberEventKind, Speech};
 use lab::pcm::Pcm;
@@ -17,6 +17,11 @@ use real::{PATIENCE, Place, alone, eventually};
 #[test]
 fn baresip_and_a_member_understand_each_other() {
     understand_each_other(&[], None);
+}
+
+#[test]
+fn baresip_that_insists_on_srtp_and_a_member_understand_each_other() {
+    understand_each_other(&["-sip-srtp", "required", "-sip-srtp-keys-in-clear"], Some("srtp-mand"));
 }
 
 #[test]
@@ -38,7 +43,7 @@ fn baresip_is_refused_where_it_does_not_fit_the_policy() {
     ] {
         let place = Place::with(flags);
         let mut baresip =
-            Baresip::start_encrypted(&binary, &said_file, Some(&place.gateway.uri()), encryption).unwrap();
+            Baresip::speaking(&binary, BaresipCodec::G711, &said_file, Some(&place.gateway.uri()), encryption).unwrap();
         eventually("baresip hears of the refusal", || {
             baresip.program.lines().iter().any(|line| line.contains("488"))
                 && place.gateway.lines().iter().any(|line| line.contains(reason))
@@ -67,7 +72,8 @@ fn understand_each_other(flags: &[&str], encryption: Option<&str>) {
     };
     let mut member = Crowd::one(config).unwrap();
     member.events.wait_for(PATIENCE, |event| event.kind == MemberEventKind::UpConnected).expect("the member is in");
-    let mut baresip = Baresip::start_encrypted(&binary, &said_file, Some(&place.gateway.uri()), encryption).unwrap();
+    let mut baresip =
+        Baresip::speaking(&binary, BaresipCodec::G711, &said_file, Some(&place.gateway.uri()), encryption).unwrap();
     let hears_baresip =
         |kind: &MemberEventKind| matches!(kind, MemberEventKind::Connected { username, .. } if username == "baresip");
     let connected = member.events.wait_for(PATIENCE, |event| hears_baresip(&event.kind));

@@ -67,20 +67,8 @@ impl Baresip {
         Self::speaking(binary, BaresipCodec::G711, speech, dial, None)
     }
 
-    /// The first with a media encryption of its own list, such as `srtp` (RTP/AVP with keys) or `srtp-mand` (RTP/SAVP).
-    ///
-    /// # Errors
-    /// As the system has them.
-    pub fn start_encrypted(
-        binary: &Path,
-        speech: &Path,
-        dial: Option<&str>,
-        encryption: Option<&str>,
-    ) -> io::Result<Self> {
-        Self::speaking(binary, BaresipCodec::G711, speech, dial, encryption)
-    }
-
-    /// All of it: in one codec, with a WAV of its rate.
+    /// The same in one codec, with a WAV of its rate, and with a media encryption of baresip's own list, such as `srtp`
+    /// (RTP/AVP with keys) or `srtp-mand` (RTP/SAVP).
     ///
     /// # Errors
     /// As the system has them.
