@@ -128,10 +128,11 @@ impl Baresip {
 fn config(codec: BaresipCodec, port: u16, control_port: u16, modules: &str, speech: &Path, folder: &Path) -> String {
     let (speech, folder, rate_hz) = (speech.display(), folder.display(), codec.rate_hz());
     let channels = codec.channels();
+    // Three packets before it plays: with one, G.722 (seen) runs dry every 3 s in some calls, as its player's phase has it.
     format!(
         "sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\ncall_local_timeout 30\ncall_max_calls 8\n\
          audio_player aubridge,sink\naudio_source aufile,{speech}\naudio_alert aubridge,alert\n\
-         ausrc_srate {rate_hz}\nauplay_srate {rate_hz}\nausrc_channels {channels}\nauplay_channels {channels}\naudio_buffer 20-160\n\
+         ausrc_srate {rate_hz}\nauplay_srate {rate_hz}\nausrc_channels {channels}\nauplay_channels {channels}\naudio_buffer 60-160\n\
          module_path {modules}\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule srtp.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
          module_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control_port}\n\
          snd_path {folder}\n"
