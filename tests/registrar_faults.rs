@@ -16,9 +16,8 @@ use lab::gateway::Gateway;
 use lab::kamailio::{Kamailio, PASSWORD, USER};
 use lab::pcm::Pcm;
 use lab::program::{Signal, find_or_skip};
-use lab::room::RoomServer;
 use lab::telephone::{RATE_HZ, Telephone, TelephoneSetup, What};
-use real::{GROUP, PATIENCE, eventually, from, register, room};
+use real::{GROUP, PATIENCE, eventually, from, names, register, room};
 
 /// Registered again so soon after the registrar is back.
 const AGAIN_WITHIN: Duration = Duration::from_secs(30);
@@ -32,10 +31,6 @@ fn call(kamailio: &Kamailio, gateway: &Gateway) -> Telephone {
     // An answer without ACK ends the call after 32 s, and the ACK too goes by way of the registrar.
     gateway.wait_for_line(PATIENCE, |line| line.contains(": acknowledged")).unwrap();
     telephone
-}
-
-fn names(room: &RoomServer) -> Vec<String> {
-    room.snapshot().clients.into_iter().map(|client| client.name.username).collect()
 }
 
 /// The call has gone on all the while.

@@ -118,7 +118,7 @@ impl World {
 
     /// The names in the room now.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.room.snapshot().clients.into_iter().map(|client| client.name.username).collect()
+        names(&self.room)
     }
 }
 
@@ -170,6 +170,11 @@ impl Place {
 /// A room server with the open group `GROUP`.
 pub(crate) fn room() -> RoomServer {
     RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)])).unwrap()
+}
+
+/// The names in a room now.
+pub(crate) fn names(room: &RoomServer) -> Vec<String> {
+    room.snapshot().clients.into_iter().map(|client| client.name.username).collect()
 }
 
 /// A gateway on a free UDP port of 127.0.0.1 that registers `account`, a SIP URI, with a real registrar. Returns at once.
