@@ -41,11 +41,6 @@ fn none_of_a_thousand_calls_fails_and_nothing_is_left_of_them() {
     let world = World::new();
     let nobody = || eventually("the callers are out", || world.names().is_empty());
     let open = || (world.gateway.open_files(), world.gateway.threads());
-    // It answers before it has asked about its group, which takes a thread and a connection for a moment.
-    eventually("the group has been asked about", || {
-        let has_asked = world.gateway.lines().iter().any(|line| line.contains("Galene's group"));
-        has_asked && !world.gateway.thread_names().iter().any(|name| name == "blocking")
-    });
     let before = open();
     // As many at once as there will be: what is built once is built by them.
     calls(&world, 60);

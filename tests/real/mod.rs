@@ -88,6 +88,13 @@ impl World {
     pub(crate) fn in_room(config: RoomConfig, flags: &[&str]) -> Self {
         let room = Judge::start(config);
         let gateway = Gateway::start(binary(), &room.group_url(GROUP), flags).expect("a gateway that answers");
+        // It answers before it has asked about its group, which takes a thread and a connection for a moment: who counts
+        // those begins after it.
+        let has_asked =
+            |line: &String| line.contains("Galene's group") || line.contains("calls cannot be answered now");
+        eventually("the group has been asked about", || {
+            gateway.lines().iter().any(has_asked) && !gateway.thread_names().iter().any(|name| name == "blocking")
+        });
         Self { gateway, room }
     }
 
