@@ -1,7 +1,9 @@
 //! One call: a SIP dialog on one side, a membership of a Galene group on the other, and the media between them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::association::Association;
 use super::desk::{Desk, LegOwner};
 use super::event::{Output, Sockets};
 use super::peer_leg::{PeerLeg, PeerNews};
@@ -10,9 +12,10 @@ use super::room::Room;
 use super::telephone::TelephoneLeg;
 use crate::galene::client::{Client, Joined};
 use crate::media::control::{
-    Caller, CallerKey, CallerSetup, Command, KeyPress, Line, NetCommand, PeerRole, Protection, RoomCodec, RoomKey,
-    Telephone, TelephoneSetup, Up, UpSetup,
+    Caller, CallerKey, CallerSetup, Command, DtlsSource, KeyPress, Line, NetCommand, PeerRole, Protection, RoomCodec,
+    RoomKey, Telephone, TelephoneSetup, Up, UpSetup,
 };
+use crate::rtc::dtls::DtlsRole;
 use crate::sip::event::CallKey;
 use crate::time::{Deadline, Instant};
 
@@ -43,6 +46,8 @@ pub(super) struct Call {
     pub(super) title: String,
     pub(super) client: Client,
     pub(super) telephone: TelephoneLeg,
+    /// DTLS with the telephone, from the answer on.
+    association: Option<Association>,
     /// What the target of a transfer is offered.
     pub(super) next_telephone: Option<TelephoneLeg>,
     /// Where the caller is, from `joined` on.
@@ -79,6 +84,7 @@ impl Call {
             in_mix: telephone.settings().telephone,
             in_net: telephone.protection(),
             telephone,
+            association: None,
             next_telephone: None,
             room: None,
             up: None,
@@ -117,7 +123,7 @@ impl Call {
         })
         .map_err(no_codec)?;
         desk.mix(Command::AddCaller { room: room.key, caller: Box::new(caller) });
-        self.in_net = self.telephone.protection();
+        self.in_net = self.protection();
         let setup = TelephoneSetup {
             leg: self.telephone.leg,
             room: room.key,
@@ -245,9 +251,11 @@ impl Call {
         let sdp = self.telephone.local_description().to_owned();
         desk.sip.answer(now, self.key, sdp);
         desk.mix(Command::StartTelephone(self.caller));
+        self.associate(now, desk);
         let after_ms = now.saturating_since(self.invited_at).as_millis();
         let encrypted = match &self.in_net {
             Protection::Plain => String::new(),
+            Protection::Awaited if self.association.is_some() => ", to be encrypted by DTLS".into(),
             Protection::Awaited => ", encrypted if its telephone agrees".into(),
             Protection::Srtp(keys) => format!(", encrypted ({:?})", keys.local.profile),
         };
@@ -256,7 +264,8 @@ impl Call {
 
     /// 183, and the room's voices down, if the answer is long in coming.
     pub(super) fn progress<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
-        if self.early_media_at.take_if(|at| now >= *at).is_none() {
+        // With DTLS the room cannot be heard before its handshake, which begins with the answer; its ringing tone can.
+        if self.early_media_at.take_if(|at| now >= *at).is_none() || self.telephone.dtls().is_some() {
             return;
         }
         let sdp = self.telephone.local_description().to_owned();
@@ -272,8 +281,70 @@ impl Call {
         self.answered && telephone.receives && !telephone.sends
     }
 
+    /// What the net thread is to wrap the telephone's packets in.
+    fn protection(&self) -> Protection {
+        let association = self.association.as_ref().zip(self.telephone.dtls());
+        match association.filter(|(association, terms)| association.is_of(terms)) {
+            Some((association, _)) => association.protection(),
+            None => self.telephone.protection(),
+        }
+    }
+
+    /// Begins the DTLS association that is agreed on, unless it is the one there is; ends one that no longer is.
+    fn associate<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
+        let (leg, signalled) = (self.telephone.leg, self.telephone.settings().remote.rtp);
+        let Some(terms) = self.telephone.dtls() else {
+            if self.association.take().is_some() {
+                desk.net(NetCommand::ExpectTelephoneDtls { leg, source: None });
+            }
+            return;
+        };
+        if let Some(association) = self.association.as_mut().filter(|association| association.is_of(terms)) {
+            return association.move_to(signalled);
+        }
+        // Who begins sends to the address of the description, and is answered from there; who is begun with may learn another.
+        let source = match terms.role {
+            DtlsRole::Client => DtlsSource::Signalled,
+            DtlsRole::Server => DtlsSource::Anywhere,
+        };
+        desk.net(NetCommand::ExpectTelephoneDtls { leg, source: Some(source) });
+        self.association = Some(Association::begin(now, &desk.identity, leg, terms.clone(), signalled));
+        tracing::debug!("{}: DTLS begins, we are {:?}", self.title, terms.role);
+    }
+
+    /// A DTLS datagram from the telephone.
+    pub(super) fn on_telephone_dtls(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+        if let Some(association) = &mut self.association {
+            association.handle_input(now, from, bytes);
+        }
+    }
+
+    /// Drives DTLS with the telephone; true if there was news of it.
+    pub(super) fn poll_association<S: Sockets>(
+        &mut self,
+        now: Instant,
+        desk: &mut Desk<S>,
+    ) -> Result<bool, CallFailure> {
+        let Some(secured) = self.association.as_mut().and_then(|association| association.poll(now, desk)) else {
+            return Ok(false);
+        };
+        let profile = secured?;
+        tracing::info!("{}: encrypted by DTLS ({profile:?})", self.title);
+        self.protect(desk);
+        Ok(true)
+    }
+
+    /// Tells the net thread of new keys, or of their end.
+    fn protect<S: Sockets>(&mut self, desk: &mut Desk<S>) {
+        let protection = self.protection();
+        if protection != self.in_net {
+            self.in_net = protection.clone();
+            desk.net(NetCommand::SetTelephoneProtection { leg: self.telephone.leg, protection });
+        }
+    }
+
     /// SDP settled codec, direction, address or keys anew: both threads must know. Music on hold is not for the room.
-    pub(super) fn apply_telephone<S: Sockets>(&mut self, desk: &mut Desk<S>) -> Result<(), CallFailure> {
+    pub(super) fn apply_telephone<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) -> Result<(), CallFailure> {
         if self.room.is_none() {
             return Ok(());
         }
@@ -289,11 +360,10 @@ impl Call {
         }
         let leg = self.telephone.leg;
         desk.net(NetCommand::UpdateTelephone { leg, remote: settings.remote });
-        let protection = self.telephone.protection();
-        if protection != self.in_net {
-            self.in_net = protection.clone();
-            desk.net(NetCommand::SetTelephoneProtection { leg, protection });
+        if self.answered {
+            self.associate(now, desk);
         }
+        self.protect(desk);
         Ok(())
     }
 
@@ -322,13 +392,17 @@ impl Call {
         if let Some(up) = &mut self.up {
             up.link.peer.handle_timeout(now);
         }
+        if let Some(association) = &mut self.association {
+            association.handle_timeout(now);
+        }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Deadline> {
         let up = self.up.as_ref().and_then(|up| up.link.peer.next_timeout());
         let answer = (!self.answered).then(|| Deadline::new(self.answer_by(), "answer the call"));
         let early = self.early_media_at.map(|at| Deadline::new(at, "early media"));
-        crate::time::earliest([self.client.next_timeout(), up, answer, early])
+        let dtls = self.association.as_ref().and_then(Association::next_timeout);
+        crate::time::earliest([self.client.next_timeout(), up, answer, early, dtls])
     }
 
     /// What an unanswered call waits for.

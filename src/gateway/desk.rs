@@ -151,7 +151,7 @@ impl<S: Sockets> Desk<S> {
 }
 
 /// An address of a home or company network (RFC 1918, RFC 4193, RFC 6598), of this machine or of one link.
-fn is_private(ip: IpAddr) -> bool {
+pub(super) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
             let is_shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;

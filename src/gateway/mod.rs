@@ -8,9 +8,11 @@
 //!
 //! A call's way: INVITE → 180 → Galene `joined` → up stream offered → ICE and DTLS connected → 200 → voices.
 
+mod association;
 mod call;
 mod codec;
 mod desk;
+mod dtls_terms;
 mod encryption;
 pub mod event;
 mod formats;
@@ -227,6 +229,13 @@ impl<S: Sockets> Gateway<S> {
     fn drain_call(&mut self, now: Instant, key: CallKey) -> bool {
         let any = self.drain_client(now, key);
         let Some(call) = self.calls.get_mut(&key) else { return any };
+        let any = match call.poll_association(now, &mut self.desk) {
+            Ok(news) => any | news,
+            Err(failure) => {
+                self.end_call(now, key, &failure);
+                return true;
+            }
+        };
         match call.poll_up(now, &mut self.desk) {
             Ok(false) => any,
             Ok(true) => {
@@ -308,7 +317,12 @@ impl<S: Sockets> Gateway<S> {
                     room.on_packet(now, listener, &stream, input);
                 }
             }
-            Some(LegOwner::Telephone(_)) | None => tracing::debug!("a packet for socket {}, which is gone", leg.0),
+            Some(LegOwner::Telephone(call)) => {
+                if let (peer::Input::Dtls { from, bytes }, Some(call)) = (input, self.calls.get_mut(&call)) {
+                    call.on_telephone_dtls(now, from, bytes);
+                }
+            }
+            None => tracing::debug!("a packet for socket {}, which is gone", leg.0),
         }
     }
 

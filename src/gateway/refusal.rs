@@ -20,7 +20,7 @@ pub enum CallFailure {
     Socket(String),
     /// The session description cannot be read.
     BadDescription(String),
-    /// It offers no audio over RTP, plain or with keys.
+    /// It offers no audio over RTP, plain or encrypted.
     NoAudio,
     /// It insists on encryption, which is off.
     SrtpOff,
@@ -30,6 +30,14 @@ pub enum CallFailure {
     KeysInClear,
     /// It insists on encryption, and none of its suites is one of ours.
     NoSrtpSuite,
+    /// Its DTLS names its certificate by no hash that is safe.
+    WeakFingerprint,
+    /// The certificate that it shows in DTLS is another than the one that its description names.
+    WrongCertificate,
+    /// DTLS with it did not end within so many seconds.
+    DtlsLate(u64),
+    /// DTLS with it failed.
+    Dtls(String),
     /// It offers audio, but neither PCMU nor PCMA.
     NoTelephoneCodec,
     /// Another telephone wants to take a call over that is not there, or by another address of ours.
@@ -65,20 +73,33 @@ impl CallFailure {
             Self::Socket(error) => format!("the system gives no socket: {error}"),
             Self::BadDescription(error) => format!("the telephone's session description cannot be read: {error}"),
             Self::NoAudio => {
-                "the telephone offers no audio over RTP or SRTP with keys in the description: make DTLS-SRTP optional".into()
+                "the telephone offers no audio over RTP or SRTP: allow calls with sound there".into()
             }
             Self::SrtpOff => {
                 "the telephone insists on encryption, which is off here: make it optional there, or use -sip-srtp optional"
                     .into()
             }
             Self::SrtpRequired => {
-                "the telephone offers no encryption, which is required here: switch SRTP with SDES on at the telephone".into()
+                "the telephone offers no encryption, which is required here: switch SRTP on at the telephone, with DTLS or SDES".into()
             }
             Self::KeysInClear => "the keys of the encryption could be read on the way: let the telephone call over TLS, or \
                                   use -sip-srtp-keys-in-clear"
                 .into(),
             Self::NoSrtpSuite => {
                 "the telephone offers no encryption that is known here: allow AES_CM_128_HMAC_SHA1_80 without MKI there".into()
+            }
+            Self::WeakFingerprint => {
+                "the telephone's DTLS names its certificate by SHA-1 or by nothing: let it use a fingerprint by SHA-256".into()
+            }
+            Self::WrongCertificate => {
+                "the telephone's certificate in DTLS is not the one that its description names: somebody may stand between"
+                    .into()
+            }
+            Self::DtlsLate(seconds) => {
+                format!("DTLS with the telephone did not end within {seconds} s: check that UDP passes both ways")
+            }
+            Self::Dtls(error) => {
+                format!("DTLS with the telephone failed ({error}): see that its certificate is ECDSA on P-256 or P-384, not RSA")
             }
             Self::NoTelephoneCodec => {
                 "the telephone offers neither PCMU nor PCMA: allow G.711 (ulaw, alaw) on the telephone or PBX".into()
@@ -110,7 +131,10 @@ impl CallFailure {
             Self::BadDescription(_) => (400, "Bad Session Description"),
             Self::NoAudio | Self::NoTelephoneCodec | Self::NoRoomCodec(_) => (488, "Not Acceptable Here"),
             Self::NoSuchCall => (481, "No Such Call"),
-            Self::SrtpOff | Self::SrtpRequired | Self::KeysInClear | Self::NoSrtpSuite => (488, "Not Acceptable Here"),
+            Self::SrtpOff | Self::SrtpRequired | Self::KeysInClear | Self::NoSrtpSuite | Self::WeakFingerprint => {
+                (488, "Not Acceptable Here")
+            }
+            Self::WrongCertificate | Self::DtlsLate(_) | Self::Dtls(_) => (488, "No Encryption"),
             Self::OfferAborted => (403, "Not Allowed To Speak"),
             Self::NoMedia(_) | Self::TimedOut | Self::Disconnected(_) => (480, "Conference Unreachable"),
             Self::Kicked { by_server: true, .. } => (480, "Conference Closed"),

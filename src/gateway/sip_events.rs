@@ -166,13 +166,18 @@ impl<S: Sockets> Gateway<S> {
         let leg = desk.new_leg(LegOwner::Telephone(key));
         let formats = Formats::new(desk.config.codecs.as_deref());
         let may_tell_keys = desk.may_tell_keys(path.is_confidential);
-        let encryption = Encryption::new(desk.config.srtp, may_tell_keys, desk.random.fork());
+        let encryption = Encryption::new(
+            desk.config.srtp,
+            may_tell_keys,
+            desk.identity.fingerprint().to_string(),
+            desk.random.fork(),
+        );
         let opened = desk.sockets.open_telephone(now, leg, path.local).map_err(CallFailure::from).and_then(|local| {
             let address = desk.address_for(path.local, path.remote);
             let mut telephone = TelephoneLeg::new(leg, local, address, (formats, encryption), &mut desk.random);
             match offer {
                 Some(offer) => telephone.answer(offer)?,
-                None => telephone.offer()?,
+                None => telephone.offer(),
             }
             Ok(telephone)
         });
@@ -203,7 +208,7 @@ impl<S: Sockets> Gateway<S> {
         self.desk.sip.take_over(now, key, former, sdp);
         tracing::info!("{}: taken over by call {} from {}", call.title, key.0, path.remote);
         // The dialog is the former call's from now on.
-        if let Err(failure) = call.apply_telephone(&mut self.desk) {
+        if let Err(failure) = call.apply_telephone(now, &mut self.desk) {
             self.end_call(now, former, &failure);
         }
         Ok(())
@@ -214,14 +219,17 @@ impl<S: Sockets> Gateway<S> {
         let Some(call) = self.calls.get_mut(&key) else { return };
         let settled = match sdp {
             Some(offer) => call.telephone.answer(offer),
-            None => call.telephone.offer(),
+            None => {
+                call.telephone.offer();
+                Ok(())
+            }
         };
         match settled {
             Ok(()) => {
                 let description = call.telephone.local_description().to_owned();
                 self.desk.sip.accept_offer(now, key, description);
                 tracing::debug!("{}: {:?}", call.title, call.telephone.settings().telephone);
-                if let Err(failure) = call.apply_telephone(&mut self.desk) {
+                if let Err(failure) = call.apply_telephone(now, &mut self.desk) {
                     self.end_call(now, key, &failure);
                 }
             }
@@ -237,16 +245,9 @@ impl<S: Sockets> Gateway<S> {
         let Some(call) = self.calls.get_mut(&key) else { return };
         tracing::info!("{}: is transferred to {target}", call.title);
         // Which way the call to the target goes is not known before it goes.
-        match call.telephone.for_another(self.desk.may_tell_keys(false)) {
-            Ok(next) => {
-                self.desk.sip.place(now, key, next.local_description().to_owned());
-                call.next_telephone = Some(next);
-            }
-            Err(failure) => {
-                tracing::warn!("{}: is not transferred: {}", call.title, failure.explain());
-                self.desk.sip.give_up_transfer(now, key, failure.rejection().status);
-            }
-        }
+        let next = call.telephone.for_another(self.desk.may_tell_keys(false));
+        self.desk.sip.place(now, key, next.local_description().to_owned());
+        call.next_telephone = Some(next);
     }
 
     /// The target has answered: it is the caller's telephone from now on; membership and place in the mix stay.
@@ -255,7 +256,7 @@ impl<S: Sockets> Gateway<S> {
         let Some(mut next) = call.next_telephone.take() else { return };
         let applied = next.take_answer(sdp).and_then(|()| {
             call.telephone = next;
-            call.apply_telephone(&mut self.desk)
+            call.apply_telephone(now, &mut self.desk)
         });
         match applied {
             Ok(()) => tracing::info!("{}: transferred", call.title),
@@ -265,7 +266,7 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_delayed_answer(&mut self, now: Instant, key: CallKey, sdp: &[u8]) {
         let Some(call) = self.calls.get_mut(&key) else { return };
-        let applied = call.telephone.take_answer(sdp).and_then(|()| call.apply_telephone(&mut self.desk));
+        let applied = call.telephone.take_answer(sdp).and_then(|()| call.apply_telephone(now, &mut self.desk));
         if let Err(failure) = applied {
             self.end_call(now, key, &failure);
         }

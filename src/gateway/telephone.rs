@@ -6,12 +6,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::encryption::{Choice, Encryption};
+use super::dtls_terms::DtlsTerms;
+use super::encryption::{Choice, Encryption, Said};
 use super::formats::Formats;
 use super::refusal::CallFailure;
 use crate::media::control::{LegKey, Protection, Telephone, TelephoneCodec, TelephoneRemote};
 use crate::random::Random;
-use crate::wire::sdp::{AudioDescription, Codec, Crypto, Direction, LocalAudio, LocalSession, SessionDescription};
+use crate::wire::sdp::{AudioDescription, Codec, Direction, LocalAudio, LocalSession, SessionDescription};
 
 /// Milliseconds of speech in a packet, ours and the ones we like to get.
 const PTIME_MS: u16 = 20;
@@ -79,6 +80,11 @@ impl TelephoneLeg {
         self.encryption.protection()
     }
 
+    /// The DTLS association that was settled last.
+    pub(super) const fn dtls(&self) -> Option<&DtlsTerms> {
+        self.encryption.dtls()
+    }
+
     /// Our last offer or answer.
     pub(super) fn local_description(&self) -> &[u8] {
         self.local_description.as_bytes()
@@ -90,14 +96,14 @@ impl TelephoneLeg {
     /// It cannot be read, or holds no audio that we speak; everything stays as it was.
     pub(super) fn answer(&mut self, offer: &[u8]) -> Result<(), CallFailure> {
         let theirs = parse(offer)?;
-        let Choice { index, audio, crypto } = self.encryption.choose(&theirs)?;
+        let Choice { index, audio, way } = self.encryption.choose(&theirs)?;
         let settings = self.settle(audio)?;
         let codecs = self.formats.answer(&settings.telephone, audio);
-        let keys = self.encryption.answer(crypto);
+        let said = self.encryption.answer(way);
         let ours = LocalAudio {
             direction: audio.direction.reversed(),
             has_rtcp_mux: settings.remote.rtcp_mux,
-            ..self.audio(codecs, &audio.protocol, keys)
+            ..self.audio(codecs, &audio.protocol, said)
         };
         self.session.version += 1;
         self.local_description = self.session.answer(&theirs, index, &ours);
@@ -107,18 +113,17 @@ impl TelephoneLeg {
     }
 
     /// Makes an offer, which [`Self::local_description`] gives: the first, or a new one in the call.
-    ///
-    /// # Errors
-    /// It would have to carry keys, and must not.
-    pub(super) fn offer(&mut self) -> Result<(), CallFailure> {
-        let (protocol, keys) = self.encryption.offer()?;
-        let audio = self.audio(self.formats.offer(), protocol, keys);
+    pub(super) fn offer(&mut self) {
+        let (protocol, said) = self.encryption.offer();
+        let is_dtls = said.dtls.is_some();
+        let audio = self.audio(self.formats.offer(), protocol, said);
+        // Without it RTCP would need an association of its own (RFC 5764 §4.1.2).
+        let audio = LocalAudio { has_rtcp_mux: is_dtls, ..audio };
         self.session.version += 1;
         self.local_description = match &self.theirs {
             None => self.session.offer(&audio),
             Some((theirs, index)) => self.session.offer_again(theirs, *index, &audio),
         };
-        Ok(())
     }
 
     /// Another telephone takes the place of this one: nothing is left of what was settled but our own end, which is
@@ -137,7 +142,10 @@ impl TelephoneLeg {
         let former = (std::mem::replace(&mut self.session.address, address), self.theirs.take());
         let settled = match offer {
             Some(offer) => self.answer(offer),
-            None => self.offer(),
+            None => {
+                self.offer();
+                Ok(())
+            }
         };
         if settled.is_err() {
             (self.session.address, self.theirs) = former;
@@ -147,10 +155,7 @@ impl TelephoneLeg {
     }
 
     /// The same end of ours for another telephone, to which it makes an offer.
-    ///
-    /// # Errors
-    /// It would have to carry keys, and must not.
-    pub(super) fn for_another(&mut self, may_tell_keys: bool) -> Result<Self, CallFailure> {
+    pub(super) fn for_another(&mut self, may_tell_keys: bool) -> Self {
         let mut another = Self {
             leg: self.leg,
             local: self.local,
@@ -162,8 +167,8 @@ impl TelephoneLeg {
             theirs: None,
             local_description: String::new(),
         };
-        another.offer()?;
-        Ok(another)
+        another.offer();
+        another
     }
 
     /// The address that its socket is bound to.
@@ -177,9 +182,9 @@ impl TelephoneLeg {
     /// It cannot be read, or holds no audio that we speak; everything stays as it was.
     pub(super) fn take_answer(&mut self, answer: &[u8]) -> Result<(), CallFailure> {
         let theirs = parse(answer)?;
-        let Choice { index, audio, crypto } = self.encryption.read_answer(&theirs)?;
+        let Choice { index, audio, way } = self.encryption.read_answer(&theirs)?;
         let settings = self.settle(audio)?;
-        self.encryption.take_answer(crypto);
+        self.encryption.take_answer(way);
         self.settings = settings;
         self.theirs = Some((theirs, index));
         Ok(())
@@ -191,12 +196,13 @@ impl TelephoneLeg {
         Ok(settle(audio, chosen, self.local))
     }
 
-    fn audio(&self, codecs: Vec<Codec>, protocol: &str, crypto: Vec<Crypto>) -> LocalAudio {
+    fn audio(&self, codecs: Vec<Codec>, protocol: &str, said: Said) -> LocalAudio {
         LocalAudio {
             protocol: protocol.to_owned(),
             direction: Direction::SendRecv,
             ptime_ms: Some(PTIME_MS),
-            crypto,
+            crypto: said.crypto,
+            dtls: said.dtls,
             ..LocalAudio::new(self.local.port(), codecs)
         }
     }
@@ -252,7 +258,7 @@ mod tests {
 
     fn speaking(codecs: Option<&[SipCodec]>) -> TelephoneLeg {
         let local: SocketAddr = "192.0.2.9:20000".parse().unwrap();
-        let encryption = Encryption::new(SrtpPolicy::Optional, true, Random::for_test(2));
+        let encryption = Encryption::new(SrtpPolicy::Optional, true, String::new(), Random::for_test(2));
         TelephoneLeg::new(LegKey(1), local, local.ip(), (Formats::new(codecs), encryption), &mut Random::for_test(1))
     }
 
@@ -345,7 +351,7 @@ mod tests {
     #[test]
     fn without_an_offer_we_offer_and_the_answer_settles_it() {
         let mut leg = leg();
-        leg.offer().unwrap();
+        leg.offer();
         assert!(text(&leg).contains("m=audio 20000 RTP/AVP 111 9 0 8 101\r\n"));
         assert_eq!(leg.protection(), Protection::Awaited);
         leg.take_answer(&offer("m=audio 5000 RTP/AVP 8 101\na=rtpmap:101 telephone-event/8000\n")).unwrap();
@@ -377,9 +383,9 @@ mod tests {
     #[test]
     fn every_new_description_has_a_higher_version() {
         let mut leg = leg();
-        leg.offer().unwrap();
+        leg.offer();
         let first = text(&leg).lines().nth(1).unwrap().to_owned();
-        leg.offer().unwrap();
+        leg.offer();
         assert_ne!(first, text(&leg).lines().nth(1).unwrap());
     }
 }

@@ -27,6 +27,7 @@ use outlets::Outlets;
 use peer_socket::{PeerSocket, Secured};
 use socket::Socket;
 use telephone_cipher::{Ciphers, TelephoneCipher};
+use telephone_dtls::TelephoneDtls;
 use telephone_socket::TelephoneSocket;
 use thread::{NetThread, Order, Wiring};
 
@@ -39,6 +40,7 @@ mod pulse;
 mod rate;
 mod socket;
 mod telephone_cipher;
+mod telephone_dtls;
 mod telephone_socket;
 mod thread;
 
@@ -59,6 +61,8 @@ pub struct NetHandle {
     events: HeapCons<NetEvent>,
     retired: HeapCons<Box<Leg>>,
     peers: BTreeMap<LegKey, PeerInfo>,
+    /// DTLS datagrams between a telephone's socket and [`NetHandle::poll_event`].
+    telephones: BTreeMap<LegKey, Arc<AtomicU32>>,
     legs: usize,
     wake: Arc<Wake>,
     signalling: Waker,
@@ -97,6 +101,7 @@ impl NetHandle {
             events,
             retired,
             peers: BTreeMap::new(),
+            telephones: BTreeMap::new(),
             legs: 0,
             wake: net_wake,
             signalling,
@@ -135,8 +140,12 @@ impl NetHandle {
         let session = self.rtcp_session(setup.ssrc, setup.cname.clone(), setup.remote.clock_rate_hz);
         let rtcp = rtcp.map(Socket::new).transpose()?;
         let cipher = TelephoneCipher::new(Ciphers::new(&setup.protection));
-        let telephone = TelephoneSocket::new(setup, mix, (Socket::new(rtp)?, rtcp), session, cipher);
-        self.add(setup.leg, LegKind::Telephone(telephone))
+        let dtls_pending = Arc::new(AtomicU32::new(0));
+        let dtls = TelephoneDtls::new(Arc::clone(&dtls_pending));
+        let telephone = TelephoneSocket::new(setup, mix, (Socket::new(rtp)?, rtcp), session, (cipher, dtls));
+        self.add(setup.leg, LegKind::Telephone(telephone))?;
+        self.telephones.insert(setup.leg, dtls_pending);
+        Ok(())
     }
 
     fn add(&mut self, key: LegKey, kind: LegKind) -> io::Result<()> {
@@ -201,15 +210,17 @@ impl NetHandle {
         }
         if let Some(event) = self.events.try_pop() {
             if let NetEvent::Dtls { leg, .. } = &event
-                && let Some(info) = self.peers.get(leg)
+                && let Some(pending) =
+                    self.peers.get(leg).map(|info| &info.dtls_pending).or_else(|| self.telephones.get(leg))
             {
-                info.dtls_pending.fetch_sub(1, Ordering::AcqRel);
+                pending.fetch_sub(1, Ordering::AcqRel);
             }
             return Some(event);
         }
         let leg = self.retired.try_pop()?;
         self.legs -= 1;
         self.peers.remove(&leg.key);
+        self.telephones.remove(&leg.key);
         Some(NetEvent::Removed { leg: leg.key, stats: leg.stats() })
     }
 

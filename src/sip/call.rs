@@ -140,8 +140,16 @@ struct Answered {
     response: Vec<u8>,
     resend: Resend,
     give_up: Instant,
-    /// The gateway has hung up already: BYE follows the ACK, at this moment at the latest.
-    bye_by: Option<Instant>,
+    /// The gateway has hung up already.
+    parting: Option<Parting>,
+}
+
+/// A BYE that waits for the ACK (RFC 3261 §15).
+#[derive(Debug)]
+struct Parting {
+    /// It goes out at this moment at the latest.
+    by: Instant,
+    reason: String,
 }
 
 impl Call {
@@ -265,9 +273,10 @@ impl Call {
     pub(crate) fn hang_up(&mut self, now: Instant, reason: &str, layer: &mut TransactionLayer) {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Early(Early { invite, .. }) => self.refuse(now, &invite, &Refusal::because(480, reason), layer),
-            State::Answered(answered) => {
-                let bye_by = Some(answered.bye_by.unwrap_or(answered.give_up));
-                self.state = State::Answered(Answered { bye_by, ..answered });
+            State::Answered(mut answered) => {
+                let by = answered.give_up;
+                answered.parting.get_or_insert_with(|| Parting { by, reason: reason.to_owned() });
+                self.state = State::Answered(answered);
             }
             State::ReOffered { invite } => {
                 self.refuse(now, &invite, &Refusal::new(487), layer);
@@ -285,8 +294,8 @@ impl Call {
             layer.out.event(Event::Ended { call: self.key, why: EndReason::ShutDown });
         }
         self.hang_up(now, "The gateway is shutting down", layer);
-        if let State::Answered(answered) = &mut self.state {
-            answered.bye_by = Some(now + UNACKNOWLEDGED_GRACE);
+        if let State::Answered(Answered { parting: Some(parting), .. }) = &mut self.state {
+            parting.by = now + UNACKNOWLEDGED_GRACE;
         }
     }
 
@@ -295,8 +304,8 @@ impl Call {
         let cseq = ack.headers.cseq().map(|cseq| cseq.number).ok();
         match std::mem::replace(&mut self.state, State::Confirmed) {
             State::Answered(answered) if Some(answered.cseq) == cseq => {
-                if answered.bye_by.is_some() {
-                    return self.send_bye(now, "", layer);
+                if let Some(parting) = answered.parting {
+                    return self.send_bye(now, &parting.reason, layer);
                 }
                 if self.exchange == Exchange::Ours {
                     let Ok(Some(sdp)) = session_description(&ack.headers, &ack.body) else {
@@ -394,7 +403,10 @@ impl Call {
         match &mut self.state {
             State::Early(early) if early.is_expired(now) => self.handle_cancel(now, layer),
             State::Early(_) => self.run_early(now, layer),
-            State::Answered(Answered { bye_by: Some(at), .. }) if now >= *at => self.send_bye(now, "", layer),
+            State::Answered(Answered { parting: Some(parting), .. }) if now >= parting.by => {
+                let reason = std::mem::take(&mut parting.reason);
+                self.send_bye(now, &reason, layer);
+            }
             State::Answered(answered) if now >= answered.give_up => {
                 self.end(now, EndReason::NoAck, "No ACK", layer);
             }
@@ -419,7 +431,7 @@ impl Call {
             State::Answered(answered) => earliest([
                 Some(answered.resend.deadline()),
                 Some(Deadline::new(answered.give_up, "no ACK")),
-                answered.bye_by.map(|at| Deadline::new(at, "BYE without ACK")),
+                answered.parting.as_ref().map(|parting| Deadline::new(parting.by, "BYE without ACK")),
             ]),
             State::Confirmed => self.timer.next_timeout(),
             State::Transferred { bye_at } => Some(Deadline::new(*bye_at, "BYE after the transfer")),
@@ -431,7 +443,7 @@ impl Call {
     pub(crate) fn is_released(&self) -> bool {
         match &self.state {
             State::Early(_) | State::Confirmed | State::ReOffered { .. } | State::Parted => false,
-            State::Answered(answered) => answered.bye_by.is_some(),
+            State::Answered(answered) => answered.parting.is_some(),
             State::Transferred { .. } | State::Ending | State::Over => true,
         }
     }
@@ -454,7 +466,7 @@ impl Call {
             response,
             resend: Resend::start(now, "2xx again"),
             give_up: now + LIFETIME,
-            bye_by: None,
+            parting: None,
         });
     }
 

@@ -94,7 +94,12 @@ fn session(headers: &Headers, body: &[u8]) -> Option<String> {
         lines().filter_map(|line| line.strip_prefix("c=")?.split(' ').nth(2)).next_back().unwrap_or("nowhere");
     let is_direction = |line: &&str| ["sendrecv", "sendonly", "recvonly", "inactive"].contains(line);
     let direction = lines().filter_map(|line| line.strip_prefix("a=")).rfind(is_direction).unwrap_or("sendrecv");
-    let keys = if lines().any(|line| line.starts_with("a=crypto:")) { ", keys" } else { "" };
+    let says = |attribute: &str| lines().any(|line| line.starts_with(attribute));
+    let keys = match (says("a=crypto:"), says("a=fingerprint:")) {
+        (true, _) => ", keys",
+        (false, true) => ", DTLS",
+        (false, false) => "",
+    };
     Some(clean(&format!("{profile} {address}:{port} {} {direction}{keys}", codecs.join(" "))))
 }
 

@@ -1,6 +1,7 @@
 //! Calls from INVITE to end in virtual time, against real peer connections.
 
 mod dialogs;
+mod dtls;
 mod encryption;
 mod ladders;
 mod moderation;

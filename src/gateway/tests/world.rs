@@ -72,6 +72,8 @@ pub(super) struct World {
     pub(super) mix: Vec<String>,
     /// The encryption of the telephone's packets, each time that the net thread is told of it.
     pub(super) protections: Vec<Protection>,
+    /// DTLS on its way to telephones.
+    pub(super) telephone_dtls: Vec<(LegKey, Vec<u8>)>,
     pub(super) stopped: bool,
     /// The calls whose members have closed their connections.
     pub(super) gone: BTreeSet<u64>,
@@ -130,6 +132,7 @@ impl World {
             galene: Vec::new(),
             mix: Vec::new(),
             protections: Vec::new(),
+            telephone_dtls: Vec::new(),
             stopped: false,
             gone: BTreeSet::new(),
             status: BTreeMap::new(),
@@ -280,6 +283,8 @@ impl World {
                     if let Some(far) = self.far_ends.get_mut(&leg).filter(|_| !self.media_is_cut) {
                         let from = SocketAddr::new("192.0.2.9".parse().unwrap(), 30_000 + leg.0 as u16);
                         far.peer.handle_input(self.now, peer_input(from, &bytes));
+                    } else if !self.gateway.sockets().peers.contains_key(&leg) {
+                        self.telephone_dtls.push((leg, bytes));
                     }
                 }
                 Output::Net(NetCommand::SetTelephoneProtection { protection, .. }) => self.protections.push(protection),

@@ -66,6 +66,7 @@ impl Cadence {
     pub(super) fn pace_of(&self, leg: &Leg) -> Pace {
         match &leg.kind {
             LegKind::Peer(peer) if !peer.is_secured() => Pace::AtOnce,
+            LegKind::Telephone(telephone) if telephone.shakes_hands() => Pace::AtOnce,
             LegKind::Telephone(_) if leg.talks && self.is_crowded => Pace::HalfTicks,
             LegKind::Telephone(_) if leg.talks => Pace::AtOnce,
             LegKind::Peer(_) | LegKind::Telephone(_) => Pace::Ticks,

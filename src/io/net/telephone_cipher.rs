@@ -79,8 +79,15 @@ impl TelephoneCipher {
     pub(super) fn replace(&mut self, now: Instant, ciphers: Ciphers) {
         self.former = match std::mem::replace(&mut self.ciphers, ciphers) {
             Ciphers::Srtp(former) => Some((former, now + FORMER_KEYS)),
-            Ciphers::Plain | Ciphers::Awaited => None,
+            // Between two associations of DTLS (RFC 5763 §6.6) the old keys were in use a moment ago.
+            Ciphers::Awaited => self.former.take(),
+            Ciphers::Plain => None,
         };
+    }
+
+    /// Whether keys are still to come.
+    pub(super) const fn is_awaited(&self) -> bool {
+        matches!(self.ciphers, Ciphers::Awaited)
     }
 
     /// Whether everything that comes is to be plain.
@@ -92,7 +99,8 @@ impl TelephoneCipher {
     pub(super) fn open_rtp(&mut self, arrival: Instant, packet: &mut [u8]) -> Result<usize, Refused> {
         let current = match &mut self.ciphers {
             Ciphers::Plain => return Ok(packet.len()),
-            Ciphers::Awaited => return Err(Refused::Unready),
+            Ciphers::Awaited if self.former.is_none() => return Err(Refused::Unready),
+            Ciphers::Awaited => Err(SrtpError::Forged),
             Ciphers::Srtp(contexts) => contexts.open_rtp(arrival, packet),
         };
         current.or_else(|_| self.former(arrival)?.receiver.unprotect_rtp(packet).map_err(|_| Refused::Unauthentic))
@@ -102,7 +110,8 @@ impl TelephoneCipher {
     pub(super) fn open_rtcp(&mut self, arrival: Instant, packet: &mut [u8]) -> Result<usize, Refused> {
         let current = match &mut self.ciphers {
             Ciphers::Plain => return Ok(packet.len()),
-            Ciphers::Awaited => return Err(Refused::Unready),
+            Ciphers::Awaited if self.former.is_none() => return Err(Refused::Unready),
+            Ciphers::Awaited => Err(SrtpError::Forged),
             Ciphers::Srtp(contexts) => contexts.receiver.unprotect_rtcp(packet),
         };
         current.or_else(|_| self.former(arrival)?.receiver.unprotect_rtcp(packet).map_err(|_| Refused::Unauthentic))

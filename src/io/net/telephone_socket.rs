@@ -11,8 +11,11 @@ use super::outlets::Outlets;
 use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate};
 use super::socket::Socket;
 use super::telephone_cipher::{Ciphers, Refused, TelephoneCipher};
+use super::telephone_dtls::{Passed, TelephoneDtls};
 use crate::io::rings::Target;
-use crate::media::control::{CallerKey, LegKey, LegStats, MixIndex, NetEvent, TelephoneRemote, TelephoneSetup};
+use crate::media::control::{
+    CallerKey, DtlsSource, LegKey, LegStats, MixIndex, NetEvent, TelephoneRemote, TelephoneSetup,
+};
 use crate::media::latch::{Latch, Verdict};
 use crate::media::rtcp_session::RtcpSession;
 use crate::time::Instant;
@@ -38,6 +41,7 @@ pub(super) struct TelephoneSocket {
     rtcp_rate: Rate,
     session: RtcpSession,
     cipher: TelephoneCipher,
+    dtls: TelephoneDtls,
     /// Encrypted packets of the telephone's host, and of others while it may still be one of them.
     tries: Rate,
     strange_tries: Rate,
@@ -51,7 +55,7 @@ impl TelephoneSocket {
         mix: MixIndex,
         (rtp, rtcp): (Socket, Option<Socket>),
         session: RtcpSession,
-        cipher: TelephoneCipher,
+        (cipher, dtls): (TelephoneCipher, TelephoneDtls),
     ) -> Self {
         Self {
             leg: setup.leg,
@@ -66,6 +70,7 @@ impl TelephoneSocket {
             rtcp_rate: Rate::new(RTCP_A_SECOND),
             session,
             cipher,
+            dtls,
             tries: Rate::new(TRIES_A_SECOND),
             strange_tries: Rate::new(TRIES_A_SECOND),
             stats: LegStats::default(),
@@ -98,8 +103,41 @@ impl TelephoneSocket {
             DatagramKind::Rtp => self.handle_rtp(datagram, bytes, out),
             DatagramKind::Rtcp => self.handle_rtcp(datagram, bytes, out),
             // NAT keep-alives of one or two bytes, STUN of an agent that we do not speak with, and worse.
-            DatagramKind::Stun | DatagramKind::Dtls | DatagramKind::Unknown => self.stats.dropped.malformed += 1,
+            DatagramKind::Stun | DatagramKind::Unknown => self.stats.dropped.malformed += 1,
+            DatagramKind::Dtls => self.handle_dtls(datagram, bytes, out),
         }
+    }
+
+    fn handle_dtls(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
+        match self.dtls.pass(self.leg, datagram, bytes, (&self.latch, self.remote.rtp), out) {
+            Passed::ToSignalling => {}
+            Passed::Unexpected => self.stats.dropped.malformed += 1,
+            Passed::Stranger => self.stats.dropped.stranger += 1,
+            Passed::Flood => self.stats.dropped.flood += 1,
+        }
+    }
+
+    /// Sends DTLS.
+    pub(super) fn send_to(&mut self, to: SocketAddr, bytes: &[u8]) {
+        if !self.rtp.send(bytes, to) {
+            self.stats.dropped.send_failed += 1;
+        }
+    }
+
+    /// DTLS begins anew, or is over.
+    pub(super) const fn expect_dtls(&mut self, source: Option<DtlsSource>) {
+        self.dtls.expect(source);
+    }
+
+    /// Whether a DTLS handshake is under way.
+    pub(super) const fn shakes_hands(&self) -> bool {
+        self.dtls.is_expected() && self.cipher.is_awaited()
+    }
+
+    /// The keys of an association are for its port: without `a=rtcp-mux`, RTCP would need a second one (RFC 5764 §4.1.2),
+    /// which we do not have, so there is none.
+    const fn has_rtcp(&self) -> bool {
+        self.remote.rtcp_mux || !self.dtls.is_expected()
     }
 
     fn handle_rtp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
@@ -170,6 +208,8 @@ impl TelephoneSocket {
             self.stats.dropped.malformed += 1;
         } else if from != host && from != signalled_host {
             self.stats.dropped.stranger += 1;
+        } else if !self.has_rtcp() {
+            self.stats.dropped.unready += 1;
         } else if !self.rtcp_rate.admits(datagram.arrival) {
             self.stats.dropped.flood += 1;
         } else {
@@ -254,7 +294,7 @@ impl TelephoneSocket {
     }
 
     fn send_rtcp(&mut self, len: Option<usize>, buffer: &mut [u8]) {
-        let (Some(len), Some(remote)) = (len, self.rtcp_remote()) else { return };
+        let (Some(len), Some(remote), true) = (len, self.rtcp_remote(), self.has_rtcp()) else { return };
         let len = match self.cipher.seal_rtcp(buffer, len) {
             Ok(len) => len,
             Err(why) => return self.count(why),

@@ -1,7 +1,7 @@
 //! The loop of the net thread.
 //!
 //! It waits in one epoll set: its wake (packets of a mix thread, commands), the pulse, and the sockets that are read at once:
-//! of telephones whose callers speak and of peer connections that still shake hands. All others are paced (`cadence`): read
+//! of telephones whose callers speak, and of all that still shake hands. All others are paced (`cadence`): read
 //! just before the mixes' tick. A mix that works on this thread has its turn after the sockets.
 
 use std::os::fd::AsFd;
@@ -21,7 +21,7 @@ use super::pulse::Pulse;
 use super::telephone_cipher::Ciphers;
 use crate::io::rings::push_or_drop;
 use crate::io::wake::Wake;
-use crate::media::control::{LegKey, NetCommand, TelephoneRemote};
+use crate::media::control::{DtlsSource, LegKey, NetCommand, TelephoneRemote};
 use crate::rtc::ice::CONSENT_BEAT;
 use crate::time::Instant;
 use crate::wire::stun::Filter;
@@ -205,11 +205,12 @@ impl NetThread {
             }
             // The handle makes `Order::Secure` and `Order::Protect` of them, so that deriving keys costs nothing here.
             NetCommand::SetPeerKeys { .. } | NetCommand::SetTelephoneProtection { .. } => {}
-            NetCommand::SendTo { leg, to, bytes } => {
-                if let Some(LegKind::Peer(peer)) = self.legs.find(leg).map(|leg| &mut leg.kind) {
-                    peer.send_to(to, &bytes);
-                }
-            }
+            NetCommand::SendTo { leg, to, bytes } => match self.legs.find(leg).map(|leg| &mut leg.kind) {
+                Some(LegKind::Peer(peer)) => peer.send_to(to, &bytes),
+                Some(LegKind::Telephone(telephone)) => telephone.send_to(to, &bytes),
+                None => {}
+            },
+            NetCommand::ExpectTelephoneDtls { leg, source } => self.expect_dtls(leg, source),
             NetCommand::UpdateTelephone { leg, remote } => self.update_telephone(leg, remote),
             NetCommand::SetTelephoneTalking { leg, talking } => self.set_telephone_talking(leg, talking),
             NetCommand::Remove(leg) => self.remove(leg, now, buffer),
@@ -242,6 +243,14 @@ impl NetThread {
     fn protect(&mut self, now: Instant, key: LegKey, ciphers: Ciphers) {
         if let Some(LegKind::Telephone(telephone)) = self.legs.find(key).map(|leg| &mut leg.kind) {
             telephone.protect(now, ciphers);
+            self.apply_pace(key);
+        }
+    }
+
+    fn expect_dtls(&mut self, key: LegKey, source: Option<DtlsSource>) {
+        if let Some(LegKind::Telephone(telephone)) = self.legs.find(key).map(|leg| &mut leg.kind) {
+            telephone.expect_dtls(source);
+            self.apply_pace(key);
         }
     }
 

@@ -68,6 +68,15 @@ pub enum Protection {
     Srtp(SrtpKeys),
 }
 
+/// From where a telephone's DTLS may come. Once it has come from somewhere, it comes from there alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DtlsSource {
+    /// From the address of its description: we begin, so it answers from where we send to.
+    Signalled,
+    /// It begins: from its host at once, from elsewhere, since a NAT may stand between, if it insists.
+    Anywhere,
+}
+
 /// A telephone's pair of sockets.
 #[derive(Clone, Debug)]
 pub struct TelephoneSetup {
@@ -129,6 +138,13 @@ pub enum NetCommand {
         /// From the new SDP.
         remote: TelephoneRemote,
     },
+    /// DTLS with a telephone begins anew, or is over: its datagrams are let through, or are not.
+    ExpectTelephoneDtls {
+        /// Which pair.
+        leg: LegKey,
+        /// From where; `None` if it is over.
+        source: Option<DtlsSource>,
+    },
     /// The telephone's keys, or their end; those before count for two seconds more for what it has sent.
     SetTelephoneProtection {
         /// Which pair.
@@ -164,7 +180,7 @@ pub enum NetEvent {
         /// The datagram.
         bytes: Vec<u8>,
     },
-    /// A DTLS datagram from the address that ICE validated.
+    /// A DTLS datagram from the address that ICE validated, or from a telephone that may send it.
     Dtls {
         /// On which socket.
         leg: LegKey,

@@ -6,6 +6,7 @@ use sdp_types::{Media, Session};
 
 use super::codec::Codec;
 use super::crypto::Crypto;
+use super::dtls::{DtlsDescription, is_dtls};
 use crate::wire::uri::Host;
 
 /// Keys of one line that are looked at: twice as many as there are suites.
@@ -101,6 +102,8 @@ pub struct AudioDescription {
     pub has_rtcp_mux: bool,
     /// The keys of `a=crypto:` that we could use (RFC 4568), in the order of the lines.
     pub crypto: Vec<Crypto>,
+    /// What is said of DTLS, if the transport is DTLS-SRTP.
+    pub dtls: Option<DtlsDescription>,
 }
 
 impl AudioDescription {
@@ -122,6 +125,7 @@ impl AudioDescription {
             rtcp_host,
             has_rtcp_mux: media.has_attribute("rtcp-mux"),
             crypto: media.get_attribute_values("crypto").flatten().filter_map(Crypto::parse).take(MAX_CRYPTO).collect(),
+            dtls: DtlsDescription::read(session, media),
         }
     }
 
@@ -153,9 +157,8 @@ impl AudioDescription {
 
 /// Whether the transport is RTP in one of its profiles.
 pub(super) fn is_rtp(protocol: &str) -> bool {
-    ["RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF"]
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(protocol))
+    let is_known = |known: &&str| known.eq_ignore_ascii_case(protocol);
+    ["RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF"].iter().any(|known| is_known(known)) || is_dtls(protocol)
 }
 
 /// Without the time-to-live and count of a multicast address.

@@ -8,6 +8,7 @@ use super::SessionDescription;
 use super::audio::Direction;
 use super::codec::Codec;
 use super::crypto::Crypto;
+use super::dtls::LocalDtls;
 
 /// What `o=` says: who describes, and how often it has done so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct LocalAudio {
     pub maxptime_ms: Option<u16>,
     /// Our keys: in an offer one for each suite, in an answer the one with the tag that is taken.
     pub crypto: Vec<Crypto>,
+    /// What we say of DTLS, where the keys come by that.
+    pub dtls: Option<LocalDtls>,
 }
 
 impl LocalSession {
@@ -96,6 +99,7 @@ impl LocalAudio {
             ptime_ms: None,
             maxptime_ms: None,
             crypto: Vec::new(),
+            dtls: None,
         }
     }
 
@@ -111,6 +115,7 @@ impl LocalAudio {
         attributes.extend(self.maxptime_ms.map(|ms| Attribute::with_value("maxptime", ms)));
         attributes.extend(self.rtcp_port.map(|port| Attribute::with_value("rtcp", port)));
         attributes.extend(self.crypto.iter().map(|crypto| Attribute::with_value("crypto", crypto)));
+        attributes.extend(self.dtls.iter().flat_map(LocalDtls::attributes));
         attributes.extend(self.has_rtcp_mux.then(|| Attribute::new("rtcp-mux")));
         attributes.push(Attribute::new(self.direction.as_str()));
         let formats: Vec<_> = self.codecs.iter().map(|codec| codec.payload_type.to_string()).collect();

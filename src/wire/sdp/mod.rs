@@ -8,12 +8,14 @@
 mod audio;
 mod codec;
 mod crypto;
+mod dtls;
 mod local;
 mod peer;
 
 pub use audio::{AudioDescription, Direction};
 pub use codec::Codec;
 pub use crypto::Crypto;
+pub use dtls::{DtlsDescription, LocalDtls};
 pub use local::{LocalAudio, LocalSession};
 pub use peer::{Fingerprint, PeerMedia, Setup, SsrcAttribute, bundle_groups, parse_session};
 pub use sdp_types::{Attribute, Connection, Media, Origin, Session};

@@ -124,6 +124,10 @@ impl<'a> PeerMedia<'a> {
         session.medias.iter().map(move |media| Self { session, media })
     }
 
+    pub(super) const fn of(session: &'a Session, media: &'a Media) -> Self {
+        Self { session, media }
+    }
+
     /// The line itself.
     pub const fn media(&self) -> &'a Media {
         self.media
@@ -183,6 +187,11 @@ impl<'a> PeerMedia<'a> {
     pub fn setup(&self) -> Option<Setup> {
         let value = self.inherited("setup")?;
         Setup::ALL.into_iter().find(|setup| setup.as_str().eq_ignore_ascii_case(value))
+    }
+
+    /// What the peer calls the DTLS association (RFC 8842 §4).
+    pub fn tls_id(&self) -> Option<&'a str> {
+        self.inherited("tls-id")
     }
 
     /// Whether RTP and RTCP share the port.
