@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use galene_sip::rtc::dtls::{Dtls, DtlsRole, Fingerprint, FingerprintHash, Identity, Output};
+use galene_sip::rtc::dtls::{Dtls, DtlsRole, Identity, Output};
+use galene_sip::rtc::fingerprint::{Fingerprint, FingerprintHash};
 use galene_sip::time::Instant;
 use galene_sip::wire::rtp::{SrtpKeys, SrtpProfile};
 

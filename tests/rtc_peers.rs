@@ -241,7 +241,10 @@ fn an_offer_that_restarts_nothing_changes_nothing() {
     assert_eq!(without_version(&again), without_version(&answer));
     link.run(Duration::from_secs(60));
     assert!(link.events.iter().all(Vec::is_empty), "{:?}", link.events);
-    let other = galene_sip::rtc::dtls::Fingerprint::of(galene_sip::rtc::dtls::FingerprintHash::Sha256, b"another");
+    let other = galene_sip::rtc::fingerprint::Fingerprint::of(
+        galene_sip::rtc::fingerprint::FingerprintHash::Sha256,
+        b"another",
+    );
     let lines = offer.lines().map(|line| match line.starts_with("a=fingerprint") {
         true => format!("a=fingerprint:{other}\r\n"),
         false => format!("{line}\r\n"),

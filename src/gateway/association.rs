@@ -12,7 +12,8 @@ use super::dtls_terms::DtlsTerms;
 use super::event::Sockets;
 use super::refusal::CallFailure;
 use crate::media::control::{LegKey, NetCommand, Protection};
-use crate::rtc::dtls::{Dtls, DtlsError, Identity, Output};
+use crate::rtc::dtls::{DtlsError, Identity, Output};
+use crate::rtc::telephone_dtls::TelephoneDtls;
 use crate::time::{Deadline, Instant, earliest};
 use crate::wire::rtp::{SrtpKeys, SrtpProfile};
 
@@ -35,7 +36,7 @@ enum State {
 pub(super) struct Association {
     leg: LegKey,
     terms: DtlsTerms,
-    dtls: Dtls,
+    dtls: TelephoneDtls,
     /// Where it goes: to where the telephone's comes from, as soon as that is known, else to where its description says.
     remote: Option<SocketAddr>,
     signalled: Option<SocketAddr>,
@@ -51,8 +52,7 @@ impl Association {
         terms: DtlsTerms,
         signalled: Option<SocketAddr>,
     ) -> Self {
-        let mut dtls = Dtls::new(now, identity, terms.role, terms.fingerprints.clone());
-        dtls.start(now);
+        let dtls = TelephoneDtls::begin(now, identity, terms.role, terms.fingerprints.clone());
         let state = State::Handshake { ends_at: now + HANDSHAKE_WITHIN };
         Self { leg, terms, dtls, remote: signalled, signalled, state }
     }
@@ -135,7 +135,9 @@ impl From<DtlsError> for CallFailure {
     fn from(error: DtlsError) -> Self {
         match error {
             DtlsError::Fingerprint => Self::WrongCertificate,
-            DtlsError::Closed | DtlsError::NoProfile | DtlsError::Library(_) => Self::Dtls(error.to_string()),
+            DtlsError::Closed | DtlsError::Refused | DtlsError::NoProfile | DtlsError::Library(_) => {
+                Self::Dtls(error.to_string())
+            }
         }
     }
 }

@@ -4,7 +4,8 @@
 
 use super::desk::is_private;
 use super::refusal::CallFailure;
-use crate::rtc::dtls::{DtlsRole, Fingerprint, FingerprintHash};
+use crate::rtc::dtls::DtlsRole;
+use crate::rtc::fingerprint::{Fingerprint, FingerprintHash};
 use crate::wire::sdp::{AudioDescription, Setup};
 use crate::wire::uri::Host;
 

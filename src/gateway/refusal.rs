@@ -99,7 +99,7 @@ impl CallFailure {
                 format!("DTLS with the telephone did not end within {seconds} s: check that UDP passes both ways")
             }
             Self::Dtls(error) => {
-                format!("DTLS with the telephone failed ({error}): see that its certificate is ECDSA on P-256 or P-384, not RSA")
+                format!("DTLS with the telephone failed: {error}")
             }
             Self::NoTelephoneCodec => {
                 "the telephone offers neither PCMU nor PCMA: allow G.711 (ulaw, alaw) on the telephone or PBX".into()

@@ -188,8 +188,11 @@ mod tests {
     #[test]
     fn servers_and_hosts_are_read_as_the_system_does() {
         let text = "# x\nnameserver 192.0.2.53\nsearch a b\nnameserver 2001:db8::53 # y\nnameserver nonsense\n";
-        assert_eq!(servers_in(text), ["192.0.2.53:53", "[2001:db8::53]:53"].map(|text| text.parse().unwrap()));
-        assert_eq!(servers_in(""), ["127.0.0.1:53".parse().unwrap()]);
+        assert_eq!(
+            servers_in(text),
+            ["192.0.2.53:53", "[2001:db8::53]:53"].map(|text| text.parse::<SocketAddr>().unwrap())
+        );
+        assert_eq!(servers_in(""), ["127.0.0.1:53".parse::<SocketAddr>().unwrap()]);
         let text = "127.0.0.1 localhost\n192.0.2.7 pbx.example PBX # the PBX\n2001:db8::7 pbx\n";
         assert_eq!(hosts_in(text, "pbx"), ["192.0.2.7", "2001:db8::7"].map(|text| text.parse::<IpAddr>().unwrap()));
         assert!(hosts_in(text, "the").is_empty());

@@ -22,17 +22,18 @@ use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, ring};
 use super::wake::{Wake, Waker};
 use crate::media::control::{LegKey, MixIndex, NetCommand, NetEvent, PeerRole, PeerSetup, TelephoneSetup};
 use crate::media::rtcp_session::{RtcpConfig, RtcpSession};
+use dtls_gate::DtlsGate;
 use leg::{Leg, LegKind, MAX_LEGS};
 use outlets::Outlets;
 use peer_socket::{PeerSocket, Secured};
 use socket::Socket;
 use telephone_cipher::{Ciphers, TelephoneCipher};
-use telephone_dtls::TelephoneDtls;
 use telephone_socket::TelephoneSocket;
 use thread::{NetThread, Order, Wiring};
 
 mod batch;
 mod cadence;
+mod dtls_gate;
 mod leg;
 mod outlets;
 mod peer_socket;
@@ -40,7 +41,6 @@ mod pulse;
 mod rate;
 mod socket;
 mod telephone_cipher;
-mod telephone_dtls;
 mod telephone_socket;
 mod thread;
 
@@ -141,7 +141,7 @@ impl NetHandle {
         let rtcp = rtcp.map(Socket::new).transpose()?;
         let cipher = TelephoneCipher::new(Ciphers::new(&setup.protection));
         let dtls_pending = Arc::new(AtomicU32::new(0));
-        let dtls = TelephoneDtls::new(Arc::clone(&dtls_pending));
+        let dtls = DtlsGate::new(Arc::clone(&dtls_pending));
         let telephone = TelephoneSocket::new(setup, mix, (Socket::new(rtp)?, rtcp), session, (cipher, dtls));
         self.add(setup.leg, LegKind::Telephone(telephone))?;
         self.telephones.insert(setup.leg, dtls_pending);

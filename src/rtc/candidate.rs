@@ -144,10 +144,10 @@ mod tests {
     fn a_candidate_as_pion_writes_it_is_read() {
         let line = "candidate:3288671519 1 udp 2130706431 192.0.2.4 40001 typ host ufrag AbCd";
         let candidate = Candidate::parse(line).unwrap();
-        assert_eq!(candidate.address, "192.0.2.4:40001".parse().unwrap());
+        assert_eq!(candidate.address, "192.0.2.4:40001".parse::<SocketAddr>().unwrap());
         assert_eq!((candidate.priority, candidate.ufrag.as_deref()), (2_130_706_431, Some("AbCd")));
         let line = "a=candidate:1 1 UDP 1694498815 2001:db8::1 9 typ srflx raddr 0.0.0.0 rport 0 generation 0\r\n";
-        assert_eq!(Candidate::parse(line).unwrap().address, "[2001:db8::1]:9".parse().unwrap());
+        assert_eq!(Candidate::parse(line).unwrap().address, "[2001:db8::1]:9".parse::<SocketAddr>().unwrap());
     }
 
     #[test]
@@ -179,6 +179,6 @@ mod tests {
 
     #[test]
     fn an_ipv4_address_inside_ipv6_is_the_ipv4_address() {
-        assert_eq!(canonical("[::ffff:192.0.2.1]:7".parse().unwrap()), "192.0.2.1:7".parse().unwrap());
+        assert_eq!(canonical("[::ffff:192.0.2.1]:7".parse().unwrap()), "192.0.2.1:7".parse::<SocketAddr>().unwrap());
     }
 }

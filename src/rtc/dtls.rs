@@ -11,9 +11,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha1::Sha1;
-use sha2::{Digest, Sha256, Sha384, Sha512};
-
+use super::fingerprint::{Fingerprint, FingerprintHash, is_announced};
+use super::telephone_dtls;
 use crate::time::{Deadline, Instant};
 use crate::wire::rtp::{SrtpKeys, SrtpMaterial, SrtpProfile};
 
@@ -35,6 +34,8 @@ pub struct Identity {
     certificate: dimpl::DtlsCertificate,
     fingerprint: Fingerprint,
     zero: std::time::Instant,
+    /// For who may show an RSA certificate.
+    pub(super) telephone: telephone_dtls::Settings,
 }
 
 impl Identity {
@@ -55,7 +56,13 @@ impl Identity {
             .build()
             .map_err(|error| unusable(&error))?;
         let fingerprint = Fingerprint::of(FingerprintHash::Sha256, &certificate.certificate);
-        Ok(Arc::new(Self { config: Arc::new(config), certificate, fingerprint, zero }))
+        let telephone = telephone_dtls::Settings::new(&certificate.certificate, &certificate.private_key)?;
+        Ok(Arc::new(Self { config: Arc::new(config), certificate, fingerprint, zero, telephone }))
+    }
+
+    /// In the standard library's terms.
+    pub(super) fn std_instant(&self, now: Instant) -> std::time::Instant {
+        self.zero + Duration::from_micros(now.as_us())
     }
 
     /// For our descriptions.
@@ -70,88 +77,6 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-/// A hash that may name a certificate, the strongest last (RFC 8122 §5, without MD5 and MD2, which it forbids).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FingerprintHash {
-    /// `sha-1`
-    Sha1,
-    /// `sha-256`
-    Sha256,
-    /// `sha-384`
-    Sha384,
-    /// `sha-512`
-    Sha512,
-}
-
-impl FingerprintHash {
-    const ALL: [Self; 4] = [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Sha1 => "sha-1",
-            Self::Sha256 => "sha-256",
-            Self::Sha384 => "sha-384",
-            Self::Sha512 => "sha-512",
-        }
-    }
-
-    const fn bytes(self) -> usize {
-        match self {
-            Self::Sha1 => 20,
-            Self::Sha256 => 32,
-            Self::Sha384 => 48,
-            Self::Sha512 => 64,
-        }
-    }
-}
-
-/// A certificate's hash as a description names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fingerprint {
-    /// By which function.
-    pub hash: FingerprintHash,
-    digest: Vec<u8>,
-}
-
-impl Fingerprint {
-    /// The fingerprint of a certificate in DER.
-    pub fn of(hash: FingerprintHash, certificate: &[u8]) -> Self {
-        let digest = match hash {
-            FingerprintHash::Sha1 => Sha1::digest(certificate).to_vec(),
-            FingerprintHash::Sha256 => Sha256::digest(certificate).to_vec(),
-            FingerprintHash::Sha384 => Sha384::digest(certificate).to_vec(),
-            FingerprintHash::Sha512 => Sha512::digest(certificate).to_vec(),
-        };
-        Self { hash, digest }
-    }
-
-    /// Reads the value of `a=fingerprint`; `None` if the hash is not one of ours or the digest is malformed.
-    pub fn parse(value: &str) -> Option<Self> {
-        let (name, digest) = value.trim().split_once(' ')?;
-        let hash = FingerprintHash::ALL.into_iter().find(|hash| hash.name().eq_ignore_ascii_case(name))?;
-        let byte = |text: &str| (text.len() == 2).then(|| u8::from_str_radix(text, 16).ok()).flatten();
-        let digest: Vec<u8> = digest.trim().split(':').map(byte).collect::<Option<_>>()?;
-        (digest.len() == hash.bytes()).then_some(Self { hash, digest })
-    }
-}
-
-impl std::fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.hash.name())?;
-        for (index, byte) in self.digest.iter().enumerate() {
-            write!(f, "{}{byte:02X}", if index == 0 { ' ' } else { ':' })?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether the certificate is the one that was announced. Of several fingerprints those by the strongest hash count
-/// (RFC 8122 §5.1: one that matches is enough).
-pub fn is_announced(certificate: &[u8], announced: &[Fingerprint]) -> bool {
-    let Some(hash) = announced.iter().map(|fingerprint| fingerprint.hash).max() else { return false };
-    announced.contains(&Fingerprint::of(hash, certificate))
-}
-
 /// Why there are no keys. Always final.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DtlsError {
@@ -161,6 +86,9 @@ pub enum DtlsError {
     /// The peer ended the connection.
     #[error("the peer closed the connection")]
     Closed,
+    /// The peer sent an alert.
+    #[error("the peer refused the handshake")]
+    Refused,
     /// The peer agreed on no SRTP profile, or the keys have the wrong length.
     #[error("no SRTP profile was agreed on")]
     NoProfile,
@@ -221,7 +149,7 @@ impl Dtls {
     /// A connection with a peer that announced these fingerprints; a client waits for [`Dtls::start`].
     pub fn new(now: Instant, identity: &Arc<Identity>, role: DtlsRole, announced: Vec<Fingerprint>) -> Self {
         let (config, certificate) = (Arc::clone(&identity.config), identity.certificate.clone());
-        let mut inner = dimpl::Dtls::new_12(config, certificate, std_instant(identity, now));
+        let mut inner = dimpl::Dtls::new_12(config, certificate, identity.std_instant(now));
         inner.set_active(role == DtlsRole::Client);
         let state = match role {
             DtlsRole::Client => State::Silent,
@@ -265,7 +193,7 @@ impl Dtls {
         if matches!(self.state, State::Silent | State::Failed) {
             return;
         }
-        let result = self.inner.handle_timeout(std_instant(&self.identity, now));
+        let result = self.inner.handle_timeout(self.identity.std_instant(now));
         self.settle(result);
     }
 
@@ -300,10 +228,12 @@ impl Dtls {
                         return self.fail(DtlsError::Fingerprint);
                     }
                 }
-                dimpl::Output::KeyingMaterial(material, profile) => match self.keys(&material, profile) {
-                    Some(keys) => self.on_keys(keys),
-                    None => return self.fail(DtlsError::NoProfile),
-                },
+                dimpl::Output::KeyingMaterial(material, profile) => {
+                    match profile_of(profile).and_then(|profile| srtp_keys(&material, profile, self.role)) {
+                        Some(keys) => self.on_keys(keys),
+                        None => return self.fail(DtlsError::NoProfile),
+                    }
+                }
                 dimpl::Output::CloseNotify => return self.fail(DtlsError::Closed),
                 // `Connected` comes with the keys, for which we wait; of data channels there are none.
                 _ => {}
@@ -336,62 +266,31 @@ impl Dtls {
             self.outputs.push_back(Output::Failed(error));
         }
     }
+}
 
-    /// Client key, server key, client salt, server salt (RFC 5764 §4.2).
-    fn keys(&self, material: &[u8], profile: dimpl::SrtpProfile) -> Option<SrtpKeys> {
-        let profile = match profile {
-            dimpl::SrtpProfile::AEAD_AES_256_GCM => SrtpProfile::AeadAes256Gcm,
-            dimpl::SrtpProfile::AEAD_AES_128_GCM => SrtpProfile::AeadAes128Gcm,
-            dimpl::SrtpProfile::AES128_CM_SHA1_80 => SrtpProfile::Aes128CmSha1_80,
-            _ => return None,
-        };
-        let (client_key, rest) = material.split_at_checked(profile.key_bytes())?;
-        let (server_key, rest) = rest.split_at_checked(profile.key_bytes())?;
-        let (client_salt, server_salt) = rest.split_at_checked(profile.salt_bytes())?;
-        if server_salt.len() != profile.salt_bytes() {
-            return None;
-        }
-        let client = SrtpMaterial { profile, key: client_key.to_vec(), salt: client_salt.to_vec() };
-        let server = SrtpMaterial { profile, key: server_key.to_vec(), salt: server_salt.to_vec() };
-        Some(match self.role {
-            DtlsRole::Client => SrtpKeys { local: client, remote: server },
-            DtlsRole::Server => SrtpKeys { local: server, remote: client },
-        })
+fn profile_of(profile: dimpl::SrtpProfile) -> Option<SrtpProfile> {
+    match profile {
+        dimpl::SrtpProfile::AEAD_AES_256_GCM => Some(SrtpProfile::AeadAes256Gcm),
+        dimpl::SrtpProfile::AEAD_AES_128_GCM => Some(SrtpProfile::AeadAes128Gcm),
+        dimpl::SrtpProfile::AES128_CM_SHA1_80 => Some(SrtpProfile::Aes128CmSha1_80),
+        _ => None,
     }
+}
+
+/// What the exporter gives: client key, server key, client salt, server salt (RFC 5764 §4.2). `None` if it is not as long.
+pub(super) fn srtp_keys(material: &[u8], profile: SrtpProfile, role: DtlsRole) -> Option<SrtpKeys> {
+    let (client_key, rest) = material.split_at_checked(profile.key_bytes())?;
+    let (server_key, rest) = rest.split_at_checked(profile.key_bytes())?;
+    let (client_salt, server_salt) = rest.split_at_checked(profile.salt_bytes())?;
+    if server_salt.len() != profile.salt_bytes() {
+        return None;
+    }
+    let client = SrtpMaterial { profile, key: client_key.to_vec(), salt: client_salt.to_vec() };
+    let server = SrtpMaterial { profile, key: server_key.to_vec(), salt: server_salt.to_vec() };
+    Some(match role {
+        DtlsRole::Client => SrtpKeys { local: client, remote: server },
+        DtlsRole::Server => SrtpKeys { local: server, remote: client },
+    })
 }
 
 const MICROSECOND: Duration = Duration::from_micros(1);
-
-fn std_instant(identity: &Identity, now: Instant) -> std::time::Instant {
-    identity.zero + Duration::from_micros(now.as_us())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fingerprint_is_written_as_it_is_read() {
-        let fingerprint = Fingerprint::of(FingerprintHash::Sha256, b"abc");
-        let text = fingerprint.to_string();
-        assert!(text.starts_with("sha-256 BA:78:16:BF:8F:01:CF:EA:"));
-        assert_eq!(Fingerprint::parse(&text), Some(fingerprint.clone()));
-        assert_eq!(Fingerprint::parse(&text.to_lowercase()), Some(fingerprint));
-        for bad in ["", "sha-256", "sha-256 AA:BB", "md5 AA", "sha-256 zz", "sha-256 +1:02"] {
-            assert_eq!(Fingerprint::parse(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_strongest_hash_decides() {
-        let right = |hash| Fingerprint::of(hash, b"certificate");
-        let wrong = Fingerprint::of(FingerprintHash::Sha512, b"another");
-        assert!(is_announced(b"certificate", &[right(FingerprintHash::Sha1)]));
-        assert!(is_announced(
-            b"certificate",
-            &[right(FingerprintHash::Sha384), wrong.clone(), right(FingerprintHash::Sha512)]
-        ));
-        assert!(!is_announced(b"certificate", &[right(FingerprintHash::Sha256), wrong]));
-        assert!(!is_announced(b"certificate", &[]));
-    }
-}

@@ -9,7 +9,8 @@ use super::{body, seconds};
 use crate::config::SrtpPolicy;
 use crate::gateway::event::Input;
 use crate::media::control::{LegKey, NetEvent, Protection};
-use crate::rtc::dtls::{Dtls, DtlsRole, Fingerprint, Identity, Output};
+use crate::rtc::dtls::{Dtls, DtlsRole, Identity, Output};
+use crate::rtc::fingerprint::Fingerprint;
 use crate::wire::rtp::SrtpKeys;
 
 const SETUP: [&str; 3] = ["actpass", "active", "passive"];

@@ -7,11 +7,11 @@
 use std::net::SocketAddr;
 
 use super::batch::Datagram;
+use super::dtls_gate::{DtlsGate, Passed};
 use super::outlets::Outlets;
 use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate};
 use super::socket::Socket;
 use super::telephone_cipher::{Ciphers, Refused, TelephoneCipher};
-use super::telephone_dtls::{Passed, TelephoneDtls};
 use crate::io::rings::Target;
 use crate::media::control::{
     CallerKey, DtlsSource, LegKey, LegStats, MixIndex, NetEvent, TelephoneRemote, TelephoneSetup,
@@ -41,7 +41,7 @@ pub(super) struct TelephoneSocket {
     rtcp_rate: Rate,
     session: RtcpSession,
     cipher: TelephoneCipher,
-    dtls: TelephoneDtls,
+    dtls: DtlsGate,
     /// Encrypted packets of the telephone's host, and of others while it may still be one of them.
     tries: Rate,
     strange_tries: Rate,
@@ -55,7 +55,7 @@ impl TelephoneSocket {
         mix: MixIndex,
         (rtp, rtcp): (Socket, Option<Socket>),
         session: RtcpSession,
-        (cipher, dtls): (TelephoneCipher, TelephoneDtls),
+        (cipher, dtls): (TelephoneCipher, DtlsGate),
     ) -> Self {
         Self {
             leg: setup.leg,

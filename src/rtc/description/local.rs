@@ -6,7 +6,8 @@ use sdp_types::{Connection, Media, Origin, Session};
 
 use super::{Codec, Line, PROTOCOL, PayloadType, RemoteDescription, Setup};
 use crate::rtc::candidate;
-use crate::rtc::dtls::{DtlsRole, Fingerprint};
+use crate::rtc::dtls::DtlsRole;
+use crate::rtc::fingerprint::Fingerprint;
 use crate::rtc::ice::Credentials;
 
 /// What our descriptions say of us.

@@ -4,7 +4,7 @@ use sdp_types::{Attribute, Media, Session};
 
 use super::{Codec, Line, Negotiated, PROTOCOL, PayloadType, Setup};
 use crate::rtc::candidate::Candidate;
-use crate::rtc::dtls::Fingerprint;
+use crate::rtc::fingerprint::Fingerprint;
 use crate::rtc::ice::Credentials;
 
 /// Longest description read, in bytes; pion's for one voice has 1 to 3 kB.

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::rtc::dtls::{DtlsRole, Fingerprint, FingerprintHash};
+use crate::rtc::dtls::DtlsRole;
+use crate::rtc::fingerprint::{Fingerprint, FingerprintHash};
 use crate::rtc::ice::Credentials;
 
 /// Two lines of one stream; the candidates stand in the first, as pion has them.

@@ -31,7 +31,7 @@ pub(super) enum Passed {
 
 /// The way of one telephone's DTLS.
 #[derive(Debug)]
-pub(super) struct TelephoneDtls {
+pub(super) struct DtlsGate {
     expected: Option<DtlsSource>,
     /// The source that was taken.
     source: Option<SocketAddr>,
@@ -39,7 +39,7 @@ pub(super) struct TelephoneDtls {
     pending: Arc<AtomicU32>,
 }
 
-impl TelephoneDtls {
+impl DtlsGate {
     /// None is expected; `pending` is shared with the handle that delivers the datagrams.
     pub(super) const fn new(pending: Arc<AtomicU32>) -> Self {
         Self { expected: None, source: None, stranger: None, pending }
@@ -133,14 +133,14 @@ mod tests {
         [&[22, 254, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 60, 1][..], &[0; 60]].concat()
     }
 
-    fn gate(expected: DtlsSource) -> TelephoneDtls {
-        let mut gate = TelephoneDtls::new(Arc::default());
+    fn gate(expected: DtlsSource) -> DtlsGate {
+        let mut gate = DtlsGate::new(Arc::default());
         gate.expect(Some(expected));
         gate
     }
 
     /// A telephone that says it is at host 1, port 4000.
-    fn believes(gate: &mut TelephoneDtls, from: SocketAddr, bytes: &[u8]) -> bool {
+    fn believes(gate: &mut DtlsGate, from: SocketAddr, bytes: &[u8]) -> bool {
         let signalled = Some(address(1, 4000));
         gate.believes(gate.expected.unwrap(), from, bytes, &Latch::new(signalled, 0), signalled)
     }
