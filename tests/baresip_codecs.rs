@@ -1,5 +1,5 @@
 //! baresip, a real softphone with codecs of its own (spandsp's G.722, libopus), calls over TLS with SRTP whose keys are in the
-//! SDP (SDES), in each codec, and what is heard is judged.
+//! SDP (SDES), in each codec, and over UDP with keys by DTLS (its certificate is RSA), and what is heard is judged.
 
 mod real;
 
@@ -21,16 +21,44 @@ const LEAD_S: usize = 3;
 /// What PESQ needs at least (ITU-T P.862.3).
 const SHORT_S: f64 = 8.0;
 
+/// From where the telephone's keys come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Keys {
+    Sdes,
+    Dtls,
+}
+
+impl Keys {
+    /// As baresip calls it.
+    const fn media_encryption(self) -> &'static str {
+        match self {
+            Self::Sdes => "srtp-mand",
+            Self::Dtls => "dtls_srtp",
+        }
+    }
+
+    /// What the gateway says once there are keys.
+    const fn said(self) -> &'static str {
+        match self {
+            Self::Sdes => ", encrypted (",
+            Self::Dtls => ": encrypted by DTLS (",
+        }
+    }
+}
+
 /// A call in which both sides speak; what baresip hears also bears the marks of its own buffer, which a busy machine makes run dry
 /// (`telephone_codecs` judges the way down without it). PESQ of what is heard up and down, in wide band but for G.711. `None` without the
 /// programs for it, which is said.
-fn call(codec: BaresipCodec) -> Option<(f64, f64)> {
+fn call(codec: BaresipCodec, keys: Keys) -> Option<(f64, f64)> {
     let binary = find_or_skip("baresip")?;
     let _alone = alone();
     let folder = Folder::new().unwrap();
     let tls = TlsListener::new();
     let place = Place::with(&[&tls.flags()[..], &["-sip-srtp", "required"]].concat());
-    let uri = format!("sip:6002@{};transport=tls", tls.address());
+    let uri = match keys {
+        Keys::Sdes => format!("sip:6002@{};transport=tls", tls.address()),
+        Keys::Dtls => format!("sip:6002@{}", place.gateway.address()),
+    };
     let reference = Reference::new();
     // The whole of it for what is spoken in wide band; the telephones of the laboratory have spoken all of it in G.711.
     let seconds = if codec == BaresipCodec::G711 { SHORT_S } else { reference.seconds() };
@@ -59,14 +87,15 @@ fn call(codec: BaresipCodec) -> Option<(f64, f64)> {
     };
     let mut member = Crowd::one(config).unwrap();
     member.events.wait_for(PATIENCE, |event| event.kind == MemberEventKind::UpConnected).expect("the member is in");
-    let mut baresip = Baresip::speaking(&binary, codec, &spoken_file, Some(&uri), Some("srtp-mand")).unwrap();
+    let mut baresip =
+        Baresip::speaking(&binary, codec, &spoken_file, Some(&uri), Some(keys.media_encryption())).unwrap();
     let hears_baresip =
         |kind: &MemberEventKind| matches!(kind, MemberEventKind::Connected { username, .. } if username == "baresip");
     let connected = member.events.wait_for(PATIENCE, |event| hears_baresip(&event.kind));
     assert!(connected.is_some(), "baresip is not in the room: {:#?}", baresip.program.lines());
     let lines = place.gateway.lines();
-    let is_secure = |line: &String| line.contains(": answered after") && line.contains(", encrypted (");
-    assert!(lines.iter().any(is_secure) && lines.iter().any(|line| line.contains("SIP/2.0/TLS")), "{lines:#?}");
+    let has = |what: &str| lines.iter().any(|line| line.contains(what));
+    assert!(has(keys.said()) && has("SIP/2.0/TLS") == (keys == Keys::Sdes), "{lines:#?}");
     std::thread::sleep(Duration::from_millis(500));
     member.command(0, MemberCommand::Speak { at_us: clock::now_us() });
     std::thread::sleep(Duration::from_secs_f64(LEAD_S as f64 + seconds + 1.0));
@@ -83,7 +112,7 @@ fn call(codec: BaresipCodec) -> Option<(f64, f64)> {
     let judge = |way: &str, heard: &Pcm| {
         let heard = aligned(&said, &heard.resampled(judged_rate_hz));
         let perceived = quality::perceived(&said_file, &file("heard.wav", &heard));
-        println!("{codec:?} over TLS, encrypted, {way}: {perceived:?}");
+        println!("{codec:?} with keys by {keys:?}, {way}: {perceived:?}");
         perceived
             .map(|perceived| perceived.pesq_wb.filter(|_| codec != BaresipCodec::G711).unwrap_or(perceived.pesq_nb))
     };
@@ -108,21 +137,28 @@ fn aligned(said: &Pcm, heard: &Pcm) -> Pcm {
 
 #[test]
 fn baresip_speaks_g711_both_ways() {
-    if let Some((up, down)) = call(BaresipCodec::G711) {
+    if let Some((up, down)) = call(BaresipCodec::G711, Keys::Sdes) {
         assert!(up >= 4.2 && down >= 4.1, "up {up}, down {down}");
     }
 }
 
 #[test]
 fn baresip_speaks_g722_in_wide_band_both_ways() {
-    if let Some((up, down)) = call(BaresipCodec::G722) {
+    if let Some((up, down)) = call(BaresipCodec::G722, Keys::Sdes) {
         assert!(up >= 3.9 && down >= 3.3, "up {up}, down {down}");
     }
 }
 
 #[test]
 fn baresip_speaks_opus_in_wide_band_both_ways() {
-    if let Some((up, down)) = call(BaresipCodec::Opus) {
+    if let Some((up, down)) = call(BaresipCodec::Opus, Keys::Sdes) {
         assert!(up >= 4.2 && down >= 4.0, "up {up}, down {down}");
+    }
+}
+
+#[test]
+fn baresip_makes_its_keys_by_dtls() {
+    if let Some((up, down)) = call(BaresipCodec::G711, Keys::Dtls) {
+        assert!(up >= 4.2 && down >= 4.1, "up {up}, down {down}");
     }
 }

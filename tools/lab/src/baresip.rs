@@ -68,7 +68,7 @@ impl Baresip {
     }
 
     /// The same in one codec, with a WAV of its rate, and with a media encryption of baresip's own list, such as `srtp`
-    /// (RTP/AVP with keys) or `srtp-mand` (RTP/SAVP).
+    /// (RTP/AVP with keys), `srtp-mand` (RTP/SAVP) or `dtls_srtp` (its certificate is RSA).
     ///
     /// # Errors
     /// As the system has them.
@@ -133,7 +133,7 @@ fn config(codec: BaresipCodec, port: u16, control_port: u16, modules: &str, spee
         "sip_listen 127.0.0.1:{port}\nnet_interface 127.0.0.1\ncall_local_timeout 30\ncall_max_calls 8\n\
          audio_player aubridge,sink\naudio_source aufile,{speech}\naudio_alert aubridge,alert\n\
          ausrc_srate {rate_hz}\nauplay_srate {rate_hz}\nausrc_channels {channels}\nauplay_channels {channels}\naudio_buffer 60-160\n\
-         module_path {modules}\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule srtp.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
+         module_path {modules}\nmodule g711.so\nmodule g722.so\nmodule opus.so\nmodule srtp.so\nmodule dtls_srtp.so\nmodule aufile.so\nmodule aubridge.so\nmodule sndfile.so\n\
          module_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control_port}\n\
          snd_path {folder}\n"
     )
