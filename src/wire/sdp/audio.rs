@@ -158,7 +158,7 @@ impl AudioDescription {
 /// Whether the transport is RTP in one of its profiles.
 pub(super) fn is_rtp(protocol: &str) -> bool {
     let is_known = |known: &&str| known.eq_ignore_ascii_case(protocol);
-    ["RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF"].iter().any(|known| is_known(known)) || is_dtls(protocol)
+    ["RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF"].iter().any(is_known) || is_dtls(protocol)
 }
 
 /// Without the time-to-live and count of a multicast address.
