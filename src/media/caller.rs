@@ -295,6 +295,9 @@ impl Caller {
         {
             sink.event(MixEvent::Key { caller: self.key, press });
         }
+        if let Some(press) = self.speech.tones.handle_timeout(now) {
+            sink.event(MixEvent::Key { caller: self.key, press });
+        }
         self.speech.tick_up(now, missed, self.key, sink);
     }
 
@@ -412,7 +415,7 @@ impl Speech {
         key: CallerKey,
         sink: &mut impl Sink,
     ) {
-        self.find_key(sound.narrow(pcm), key, sink);
+        self.find_key(now, sound.narrow(pcm), key, sink);
         if self.muted {
             pcm.fill(0);
         }
@@ -449,9 +452,9 @@ impl Speech {
         }
     }
 
-    fn find_key(&mut self, narrow: &[i16], caller: CallerKey, sink: &mut impl Sink) {
+    fn find_key(&mut self, now: Instant, narrow: &[i16], caller: CallerKey, sink: &mut impl Sink) {
         if self.has_tones
-            && let Some(press) = self.tones.hear(narrow)
+            && let Some(press) = self.tones.hear(now, narrow)
         {
             sink.event(MixEvent::Key { caller, press });
         }

@@ -100,7 +100,8 @@ impl Latch {
             State::Latched { .. } => return Verdict::Drop,
             State::Open { candidates } => candidates,
         };
-        if payload_type != self.payload_type {
+        // From where its description says, a telephone may begin with a key or with comfort noise.
+        if self.signalled != Some(source) && payload_type != self.payload_type {
             return Verdict::Drop;
         }
         let needed = match self.signalled {
@@ -149,6 +150,16 @@ mod tests {
         assert_eq!(latch.judge(address(1, 4000), 7, 100, 0), Verdict::Latched);
         assert_eq!(latch.judge(address(1, 4000), 9, 5, 8), Verdict::Take);
         assert_eq!(latch.judge(address(2, 4000), 7, 101, 0), Verdict::Drop);
+    }
+
+    #[test]
+    fn a_telephone_may_begin_with_a_key_where_it_is_expected_but_a_stranger_may_not() {
+        let mut latch = Latch::new(Some(address(1, 4000)), 0);
+        for sequence in 0..10 {
+            assert_eq!(latch.judge(address(9, 777), 7, sequence, 101), Verdict::Drop);
+        }
+        assert_eq!(latch.judge(address(1, 4000), 7, 100, 101), Verdict::Latched);
+        assert_eq!(latch.judge(address(1, 4000), 7, 101, 0), Verdict::Take);
     }
 
     #[test]

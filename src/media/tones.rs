@@ -9,7 +9,10 @@
 
 use std::f32::consts::TAU;
 
+use std::time::Duration;
+
 use super::control::{KeyForm, KeyPress};
+use crate::time::Instant;
 
 const RATE_HZ: f32 = 8000.0;
 /// The tones of Q.23 in the middle of a bin, or as near as eight tones can be.
@@ -34,6 +37,9 @@ const MOST_CHANGE: f32 = 2.0;
 const PRESS_WINDOWS: u8 = 4;
 /// So many without are its end: an interruption of 10 ms is none, a pause of 40 ms always is (Q.24).
 const RELEASE_WINDOWS: u8 = 4;
+/// So long without a packet is an end too: who suppresses silence, as Asterisk does, sends nothing between two keys. No jitter
+/// that is worth an answer makes such a gap of packets of 60 ms.
+const LOST_AFTER: Duration = Duration::from_millis(150);
 
 /// One telephone's.
 #[derive(Clone, Debug)]
@@ -42,6 +48,7 @@ pub(super) struct Tones {
     factors: [f32; 8],
     window: [f32; WINDOW_SAMPLES],
     filled: usize,
+    last: Instant,
     state: State,
 }
 
@@ -68,11 +75,12 @@ impl Tones {
         for (factor, hz) in factors.iter_mut().zip(LOW_HZ.iter().chain(&HIGH_HZ)) {
             *factor = 2.0 * (TAU * hz / RATE_HZ).cos();
         }
-        Self { factors, window: [0.0; WINDOW_SAMPLES], filled: 0, state: State::Nothing }
+        Self { factors, window: [0.0; WINDOW_SAMPLES], filled: 0, last: Instant::ZERO, state: State::Nothing }
     }
 
     /// Listens to a piece of 8 kHz; gives the first key that is let go in it (a second one would need 80 ms).
-    pub(super) fn hear(&mut self, pcm: &[i16]) -> Option<KeyPress> {
+    pub(super) fn hear(&mut self, now: Instant, pcm: &[i16]) -> Option<KeyPress> {
+        self.last = now;
         let mut told = None;
         let mut rest = pcm;
         while !rest.is_empty() {
@@ -91,6 +99,18 @@ impl Tones {
             }
         }
         told
+    }
+
+    /// Each tick: a key after which nothing came any more.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<KeyPress> {
+        if matches!(self.state, State::Nothing) || now.saturating_since(self.last) < LOST_AFTER {
+            return None;
+        }
+        self.filled = 0;
+        match std::mem::replace(&mut self.state, State::Nothing) {
+            State::Pressed { key, windows, without } => Some(press(key, windows.saturating_sub(u16::from(without)))),
+            State::Nothing | State::Seen { .. } => None,
+        }
     }
 
     fn judge(&self) -> Option<Pair> {
@@ -132,11 +152,7 @@ impl Tones {
                     State::Pressed { key, windows: windows.saturating_add(1), without: without + 1 }
                 } else {
                     self.state = other.map_or(State::Nothing, seen);
-                    let hops = windows.saturating_sub(u16::from(RELEASE_WINDOWS) - 1);
-                    // The first window counts whole.
-                    let samples = u32::from(hops.saturating_add(1)) * HOP_SAMPLES as u32;
-                    let duration_ms = u16::try_from(samples * 1000 / RATE_HZ as u32).unwrap_or(u16::MAX);
-                    return Some(KeyPress { key, form: KeyForm::Tone, duration_ms });
+                    return Some(press(key, windows.saturating_sub(u16::from(RELEASE_WINDOWS) - 1)));
                 }
             }
             (State::Seen { key, windows, levels }, Some(pair)) if pair.key == key && is_alike(levels, pair.levels) => {
@@ -150,6 +166,13 @@ impl Tones {
         };
         None
     }
+}
+
+/// A key that was in so many windows; the first one counts whole.
+fn press(key: char, windows: u16) -> KeyPress {
+    let samples = u32::from(windows.saturating_add(1)) * HOP_SAMPLES as u32;
+    let duration_ms = u16::try_from(samples * 1000 / RATE_HZ as u32).unwrap_or(u16::MAX);
+    KeyPress { key, form: KeyForm::Tone, duration_ms }
 }
 
 const fn seen(pair: Pair) -> State {
@@ -223,12 +246,34 @@ mod tests {
         }
     }
 
-    fn heard(pcm: &[i16]) -> String {
-        let mut tones = Tones::new();
-        pcm.chunks(160).filter_map(|piece| tones.hear(piece)).map(|press| press.key).collect()
+    const ALL: &str = "1234567890*#ABCD";
+    const PIECE: Duration = Duration::from_millis(20);
+
+    /// The presses in speech that comes in pieces of 20 ms, of which those that are silent do not come if `suppressed`.
+    fn presses(pcm: &[i16], suppressed: bool) -> Vec<KeyPress> {
+        let (mut tones, mut now, mut told) = (Tones::new(), Instant::ZERO, Vec::new());
+        for piece in pcm.chunks(160) {
+            if !suppressed || piece.iter().any(|sample| *sample != 0) {
+                told.extend(tones.hear(now, piece));
+            }
+            told.extend(tones.handle_timeout(now));
+            now += PIECE;
+        }
+        told
     }
 
-    const ALL: &str = "1234567890*#ABCD";
+    fn heard(pcm: &[i16]) -> String {
+        presses(pcm, false).iter().map(|press| press.key).collect()
+    }
+
+    #[test]
+    fn keys_between_which_nothing_is_sent_are_told_apart_and_the_last_one_is_told() {
+        let mut dial = Dial { snr_db: 300.0, ..Dial::new(-15.0, -15.0) };
+        let pcm = [dial.dial("1155#", 200, 220), vec![0; 4000]].concat();
+        let told = presses(&pcm, true);
+        assert_eq!(told.iter().map(|press| press.key).collect::<String>(), "1155#");
+        assert!(told.iter().all(|press| press.duration_ms.abs_diff(200) <= 30), "{told:?}");
+    }
 
     #[test]
     fn keys_of_40_ms_are_found_in_noise_with_twist_and_softly() {
@@ -274,11 +319,7 @@ mod tests {
     fn the_length_is_told_within_20_ms() {
         for tone_ms in [50, 100, 500] {
             let pcm = Dial { snr_db: 30.0, ..Dial::new(-15.0, -15.0) }.dial("8", tone_ms, 60);
-            let press = pcm.chunks(160).filter_map({
-                let mut tones = Tones::new();
-                move |piece| tones.hear(piece)
-            });
-            let lengths: Vec<_> = press.map(|press| usize::from(press.duration_ms)).collect();
+            let lengths: Vec<_> = presses(&pcm, false).iter().map(|press| usize::from(press.duration_ms)).collect();
             assert!(lengths.len() == 1 && lengths[0].abs_diff(tone_ms) <= 20, "{tone_ms}: {lengths:?}");
         }
     }
