@@ -55,6 +55,10 @@ fn of_certificate(error: &CertificateError) -> &'static str {
         }
         Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => "is for another host name",
         Certificate::Revoked => "has been revoked",
+        // webpki's, which rustls passes on wrapped up. What `openssl req -x509` makes by itself is such a one.
+        Certificate::Other(why) if why.to_string().contains("CaUsedAsEndEntity") => {
+            "is made to sign others, not for a server: make it anew with basicConstraints=CA:FALSE"
+        }
         _ => "comes from nobody whom this system trusts",
     }
 }
