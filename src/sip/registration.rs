@@ -47,6 +47,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(25);
 const KEEP_ALIVE_BYTES: &[u8] = b"\r\n\r\n";
 /// A name look-up may take this long.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(20);
+/// Proxies that calls of ours pass at the registrar's wish.
+const MAX_SERVICE_ROUTE: usize = 8;
+
 /// Challenges in one attempt: a proxy's and the registrar's, each once more for a stale nonce.
 const MAX_CHALLENGES: u32 = 4;
 /// A NAT that gives a new address with each answer must not make us register without end.
@@ -113,6 +116,8 @@ pub(crate) struct Registration {
     wants_gruu: bool,
     /// That URI, if the registrar has made one.
     gruu: Option<SipUri>,
+    /// The way that calls of ours are to take (RFC 3608).
+    service_route: Vec<String>,
     state: State,
 }
 
@@ -195,6 +200,7 @@ impl Registration {
             stun: None,
             wants_gruu: config.gruu,
             gruu: None,
+            service_route: Vec::new(),
             state: State::Idle,
         }
     }
@@ -366,6 +372,8 @@ impl Registration {
         self.redirect.settle();
         self.keep_strengths();
         self.gruu = gruu(response, &attempt.contact, &self.token).filter(|_| self.wants_gruu);
+        self.service_route =
+            response.headers.values("Service-Route").take(MAX_SERVICE_ROUTE).map(str::to_owned).collect();
         let left = left_behind(response, &attempt.contact, self.instance.as_deref());
         self.binding = Some(attempt.contact);
         let by_datagrams = self.servers.current().filter(|route| !route.transport.is_reliable());

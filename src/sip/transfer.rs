@@ -60,6 +60,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) from: NameAddr,
     pub(crate) contact: &'a str,
     pub(crate) call_id: &'a str,
+    /// Where its calls go first, at the registrar's wish.
+    pub(crate) service_route: &'a [String],
 }
 
 impl Transfer {
@@ -94,6 +96,9 @@ impl Transfer {
             .with("Contact", caller.contact)
             .with("Allow", ALLOW)
             .with("Supported", SUPPORTED);
+        for route in caller.service_route {
+            request.headers.push("Route", route);
+        }
         if let Some(replaces) = &self.refer_to.replaces {
             request.headers.push("Require", "replaces");
             request.headers.push("Replaces", replaces.clone());

@@ -10,11 +10,16 @@ const BY_TARGET: &str = "Contact: <sip:carol@10.0.0.66:5060>\r\n";
 
 /// A call while we are registered at sip.example.com.
 fn call() -> (World, Phone, CallKey) {
+    call_registered_with("")
+}
+
+/// The same with more in the registrar's 200.
+fn call_registered_with(extra: &str) -> (World, Phone, CallKey) {
     let mut world = World::new(config(Some("sip.example.com"), None));
     world.act(|endpoint, now| endpoint.start(now));
     world.resolve("sip.example.com", None, &[REGISTRAR]);
     let register = world.one();
-    world.receive(REGISTRAR, &Phone::response(&register, 200, "Expires: 100000\r\n"));
+    world.receive(REGISTRAR, &Phone::response(&register, 200, &format!("Expires: 100000\r\n{extra}")));
     world.events();
     let mut phone = Phone { address: REGISTRAR.into(), ..Phone::new() };
     let key = phone.call(&mut world);
@@ -56,6 +61,21 @@ fn fragments(sent: &[Sent]) -> Vec<String> {
         format!("{} {}", body[8..11].to_owned(), one.header("Subscription-State").split(';').next().unwrap())
     };
     notifies.map(in_short).collect()
+}
+
+#[test]
+fn a_call_of_ours_takes_the_service_route_and_so_does_all_that_belongs_to_it() {
+    let routes = "Service-Route: <sip:edge.example.com;lr>, <sip:home.example.com;lr>\r\n";
+    let (mut world, mut phone, key) = call_registered_with(routes);
+    let invite = referred(&mut world, &mut phone, key, "<sip:carol@sip.example.com>");
+    let route = |sent: &Sent| sent.message().headers().values("Route").map(str::to_owned).collect::<Vec<_>>();
+    let wanted = ["<sip:edge.example.com;lr>", "<sip:home.example.com;lr>"];
+    assert_eq!((invite.remote.as_str(), route(&invite)), (REGISTRAR, wanted.map(str::to_owned).to_vec()));
+    world.receive(REGISTRAR, &Phone::response(&invite, 486, ""));
+    let all = sent(&mut world);
+    assert_eq!(what(&all), ["ACK", "NOTIFY"]);
+    assert_eq!(route(&all[0]), wanted);
+    assert!(route(&all[1]).is_empty(), "the call that came in has a route of its own");
 }
 
 #[test]

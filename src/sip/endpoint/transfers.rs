@@ -111,10 +111,13 @@ impl Endpoint {
         };
         let from = NameAddr::new(self.config.account.uri.clone()).with_tag(&self.layer.random.token(16));
         let call_id = self.layer.random.token(24);
-        let caller = Caller { from, contact: call.contact(), call_id: &call_id };
+        let registration = self.registration.as_ref();
+        let by_registrar = registration.filter(|registration| registration.route() == Some(route));
+        let service_route = by_registrar.map_or(&[][..], |registration| registration.service_route());
+        let caller = Caller { from, contact: call.contact(), call_id: &call_id, service_route };
         let local = self.config.local.iter().find(|local| local.is_ipv4() == route.remote.is_ipv4());
         let local = local.copied().filter(|local| !local.ip().is_unspecified());
-        let connection = self.registration.as_ref().and_then(|registration| registration.connection_to(route));
+        let connection = registration.and_then(|registration| registration.connection_to(route));
         let path = Path { transport: route.transport, local, remote: route.remote, connection };
         let request = transfer.invite(now, &caller, path, sdp);
         self.layer.request(now, Owner::Transfer(key), path, call.sent_by(), request);

@@ -27,6 +27,11 @@ impl Registration {
         self.servers.current()
     }
 
+    /// What calls of ours by that way name as their route (RFC 3608 §6.1).
+    pub(crate) fn service_route(&self) -> &[String] {
+        &self.service_route
+    }
+
     /// Our connection there, if that is the way.
     pub(crate) fn connection_to(&self, route: Route) -> Option<ConnectionKey> {
         self.flow.as_ref().filter(|flow| flow.route == route).map(|flow| flow.connection)
