@@ -5,14 +5,15 @@ mod name_server;
 #[path = "../real/mod.rs"]
 mod real;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use lab::gateway::Gateway;
 use lab::kamailio::{Kamailio, PASSWORD, USER};
 use lab::program::{find_or_skip, free_tcp_port, free_udp_port};
 use lab::registrar::Registrar;
 use lab::room::RoomServer;
-use name_server::{NameServer, loopback, naptr, srv};
+use name_server::{NameServer, address, loopback, naptr, srv};
 use real::{GROUP, PATIENCE, alone, register, room};
 
 fn register_by(names: &NameServer, password: &str, flags: &[&str], room: &RoomServer) -> Gateway {
@@ -50,6 +51,26 @@ fn records_lead_to_the_next_server_where_one_refuses_and_when_one_is_gone() {
     drop(first);
     second.wait_bound(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
     assert!(!gateway.lines().iter().any(|line| line.contains("not registered")), "nobody needs to know");
+}
+
+#[test]
+fn a_registrar_that_moves_to_another_address_has_us_within_thirty_seconds() {
+    let Some(binary) = find_or_skip("kamailio") else { return };
+    let _alone = alone();
+    let room = room();
+    let port = free_udp_port().unwrap();
+    let (here, there) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
+    let zone = |host| vec![srv("_sip._udp.example.test.", 1, port, "home.test."), address("home.test.", host)];
+    let names = NameServer::start(zone(here));
+    let old = Kamailio::start_at(&binary, (here, port).into(), None).unwrap();
+    let gateway = register_by(&names, PASSWORD, &["-sip-transport", "udp"], &room);
+    old.wait_bound(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
+    drop(old);
+    let new = Kamailio::start_at(&binary, (there, port).into(), None).unwrap();
+    names.change(zone(there));
+    let moved = Instant::now();
+    new.wait_bound(Duration::from_secs(30)).unwrap_or_else(|why| panic!("{why}\n{}", gateway.lines().join("\n")));
+    println!("registered at the new address after {:.1} s", moved.elapsed().as_secs_f64());
 }
 
 #[test]

@@ -11,8 +11,8 @@ use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, NAPTR, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-/// How long an answer holds.
-const LIFETIME_S: u32 = 30;
+/// How long an answer holds: as it is set by who is about to move.
+const LIFETIME_S: u32 = 5;
 /// How often the end of the test is looked for.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -21,6 +21,7 @@ type Zone = Vec<(Name, RData)>;
 /// Runs until it is dropped.
 pub(crate) struct NameServer {
     address: SocketAddr,
+    zone: Arc<Mutex<Zone>>,
     questions: Arc<Mutex<Vec<String>>>,
     has_ended: Arc<AtomicBool>,
 }
@@ -34,13 +35,14 @@ impl NameServer {
         udp.set_read_timeout(Some(POLL)).unwrap();
         tcp.set_nonblocking(true).unwrap();
         let (questions, has_ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let server = Self { address, questions: questions.clone(), has_ended: has_ended.clone() };
+        let zone = Arc::new(Mutex::new(zone));
+        let server = Self { address, zone: zone.clone(), questions: questions.clone(), has_ended: has_ended.clone() };
         let of_tcp = (zone.clone(), has_ended.clone(), questions.clone());
         thread::spawn(move || {
             let mut buffer = [0; 1500];
             while !has_ended.load(Ordering::Relaxed) {
                 let Ok((len, from)) = udp.recv_from(&mut buffer) else { continue };
-                let _ = udp.send_to(&answer(&zone, &buffer[..len], true, &questions), from);
+                let _ = udp.send_to(&answer(&zone.lock().unwrap(), &buffer[..len], true, &questions), from);
             }
         });
         thread::spawn(move || {
@@ -55,7 +57,7 @@ impl NameServer {
                 stream.read_exact(&mut len).unwrap();
                 let mut question = vec![0; u16::from_be_bytes(len).into()];
                 stream.read_exact(&mut question).unwrap();
-                let answer = answer(&zone, &question, false, &questions);
+                let answer = answer(&zone.lock().unwrap(), &question, false, &questions);
                 stream.write_all(&u16::try_from(answer.len()).unwrap().to_be_bytes()).unwrap();
                 stream.write_all(&answer).unwrap();
             }
@@ -65,6 +67,11 @@ impl NameServer {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// From now on it knows this instead.
+    pub(crate) fn change(&self, zone: Zone) {
+        *self.zone.lock().unwrap() = zone;
     }
 
     /// What it was asked, as `UDP SRV _sip._tcp.example.test.`
@@ -114,5 +121,9 @@ pub(crate) fn srv(owner: &str, priority: u16, port: u16, to: &str) -> (Name, RDa
 }
 
 pub(crate) fn loopback(owner: &str) -> (Name, RData) {
-    (name(owner), RData::A(A(Ipv4Addr::LOCALHOST)))
+    address(owner, Ipv4Addr::LOCALHOST)
+}
+
+pub(crate) fn address(owner: &str, address: Ipv4Addr) -> (Name, RData) {
+    (name(owner), RData::A(A(address)))
 }
