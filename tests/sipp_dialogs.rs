@@ -59,6 +59,17 @@ fn sipp_holds_sends_many_parts_and_cancels_at_the_last_moment() {
 }
 
 #[test]
+fn sipp_tells_keys_by_info_and_changes_the_codec() {
+    let _alone = alone();
+    let world = World::new();
+    plays(&world, "info", 3, &[]);
+    let lines = world.gateway.lines();
+    for key in ["key 5 for 160 ms (Info)", "key # for 0 ms (Info)"] {
+        assert_eq!(lines.iter().filter(|line| line.contains(key)).count(), 3, "{key}: {lines:#?}");
+    }
+}
+
+#[test]
 fn sipp_transfers_its_caller_to_another_sipp() {
     let Some(binary) = find_or_skip("sipp") else { return };
     let _alone = alone();
