@@ -135,36 +135,35 @@ fn aligned(said: &Pcm, heard: &Pcm) -> Pcm {
     Pcm { rate_hz: heard.rate_hz, samples }
 }
 
+/// Of three calls one must be heard this well both ways: a busy machine can make baresip's own buffer run dry in any, but the
+/// gateway's faults would be in all.
+fn assert_heard(codec: BaresipCodec, keys: Keys, least_up: f64, least_down: f64) {
+    let mut worse = Vec::new();
+    let mut is_good = |call: Option<(f64, f64)>| {
+        let is_good = call.is_none_or(|(up, down)| up >= least_up && down >= least_down);
+        worse.extend(call.filter(|_| !is_good));
+        is_good
+    };
+    let is_heard = (0..3).any(|_| is_good(call(codec, keys)));
+    assert!(is_heard, "up and down: {worse:?}, at least {least_up} and {least_down}");
+}
+
 #[test]
 fn baresip_speaks_g711_both_ways() {
-    if let Some((up, down)) = call(BaresipCodec::G711, Keys::Sdes) {
-        assert!(up >= 4.2 && down >= 4.1, "up {up}, down {down}");
-    }
+    assert_heard(BaresipCodec::G711, Keys::Sdes, 4.2, 4.2);
 }
 
 #[test]
 fn baresip_speaks_g722_in_wide_band_both_ways() {
-    if let Some((up, down)) = call(BaresipCodec::G722, Keys::Sdes) {
-        assert!(up >= 3.9 && down >= 3.3, "up {up}, down {down}");
-    }
+    assert_heard(BaresipCodec::G722, Keys::Sdes, 3.9, 3.7);
 }
 
 #[test]
 fn baresip_speaks_opus_in_wide_band_both_ways() {
-    // A busy machine can make baresip's buffer run dry in any call, but not in each.
-    let mut calls = std::iter::repeat_with(|| call(BaresipCodec::Opus, Keys::Sdes)).take(3);
-    let mut worse = Vec::new();
-    let is_good = |call: Option<(f64, f64)>| {
-        let is_good = call.is_none_or(|(up, down)| up >= 4.2 && down >= 4.2);
-        worse.extend(call.filter(|_| !is_good));
-        is_good
-    };
-    assert!(calls.any(is_good), "up and down: {worse:?}");
+    assert_heard(BaresipCodec::Opus, Keys::Sdes, 4.2, 4.2);
 }
 
 #[test]
 fn baresip_makes_its_keys_by_dtls() {
-    if let Some((up, down)) = call(BaresipCodec::G711, Keys::Dtls) {
-        assert!(up >= 4.2 && down >= 4.1, "up {up}, down {down}");
-    }
+    assert_heard(BaresipCodec::G711, Keys::Dtls, 4.2, 4.2);
 }

@@ -19,11 +19,11 @@ const REMEMBERED_KIB_A_CALL: u64 = 10;
 /// What a thousand calls may leave for good: 1 KiB each.
 const GROWTH_KIB: u64 = 1000;
 
-/// So many calls of SIPp's own scenario, each of 2.3 s: 20 a second are 46 at once.
+/// So many calls of SIPp's own scenario, each of 2.5 s: 20 a second are 50 at once.
 fn calls(world: &World, count: usize) {
     let (count, target) = (count.to_string(), world.gateway.address().to_string());
     let mut command = Command::new("sipp");
-    command.args(["-sn", "uac", "-s", "6002", "-i", "127.0.0.1", "-r", "20", "-l", "50", "-d", "2300", "-nostdin"]);
+    command.args(["-sn", "uac", "-s", "6002", "-i", "127.0.0.1", "-r", "20", "-l", "50", "-d", "2500", "-nostdin"]);
     command.args(["-m", &count, &target]);
     let mut sipp = Program::start(command.current_dir(std::env::temp_dir())).unwrap();
     let status = sipp.wait_exit(12 * PATIENCE).unwrap();
