@@ -10,8 +10,8 @@ use crate::time::{Deadline, Instant};
 
 /// From one question to the next.
 const INTERVAL: Duration = Duration::from_secs(15);
-/// How long the answer may take, four copies of the question included.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long the answer may take, four copies of the question included: the last one goes out after 7.5 s.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// An answer that took longer has needed a second copy: the registrar may have been away for a moment.
 const AT_ONCE: Duration = Duration::from_millis(1_500);
 /// Questions without answer after which a registrar that has never answered is left alone.
