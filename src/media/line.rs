@@ -31,10 +31,9 @@ pub(super) type PacketSound = [i16; MAX_PACKET_SAMPLES];
 /// Opus is decoded and concealed in steps of 2.5 ms.
 const OPUS_STEP_SAMPLES: usize = 40;
 
-/// What we send to a telephone: the music coder takes a sixth of what the voice coder does and sounds better (at 64 kbit/s
-/// 20 µs and PESQ 4.51 in wide band, against 114 µs and 4.43), but knows neither copies nor low rates. Of speech that Opus has
-/// coded once already, 64 kbit/s leave 4.20 at baresip, and this 4.25.
-const OPUS_BITRATE_BPS: u32 = 96_000;
+/// What we send to a telephone: the music coder at G.711's rate takes a sixth of what the voice coder does and sounds better
+/// (20 µs and PESQ 4.51 in wide band, against 114 µs and 4.43), but knows neither copies nor low rates.
+const OPUS_BITRATE_BPS: u32 = 64_000;
 const OPUS_COMPLEXITY: u8 = 0;
 /// The music coder's least rate: at 40 kbit/s it has 4.1.
 const LEAST_MUSIC_BITRATE_BPS: u32 = 44_000;
@@ -43,7 +42,7 @@ const VOICE_BITRATE_BPS: u32 = 32_000;
 const VOICE_COMPLEXITY: u8 = 4;
 /// From here on copies are worth what they cost, as upwards.
 const FEC_ABOVE_PERCENT: u8 = 1;
-/// 60 ms at 96 kbit/s are 720 bytes; a variable rate may have somewhat more for a while.
+/// 60 ms at 64 kbit/s are 480 bytes; a variable rate may double that for a while.
 const OPUS_PACKET_BYTES: usize = 1000;
 
 /// One telephone's line.
