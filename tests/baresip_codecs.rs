@@ -139,13 +139,13 @@ fn aligned(said: &Pcm, heard: &Pcm) -> Pcm {
 /// gateway's faults would be in all.
 fn assert_heard(codec: BaresipCodec, keys: Keys, least_up: f64, least_down: f64) {
     let mut worse = Vec::new();
-    let mut is_good = |call: Option<(f64, f64)>| {
-        let is_good = call.is_none_or(|(up, down)| up >= least_up && down >= least_down);
-        worse.extend(call.filter(|_| !is_good));
-        is_good
-    };
-    let is_heard = (0..3).any(|_| is_good(call(codec, keys)));
-    assert!(is_heard, "up and down: {worse:?}, at least {least_up} and {least_down}");
+    for _ in 0..3 {
+        match call(codec, keys) {
+            Some((up, down)) if up < least_up || down < least_down => worse.push((up, down)),
+            Some(_) | None => return,
+        }
+    }
+    panic!("up and down: {worse:?}, at least {least_up} and {least_down}");
 }
 
 #[test]

@@ -5,13 +5,9 @@
 mod real;
 
 use std::process::Command;
-use std::time::Duration;
 
 use lab::program::{Program, find_or_skip};
-use real::{PATIENCE, World, alone, eventually};
-
-/// Longer than the gateway remembers a call that has ended (64·T1, RFC 3261 §17).
-const TRANSACTIONS_LINGER: Duration = Duration::from_secs(34);
+use real::{PATIENCE, TRANSACTIONS_LINGER, World, alone, eventually};
 
 /// That takes 6 KiB a call.
 const REMEMBERED_KIB_A_CALL: u64 = 10;

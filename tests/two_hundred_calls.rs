@@ -2,13 +2,8 @@
 
 mod real;
 
-use std::time::Duration;
-
 use lab::telephone::Telephone;
-use real::{PATIENCE, World, alone, eventually, from};
-
-/// Longer than the gateway remembers a call that has ended.
-const TRANSACTIONS_LINGER: Duration = Duration::from_secs(34);
+use real::{PATIENCE, TRANSACTIONS_LINGER, World, alone, eventually, from};
 
 #[test]
 fn after_two_hundred_calls_nothing_is_left() {

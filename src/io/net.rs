@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use ringbuf::traits::{Consumer, Observer, Producer};
@@ -23,6 +23,7 @@ use super::wake::{Wake, Waker};
 use crate::media::control::{LegKey, MixIndex, NetCommand, NetEvent, PeerRole, PeerSetup, TelephoneSetup};
 use crate::media::rtcp_session::{RtcpConfig, RtcpSession};
 use dtls_gate::DtlsGate;
+use dtls_pending::DtlsPending;
 use leg::{Leg, LegKind, MAX_LEGS};
 use outlets::Outlets;
 use peer_socket::{PeerSocket, Secured};
@@ -34,6 +35,7 @@ use thread::{NetThread, Order, Wiring};
 mod batch;
 mod cadence;
 mod dtls_gate;
+mod dtls_pending;
 mod leg;
 mod outlets;
 mod peer_socket;
@@ -44,12 +46,10 @@ mod telephone_cipher;
 mod telephone_socket;
 mod thread;
 
-/// What is still needed of a peer connection's set-up when its keys come, and its flow control.
+/// What is still needed of a peer connection's set-up when its keys come.
 struct PeerInfo {
     ssrc: u32,
     cname: String,
-    /// Datagrams between its socket and [`NetHandle::poll_event`].
-    dtls_pending: Arc<AtomicU32>,
 }
 
 /// Signalling's end of the net thread. Dropping it stops the thread.
@@ -61,8 +61,8 @@ pub struct NetHandle {
     events: HeapCons<NetEvent>,
     retired: HeapCons<Box<Leg>>,
     peers: BTreeMap<LegKey, PeerInfo>,
-    /// DTLS datagrams between a telephone's socket and [`NetHandle::poll_event`].
-    telephones: BTreeMap<LegKey, Arc<AtomicU32>>,
+    /// DTLS datagrams between each socket and [`NetHandle::poll_event`].
+    dtls_pending: BTreeMap<LegKey, DtlsPending>,
     legs: usize,
     wake: Arc<Wake>,
     signalling: Waker,
@@ -101,7 +101,7 @@ impl NetHandle {
             events,
             retired,
             peers: BTreeMap::new(),
-            telephones: BTreeMap::new(),
+            dtls_pending: BTreeMap::new(),
             legs: 0,
             wake: net_wake,
             signalling,
@@ -119,9 +119,9 @@ impl NetHandle {
             PeerRole::Up { ssrc, .. } | PeerRole::Down { ssrc, .. } => ssrc,
         };
         let key = setup.leg;
-        let info = PeerInfo { ssrc, cname: setup.cname.clone(), dtls_pending: Arc::new(AtomicU32::new(0)) };
-        let peer = PeerSocket::new(setup, mix, Socket::new(socket)?, Arc::clone(&info.dtls_pending));
-        self.add(key, LegKind::Peer(peer))?;
+        let (info, pending) = (PeerInfo { ssrc, cname: setup.cname.clone() }, DtlsPending::default());
+        let peer = PeerSocket::new(setup, mix, Socket::new(socket)?, pending.clone());
+        self.add(key, LegKind::Peer(peer), pending)?;
         self.peers.insert(key, info);
         Ok(())
     }
@@ -140,19 +140,18 @@ impl NetHandle {
         let session = self.rtcp_session(setup.ssrc, setup.cname.clone(), setup.remote.clock_rate_hz);
         let rtcp = rtcp.map(Socket::new).transpose()?;
         let cipher = TelephoneCipher::new(Ciphers::new(&setup.protection));
-        let dtls_pending = Arc::new(AtomicU32::new(0));
-        let dtls = DtlsGate::new(Arc::clone(&dtls_pending));
+        let pending = DtlsPending::default();
+        let dtls = DtlsGate::new(pending.clone());
         let telephone = TelephoneSocket::new(setup, mix, (Socket::new(rtp)?, rtcp), session, (cipher, dtls));
-        self.add(setup.leg, LegKind::Telephone(telephone))?;
-        self.telephones.insert(setup.leg, dtls_pending);
-        Ok(())
+        self.add(setup.leg, LegKind::Telephone(telephone), pending)
     }
 
-    fn add(&mut self, key: LegKey, kind: LegKind) -> io::Result<()> {
+    fn add(&mut self, key: LegKey, kind: LegKind, pending: DtlsPending) -> io::Result<()> {
         if self.legs >= MAX_LEGS {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many media sockets"));
         }
         self.legs += 1;
+        self.dtls_pending.insert(key, pending);
         self.order(Order::Add(Box::new(Leg::new(key, kind))));
         Ok(())
     }
@@ -210,17 +209,16 @@ impl NetHandle {
         }
         if let Some(event) = self.events.try_pop() {
             if let NetEvent::Dtls { leg, .. } = &event
-                && let Some(pending) =
-                    self.peers.get(leg).map(|info| &info.dtls_pending).or_else(|| self.telephones.get(leg))
+                && let Some(pending) = self.dtls_pending.get(leg)
             {
-                pending.fetch_sub(1, Ordering::AcqRel);
+                pending.taken();
             }
             return Some(event);
         }
         let leg = self.retired.try_pop()?;
         self.legs -= 1;
         self.peers.remove(&leg.key);
-        self.telephones.remove(&leg.key);
+        self.dtls_pending.remove(&leg.key);
         Some(NetEvent::Removed { leg: leg.key, stats: leg.stats() })
     }
 

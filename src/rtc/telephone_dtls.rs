@@ -229,8 +229,26 @@ mod tests {
     use super::*;
     use crate::random::Random;
     use crate::rtc::dtls::Dtls;
+    use crate::wire::rtp::SrtpKeys;
 
     const HALF_WAY: Duration = Duration::from_millis(20);
+
+    /// Takes what an end wants done: its datagrams that arrive, and its keys.
+    fn drain(
+        output: impl FnMut() -> Option<Output>,
+        mut arrives: impl FnMut() -> bool,
+        mut carry: impl FnMut(Vec<u8>),
+        keys: &mut Option<SrtpKeys>,
+    ) {
+        for output in std::iter::from_fn(output) {
+            match output {
+                Output::Transmit(bytes) if arrives() => carry(bytes),
+                Output::Transmit(_) => {}
+                Output::Connected(theirs) => *keys = Some(theirs),
+                Output::Failed(error) => panic!("{error}"),
+            }
+        }
+    }
 
     /// The telephone is dimpl's; each datagram takes 20 ms and `arrives` with or without luck. Gives when both had keys.
     fn handshake(role: DtlsRole, mut arrives: impl FnMut() -> bool) -> Option<Duration> {
@@ -241,25 +259,12 @@ mod tests {
         let their_role = if role == DtlsRole::Client { DtlsRole::Server } else { DtlsRole::Client };
         let mut telephone = Dtls::new(now, &theirs, their_role, announced(&ours));
         telephone.start(now);
-        let (mut to_us, mut to_them): (VecDeque<(Instant, Vec<u8>)>, VecDeque<_>) = Default::default();
+        let [mut to_us, mut to_them]: [VecDeque<(Instant, Vec<u8>)>; 2] = Default::default();
         let (mut our_keys, mut their_keys) = (None, None);
         while now.saturating_since(Instant::ZERO) < Duration::from_secs(10) {
-            while let Some(output) = us.poll_output() {
-                match output {
-                    Output::Transmit(bytes) if arrives() => to_them.push_back((now + HALF_WAY, bytes)),
-                    Output::Transmit(_) => {}
-                    Output::Connected(keys) => our_keys = Some(keys),
-                    Output::Failed(error) => panic!("{error}"),
-                }
-            }
-            while let Some(output) = telephone.poll_output() {
-                match output {
-                    Output::Transmit(bytes) if arrives() => to_us.push_back((now + HALF_WAY, bytes)),
-                    Output::Transmit(_) => {}
-                    Output::Connected(keys) => their_keys = Some(keys),
-                    Output::Failed(error) => panic!("{error}"),
-                }
-            }
+            let there = now + HALF_WAY;
+            drain(|| us.poll_output(), &mut arrives, |bytes| to_them.push_back((there, bytes)), &mut our_keys);
+            drain(|| telephone.poll_output(), &mut arrives, |bytes| to_us.push_back((there, bytes)), &mut their_keys);
             if let (Some(ours), Some(theirs)) = (&our_keys, &their_keys) {
                 assert_eq!((&ours.local, &ours.remote), (&theirs.remote, &theirs.local));
                 return Some(now.saturating_since(Instant::ZERO));
@@ -267,7 +272,7 @@ mod tests {
             while let Some((_, bytes)) = to_us.pop_front_if(|(at, _)| *at <= now) {
                 us.handle_input(now, &bytes);
             }
-            while let Some((_, bytes)) = to_them.pop_front_if(|(at, _): &mut (Instant, Vec<u8>)| *at <= now) {
+            while let Some((_, bytes)) = to_them.pop_front_if(|(at, _)| *at <= now) {
                 telephone.handle_input(now, &bytes);
             }
             us.handle_timeout(now);

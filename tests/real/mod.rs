@@ -18,6 +18,9 @@ use lab::telephone::{Telephone, TelephoneSetup};
 
 /// Longer than anything takes that works.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Longer than the gateway remembers a call that has ended (64·T1, RFC 3261 §17).
+pub(crate) const TRANSACTIONS_LINGER: Duration = Duration::from_secs(34);
 /// What is louder than this was said by somebody.
 pub(crate) const AUDIBLE_DBFS: f64 = -45.0;
 /// The group of all tests.

@@ -1,15 +1,14 @@
 //! Which DTLS datagrams of a telephone's RTP port signalling gets to see (RFC 5764 §5.1.2).
 //!
-//! Owns: the source that the handshake keeps to, how many datagrams may wait. Does not own: the handshake (`rtc::dtls`).
+//! Owns: the source that the handshake keeps to. Does not own: how many datagrams may wait (`dtls_pending`), the handshake
+//! (`rtc::telephone_dtls`).
 //! One source is taken for each association, and one stranger at most is remembered, so that a flood makes no state.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::batch::Datagram;
+use super::dtls_pending::{DtlsPending, Stopped};
 use super::outlets::Outlets;
-use super::peer_socket::MAX_DTLS_PENDING;
 use crate::media::control::{DtlsSource, LegKey, NetEvent};
 use crate::media::latch::Latch;
 
@@ -25,8 +24,8 @@ pub(super) enum Passed {
     Unexpected,
     /// From a source that is not, or not yet, believed.
     Stranger,
-    /// More than may wait.
-    Flood,
+    /// Signalling has enough to read.
+    Stopped(Stopped),
 }
 
 /// The way of one telephone's DTLS.
@@ -36,12 +35,12 @@ pub(super) struct DtlsGate {
     /// The source that was taken.
     source: Option<SocketAddr>,
     stranger: Option<(SocketAddr, u8)>,
-    pending: Arc<AtomicU32>,
+    pending: DtlsPending,
 }
 
 impl DtlsGate {
     /// None is expected; `pending` is shared with the handle that delivers the datagrams.
-    pub(super) const fn new(pending: Arc<AtomicU32>) -> Self {
+    pub(super) const fn new(pending: DtlsPending) -> Self {
         Self { expected: None, source: None, stranger: None, pending }
     }
 
@@ -70,17 +69,8 @@ impl DtlsGate {
         if !self.believes(expected, from, bytes, latch, signalled) {
             return Passed::Stranger;
         }
-        // Only this thread adds, so the count cannot overshoot.
-        if self.pending.load(Ordering::Acquire) >= MAX_DTLS_PENDING {
-            return Passed::Flood;
-        }
-        self.pending.fetch_add(1, Ordering::AcqRel);
-        if out.tell(NetEvent::Dtls { leg, from, arrival, bytes: bytes.to_vec() }) {
-            Passed::ToSignalling
-        } else {
-            self.pending.fetch_sub(1, Ordering::AcqRel);
-            Passed::Flood
-        }
+        let datagram = NetEvent::Dtls { leg, from, arrival, bytes: bytes.to_vec() };
+        self.pending.pass(datagram, out).map_or_else(Passed::Stopped, |()| Passed::ToSignalling)
     }
 
     fn believes(
@@ -134,7 +124,7 @@ mod tests {
     }
 
     fn gate(expected: DtlsSource) -> DtlsGate {
-        let mut gate = DtlsGate::new(Arc::default());
+        let mut gate = DtlsGate::new(DtlsPending::default());
         gate.expect(Some(expected));
         gate
     }

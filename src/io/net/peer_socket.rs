@@ -4,10 +4,9 @@
 //! thread), which say where to send and with which keys.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::batch::Datagram;
+use super::dtls_pending::{DtlsPending, Stopped};
 use super::outlets::Outlets;
 use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate, STUN_A_SECOND};
 use super::socket::Socket;
@@ -19,9 +18,6 @@ use crate::media::srtp;
 use crate::time::Instant;
 use crate::wire::rtp::{DatagramKind, RtpHeader, SrtpKeys};
 use crate::wire::stun::Filter;
-
-/// DTLS datagrams of one leg that signalling has not read yet: two flights.
-pub(super) const MAX_DTLS_PENDING: u32 = 8;
 
 /// DTLS datagrams kept until ICE validates their source, which it may do in the same millisecond: one flight.
 const MAX_DTLS_HELD: usize = 4;
@@ -70,7 +66,7 @@ pub(super) struct PeerSocket {
     /// ICE has begun anew and not found its way yet.
     restarts: bool,
     held: Vec<Held>,
-    dtls_pending: Arc<AtomicU32>,
+    dtls_pending: DtlsPending,
     stun_rate: Rate,
     rtp_rate: Rate,
     rtcp_rate: Rate,
@@ -79,7 +75,7 @@ pub(super) struct PeerSocket {
 
 impl PeerSocket {
     /// Takes over a bound socket; `dtls_pending` is shared with the handle that delivers the datagrams.
-    pub(super) fn new(setup: PeerSetup, mix: MixIndex, socket: Socket, dtls_pending: Arc<AtomicU32>) -> Self {
+    pub(super) fn new(setup: PeerSetup, mix: MixIndex, socket: Socket, dtls_pending: DtlsPending) -> Self {
         Self {
             leg: setup.leg,
             mix,
@@ -158,15 +154,11 @@ impl PeerSocket {
     }
 
     fn pass_dtls(&mut self, held: Held, out: &mut Outlets) {
-        // Only this thread adds, so the count cannot overshoot.
-        if self.dtls_pending.load(Ordering::Acquire) >= MAX_DTLS_PENDING {
-            self.stats.dropped.flood += 1;
-            return;
-        }
-        self.dtls_pending.fetch_add(1, Ordering::AcqRel);
-        if !out.tell(NetEvent::Dtls { leg: self.leg, from: held.from, arrival: held.arrival, bytes: held.bytes }) {
-            self.dtls_pending.fetch_sub(1, Ordering::AcqRel);
-            self.stats.dropped.ring_full += 1;
+        let Held { from, arrival, bytes } = held;
+        match self.dtls_pending.pass(NetEvent::Dtls { leg: self.leg, from, arrival, bytes }, out) {
+            Ok(()) => {}
+            Err(Stopped::Flood) => self.stats.dropped.flood += 1,
+            Err(Stopped::RingFull) => self.stats.dropped.ring_full += 1,
         }
     }
 

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use super::batch::Datagram;
 use super::dtls_gate::{DtlsGate, Passed};
+use super::dtls_pending::Stopped;
 use super::outlets::Outlets;
 use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate};
 use super::socket::Socket;
@@ -113,7 +114,8 @@ impl TelephoneSocket {
             Passed::ToSignalling => {}
             Passed::Unexpected => self.stats.dropped.malformed += 1,
             Passed::Stranger => self.stats.dropped.stranger += 1,
-            Passed::Flood => self.stats.dropped.flood += 1,
+            Passed::Stopped(Stopped::Flood) => self.stats.dropped.flood += 1,
+            Passed::Stopped(Stopped::RingFull) => self.stats.dropped.ring_full += 1,
         }
     }
 
