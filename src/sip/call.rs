@@ -220,16 +220,12 @@ impl Call {
         matches!(self.state, State::Over)
     }
 
-    /// Whether its unanswered INVITE is the one of `key`.
-    pub(crate) fn has_open_invite(&self, key: &ServerKey) -> bool {
+    /// Whether its latest INVITE, up to the ACK, is the one of `key`.
+    pub(crate) fn has_invite(&self, key: &ServerKey) -> bool {
         match &self.state {
             State::Early(Early { invite, .. }) | State::ReOffered { invite } => invite.key == *key,
-            State::Answered(_)
-            | State::Confirmed
-            | State::Parted
-            | State::Transferred { .. }
-            | State::Ending
-            | State::Over => false,
+            State::Answered(answered) => answered.key == *key,
+            State::Confirmed | State::Parted | State::Transferred { .. } | State::Ending | State::Over => false,
         }
     }
 

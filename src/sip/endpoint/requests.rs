@@ -64,8 +64,9 @@ impl Endpoint {
             return self.refuse_statelessly(path, cancel, &Refusal::new(481));
         };
         let is_proceeding = invite.is_proceeding();
-        let call = self.calls.values_mut().find(|call| call.has_open_invite(&invite_key));
+        let call = self.calls.values_mut().find(|call| call.has_invite(&invite_key));
         let mut response = Response::to_request(cancel, 200, "");
+        // RFC 3261 §9.2: the tag that the INVITE was, or is to be, answered with.
         match &call {
             Some(call) => response.set_to_tag(call.local_tag()),
             None => response.set_to_tag(&stateless_tag(&self.secret, &cancel.headers)),
