@@ -56,9 +56,9 @@ fn a_forged_kick_and_a_forged_mute_are_not_obeyed() {
 }
 
 #[test]
-fn the_end_of_the_server_ends_the_call() {
+fn the_end_of_the_server_ends_the_call_of_who_is_not_to_wait() {
     let _alone = alone();
-    let mut world = World::new();
+    let mut world = World::with(GroupConfig::open(GROUP), &["-rejoin-for", "0"]);
     let telephone = in_the_room(&world, "Ada");
     world.room.command(RoomCommand::ShutDown { message: "server is shutting down".to_owned() });
     assert_bye(&telephone, &world);

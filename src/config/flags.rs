@@ -103,6 +103,12 @@ pub const FLAGS: &[Flag] = &[
         "local UDP ports towards Galene: callers + 2 × voices in the room are needed; a used port rests for 60 s",
     ),
     flag("ice-lite", Bool, "", "let Galene do the connectivity checks: for a host that Galene can always reach"),
+    flag(
+        "rejoin-for",
+        One("SECONDS"),
+        "300",
+        "how long a caller stays on the line while Galene is away or does not let it back in; 0: not at all",
+    ),
     flag("no-agc", Bool, "", "leave every caller's loudness as it is, instead of slowly bringing quiet telephones up"),
     flag(
         "sip-codecs",

@@ -12,6 +12,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use url::Url;
 
@@ -20,6 +21,11 @@ use crate::wire::uri::{SipUri, Uri};
 pub use conceal::{Concealed, conceal};
 pub use flags::{FLAGS, Flag, Value, help};
 pub use transports::{SipAddress, SipTransports, TlsFiles};
+
+/// Longer than restarts and updates of a server take; a caller who hears tones for longer has hung up.
+const DEFAULT_REJOIN_FOR: Duration = Duration::from_secs(300);
+/// A day: beyond that a number is a slip.
+const MAX_REJOIN_S: u64 = 86_400;
 
 /// A password or token, which never shows in a log.
 #[derive(Clone, PartialEq, Eq)]
@@ -148,6 +154,8 @@ pub struct Config {
     pub sip_refer_anywhere: bool,
     /// `-no-agc`.
     pub no_agc: bool,
+    /// `-rejoin-for`.
+    pub rejoin_for: Duration,
 }
 
 /// What the command line asks for.
@@ -243,6 +251,7 @@ pub fn parse(
         ice_lite: flags.bool("ice-lite", "--ice-lite")?,
         sip_refer_anywhere: flags.bool("sip-refer-anywhere", "--sip-refer-anywhere")?,
         no_agc: flags.bool("no-agc", "--no-agc")?,
+        rejoin_for: parse_rejoin_for(flags.one("--rejoin-for")?)?,
         group_url: Url::parse("https://invalid/").expect("a constant URL parses"),
         token: None,
     };
@@ -361,6 +370,13 @@ fn parse_guests(user: Option<String>, password: Option<Secret>) -> Result<Option
         ))),
         (None, Some(_)) => Err(UsageError("-sip-guest-password needs a name: add -sip-guest-user NAME".into())),
     }
+}
+
+fn parse_rejoin_for(text: Option<String>) -> Result<Duration, UsageError> {
+    let Some(text) = text else { return Ok(DEFAULT_REJOIN_FOR) };
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= MAX_REJOIN_S);
+    let seconds = seconds.ok_or_else(|| UsageError::flag("rejoin-for", &text, "write seconds, 0 to 86400"))?;
+    Ok(Duration::from_secs(seconds))
 }
 
 fn parse_ports(name: &str, text: Option<String>) -> Result<Option<RangeInclusive<u16>>, UsageError> {

@@ -6,11 +6,14 @@ use std::time::Duration;
 use super::association::Association;
 use super::desk::{Desk, LegOwner};
 use super::event::{Output, Sockets};
+use super::member::Member;
 use super::peer_leg::{PeerLeg, PeerNews};
 use super::refusal::CallFailure;
+use super::restoration::Restoration;
 use super::room::Room;
 use super::telephone::TelephoneLeg;
-use crate::galene::client::{Client, Joined};
+use crate::galene::client::Joined;
+use crate::galene::name::WantedName;
 use crate::media::control::{
     Caller, CallerKey, CallerSetup, Command, DtlsSource, KeyPress, Line, NetCommand, PeerRole, Protection, RoomCodec,
     RoomKey, Telephone, TelephoneSetup, Up, UpSetup,
@@ -44,7 +47,11 @@ pub(super) struct Call {
     pub(super) caller: CallerKey,
     /// For log lines: number and name as the telephone showed them.
     pub(super) title: String,
-    pub(super) client: Client,
+    pub(super) member: Member,
+    /// What it asks to be called in the group.
+    pub(super) name: WantedName,
+    /// While the membership is lost and another one is sought.
+    pub(super) restoration: Option<Restoration>,
     pub(super) telephone: TelephoneLeg,
     /// DTLS with the telephone, from the answer on.
     association: Option<Association>,
@@ -70,17 +77,18 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn new(
         now: Instant,
-        key: CallKey,
         caller: CallerKey,
         title: String,
-        client: Client,
+        (member, name): (Member, WantedName),
         telephone: TelephoneLeg,
     ) -> Self {
         Self {
-            key,
+            key: member.key.call,
             caller,
             title,
-            client,
+            member,
+            name,
+            restoration: None,
             in_mix: telephone.settings().telephone,
             in_net: telephone.protection(),
             telephone,
@@ -139,7 +147,7 @@ impl Call {
         }
         self.publish(now, desk, room.key)?;
         if room.listens().is_none() {
-            room.listen(now, self.key, &mut self.client);
+            room.listen(now, self.key, &mut self.member.client);
         }
         Ok(())
     }
@@ -157,9 +165,9 @@ impl Call {
         let sdp = link.peer.offer(now);
         let ssrc = link.peer.voice().ssrc;
         link.add_to_net(desk, room, PeerRole::Up { caller: self.caller, ssrc });
-        let id = self.client.new_stream_id();
+        let id = self.member.client.new_stream_id();
         desk.own_ids.insert(id.clone(), None);
-        self.client.send_offer(now, &id, "camera", &sdp);
+        self.member.client.send_offer(now, &id, "camera", &sdp);
         self.up = Some(UpStream { id, link, payload_type: 0, ssrc, connected: false });
         Ok(())
     }
@@ -173,7 +181,7 @@ impl Call {
         }
         desk.close_leg(up.link.leg);
         desk.keep_ghost(now, &up.id);
-        self.client.close(now, &up.id);
+        self.member.client.close(now, &up.id);
     }
 
     /// Galene answered the offer of stream `id`.
@@ -191,7 +199,7 @@ impl Call {
         let Some(up) = self.up.as_mut().filter(|up| up.id == id) else { return };
         let sdp = up.link.peer.offer(now);
         up.link.renew_credentials(desk);
-        self.client.send_offer(now, id, "camera", &sdp);
+        self.member.client.send_offer(now, id, "camera", &sdp);
     }
 
     /// Drives the up stream's peer connection; true when the call is to be answered now.
@@ -388,7 +396,7 @@ impl Call {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        self.client.handle_timeout(now);
+        self.member.client.handle_timeout(now);
         if let Some(up) = &mut self.up {
             up.link.peer.handle_timeout(now);
         }
@@ -402,7 +410,8 @@ impl Call {
         let answer = (!self.answered).then(|| Deadline::new(self.answer_by(), "answer the call"));
         let early = self.early_media_at.map(|at| Deadline::new(at, "early media"));
         let dtls = self.association.as_ref().and_then(Association::next_timeout);
-        crate::time::earliest([self.client.next_timeout(), up, answer, early, dtls])
+        let rejoin = self.restoration.as_ref().and_then(Restoration::next_timeout);
+        crate::time::earliest([self.member.client.next_timeout(), up, answer, early, dtls, rejoin])
     }
 
     /// What an unanswered call waits for.

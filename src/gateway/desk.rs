@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::GatewayConfig;
-use super::event::{Output, SocketError, Sockets};
+use super::event::{MemberKey, Output, SocketError, Sockets};
+use super::member::Member;
 use super::refusal::CallFailure;
 use crate::config::Secret;
 use crate::galene::client::{self, Client, ClientConfig, Credentials};
@@ -110,12 +111,18 @@ impl<S: Sockets> Desk<S> {
         self.outputs.push_back(Output::Mix(command));
     }
 
-    /// A new member of the group.
-    pub(super) fn new_client(&mut self, now: Instant, name: WantedName) -> Client {
+    /// A new member of the group, which must be found within `status_within`, if that is given.
+    pub(super) fn new_member(
+        &mut self,
+        now: Instant,
+        key: MemberKey,
+        name: WantedName,
+        status_within: Option<Duration>,
+    ) -> Member {
         let reveal = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
         let credentials = Credentials { password: reveal(&self.config.password), token: reveal(&self.config.token) };
-        let config = ClientConfig { group_url: self.config.group_url.clone(), name, credentials };
-        Client::new(config, self.random.fork(), now)
+        let config = ClientConfig { group_url: self.config.group_url.clone(), name, credentials, status_within };
+        Member { key, client: Client::new(config, self.random.fork(), now) }
     }
 
     /// Whether keys of encryption may stand in descriptions that travel like this.
@@ -133,13 +140,14 @@ impl<S: Sockets> Desk<S> {
     }
 
     /// Ends a membership; the last words still go out.
-    pub(super) fn leave(&mut self, call: CallKey, mut client: Client) {
+    pub(super) fn leave(&mut self, member: Member) {
+        let Member { key, mut client } = member;
         client.leave();
         while let Some(output) = client.poll_output() {
             if let client::Output::Event(_) = output {
                 continue;
             }
-            self.outputs.push_back(Output::Galene { call, output });
+            self.outputs.push_back(Output::Galene { member: key, output });
         }
     }
 

@@ -7,15 +7,24 @@ use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent, Pee
 use crate::sip::event::{self as sip, CallKey};
 use crate::time::Instant;
 
+/// A membership of the group. A call begins another one when it has lost the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberKey {
+    /// For whom.
+    pub call: CallKey,
+    /// Memberships that this call began before.
+    pub nth: u32,
+}
+
 /// What the gateway is told.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// SIP: a datagram, a connection's news or a resolved name.
     Sip(sip::Input<'a>),
-    /// What happened to the HTTP requests and the WebSocket of one call's member.
+    /// What happened to the HTTP requests and the WebSocket of one member.
     Galene {
         /// Whose.
-        call: CallKey,
+        member: MemberKey,
         /// What.
         input: client::Input<'a>,
     },
@@ -45,10 +54,10 @@ pub enum Output {
     SipConnection(sip::ConnectionCommand),
     /// Find a SIP server, then give [`sip::Input::Resolved`] or [`sip::Input::Unresolved`].
     Resolve(sip::Target),
-    /// HTTP or WebSocket work for one call's member; never [`client::Output::Event`].
+    /// HTTP or WebSocket work for one member; never [`client::Output::Event`].
     Galene {
         /// Whose.
-        call: CallKey,
+        member: MemberKey,
         /// What.
         output: client::Output,
     },

@@ -8,7 +8,7 @@ use super::ladder::{Way, kind_of_galene};
 use super::refusal::CallFailure;
 use super::room::Room;
 use super::{Gateway, PROBE};
-use crate::galene::client::{self, Client, Event, Joined};
+use crate::galene::client::{self, Event, Joined};
 use crate::galene::message::{Candidate, Offer, Permissions};
 use crate::galene::refusal::Refusal;
 use crate::media::control::{Command, Room as MixRoom, RoomKey};
@@ -18,7 +18,7 @@ use crate::time::Instant;
 impl<S: Sockets> Gateway<S> {
     /// Handles what the probe has to say; true if there was anything. It is over when the group has been found or not.
     pub(super) fn drain_probe(&mut self) -> bool {
-        let Some(output) = self.probe.as_mut().and_then(Client::poll_output) else { return false };
+        let Some(output) = self.probe.as_mut().and_then(|probe| probe.client.poll_output()) else { return false };
         match output {
             client::Output::Event(Event::GroupIs(status)) => {
                 tracing::info!("Galene's group '{}' is there", status.name);
@@ -29,7 +29,7 @@ impl<S: Sockets> Gateway<S> {
                 self.probe = None;
             }
             client::Output::Event(_) => {}
-            output => self.desk.outputs.push_back(Output::Galene { call: PROBE, output }),
+            output => self.desk.outputs.push_back(Output::Galene { member: PROBE, output }),
         }
         true
     }
@@ -57,7 +57,11 @@ impl<S: Sockets> Gateway<S> {
             | client::Output::Post { .. }
             | client::Output::Connect { .. }
             | client::Output::Send(_)
-            | client::Output::Disconnect => self.desk.outputs.push_back(Output::Galene { call: key, output }),
+            | client::Output::Disconnect => {
+                if let Some(member) = self.member(key).map(|member| member.key) {
+                    self.desk.outputs.push_back(Output::Galene { member, output });
+                }
+            }
         }
     }
 
@@ -66,9 +70,12 @@ impl<S: Sockets> Gateway<S> {
             return self.on_leavers_event(now, key, event);
         }
         match event {
-            Event::GroupIs(status) => tracing::debug!("call {}: the group is {}", key.0, status.name),
+            Event::GroupIs(status) => {
+                tracing::debug!("call {}: the group is {}", key.0, status.name);
+                self.on_group_found(now, key);
+            }
             Event::Joined(joined) => self.on_joined(now, key, &joined),
-            Event::Refused(refusal) => self.end_call(now, key, &CallFailure::Galene(refusal)),
+            Event::Refused(refusal) => self.lose_membership(now, key, CallFailure::Galene(refusal)),
             Event::Changed { permissions, .. } => self.on_permissions(now, key, &permissions),
             Event::Answer { id, sdp } => {
                 let Some(call) = self.calls.get_mut(&key) else { return };
@@ -82,18 +89,21 @@ impl<S: Sockets> Gateway<S> {
                 }
             }
             Event::Abort { id } => self.on_abort(now, key, &id),
-            Event::Kicked { by_server, message } => {
-                self.end_call(now, key, &CallFailure::Kicked { by_server, message });
+            Event::Kicked { by_server: false, message } => {
+                self.end_call(now, key, &CallFailure::Kicked { by_server: false, message });
+            }
+            Event::Kicked { by_server: true, message } => {
+                self.lose_membership(now, key, CallFailure::Kicked { by_server: true, message });
             }
             Event::Mute => self.on_mute(key),
             Event::UserDeleted { id, .. } => {
-                if self.calls.values().all(|call| call.client.id() != id) {
+                if self.calls.values().all(|call| call.member.client.id() != id) {
                     self.desk.own_ids.remove(&id);
                 }
             }
             Event::Notice(text) => tracing::info!("call {}: Galene says: {text}", key.0),
             Event::UserAdded { .. } | Event::UserChanged { .. } | Event::Chat(_) => {}
-            Event::Disconnected { reason } => self.end_call(now, key, &CallFailure::Disconnected(reason)),
+            Event::Disconnected { reason } => self.lose_membership(now, key, CallFailure::Disconnected(reason)),
             Event::Offer(offer) => self.on_offer(now, key, &offer),
             Event::Candidate { id, candidate } => self.on_candidate(now, key, &id, candidate),
             // The listener is told of our own callers' streams too, and asks for none of them.
@@ -135,6 +145,9 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_joined(&mut self, now: Instant, key: CallKey, joined: &Joined) {
         let Some(call) = self.calls.get_mut(&key) else { return };
+        if call.restoration.is_some() {
+            return self.on_rejoined(now, key, joined);
+        }
         if !self.rooms.contains_key(&joined.group) {
             let room = RoomKey(self.desk.new_key());
             self.desk.mix(Command::OpenRoom(Box::new(MixRoom::new(room))));
@@ -190,10 +203,10 @@ impl<S: Sockets> Gateway<S> {
 
     fn on_offer(&mut self, now: Instant, key: CallKey, offer: &Offer) {
         match listener(&mut self.calls, &mut self.rooms, key) {
-            Some((call, room)) => room.on_offer(now, &mut self.desk, &mut call.client, offer),
+            Some((call, room)) => room.on_offer(now, &mut self.desk, &mut call.member.client, offer),
             None => {
                 if let Some(call) = self.calls.get_mut(&key) {
-                    call.client.abort(now, &offer.id);
+                    call.member.client.abort(now, &offer.id);
                 }
             }
         }

@@ -19,10 +19,12 @@ mod formats;
 mod galene_events;
 mod ladder;
 mod listener;
+mod member;
 mod overlooked;
 mod peer_leg;
 pub mod refusal;
 mod restarts;
+mod restoration;
 mod room;
 mod sip_events;
 mod telephone;
@@ -36,13 +38,13 @@ use std::time::Duration;
 
 use call::Call;
 use desk::{Desk, LegOwner};
-use event::{Input, Output, Sockets};
+use event::{Input, MemberKey, Output, Sockets};
 use ladder::{Ladders, Way};
+use member::Member;
 use refusal::CallFailure;
 use room::Room;
 
 use crate::config::{Secret, SipCodec, SrtpPolicy};
-use crate::galene::client::Client;
 use crate::galene::name::WantedName;
 use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent};
 use crate::random::Random;
@@ -55,8 +57,8 @@ use crate::time::{Deadline, Instant, earliest};
 /// Calls at once; a Raspberry Pi encodes about this many voices, and each holds two sockets pairs.
 pub const MAX_CALLS: usize = 64;
 
-/// Stands for [`Gateway::probe`] where calls are named; their own keys begin at 1.
-const PROBE: CallKey = CallKey(0);
+/// The name of [`Gateway::probe`]; calls' keys begin at 1.
+const PROBE: MemberKey = MemberKey { call: CallKey(0), nth: 0 };
 
 /// How long SIGTERM waits for BYE and un-REGISTER to be answered.
 const SHUT_DOWN_WITHIN: Duration = Duration::from_millis(900);
@@ -82,6 +84,8 @@ pub struct GatewayConfig {
     pub srtp: SrtpPolicy,
     /// `-sip-srtp-keys-in-clear`.
     pub srtp_keys_in_clear: bool,
+    /// `-rejoin-for`: how long a caller stays on the line while Galene is away.
+    pub rejoin_for: Duration,
 }
 
 /// All calls of this program.
@@ -91,7 +95,7 @@ pub struct Gateway<S> {
     rooms: BTreeMap<String, Room>,
     ladders: Ladders,
     /// Asks at the start whether the group is there, so that a wrong URL shows before the first call.
-    probe: Option<Client>,
+    probe: Option<Member>,
     /// When shutting down has to be over.
     stop_by: Option<Instant>,
     stopped: bool,
@@ -110,7 +114,7 @@ impl<S: Sockets> Gateway<S> {
         let mut endpoint = Endpoint::new(sip, random.fork());
         endpoint.start(now);
         let mut desk = Desk::new(config, endpoint, sockets, random, identity);
-        let probe = Some(desk.new_client(now, WantedName::of_caller(None, None)));
+        let probe = Some(desk.new_member(now, PROBE, WantedName::of_caller(None, None), None));
         let (calls, rooms) = (BTreeMap::new(), BTreeMap::new());
         let ladders = Ladders::default();
         let mut gateway = Self { desk, calls, rooms, ladders, probe, stop_by: None, stopped: false };
@@ -122,14 +126,15 @@ impl<S: Sockets> Gateway<S> {
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {
             Input::Sip(input) => self.desk.sip.handle_input(now, input),
-            Input::Galene { call: PROBE, input } => {
+            Input::Galene { member: PROBE, input } => {
                 if let Some(probe) = &mut self.probe {
-                    probe.handle_input(now, input);
+                    probe.client.handle_input(now, input);
                 }
             }
-            Input::Galene { call, input } => {
-                if let Some(client) = self.client(call) {
-                    client.handle_input(now, input);
+            Input::Galene { member: key, input } => {
+                // What comes for a membership that the call has lost means nothing any more.
+                if let Some(member) = self.member(key.call).filter(|member| member.key == key) {
+                    member.client.handle_input(now, input);
                 }
             }
             Input::Net(event) => self.on_net(now, event),
@@ -143,7 +148,7 @@ impl<S: Sockets> Gateway<S> {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.desk.sip.handle_timeout(now);
         if let Some(probe) = &mut self.probe {
-            probe.handle_timeout(now);
+            probe.client.handle_timeout(now);
         }
         for call in self.calls.values_mut() {
             call.handle_timeout(now);
@@ -151,8 +156,9 @@ impl<S: Sockets> Gateway<S> {
         }
         for room in self.rooms.values_mut() {
             let listener = room.listens().and_then(|key| self.calls.get_mut(&key));
-            room.handle_timeout(now, listener.map(|call| &mut call.client));
+            room.handle_timeout(now, listener.map(|call| &mut call.member.client));
         }
+        self.rejoin(now);
         let late = self.calls.values().filter(|call| !call.answered && call.answer_by() <= now);
         for (call, failure) in late.map(|call| (call.key, call.why_late())).collect::<Vec<_>>() {
             self.end_call(now, call, &failure);
@@ -165,7 +171,7 @@ impl<S: Sockets> Gateway<S> {
         let calls = earliest(self.calls.values().map(Call::next_timeout));
         let rooms = earliest(self.rooms.values().map(Room::next_timeout));
         let stop = self.stop_by.filter(|_| !self.stopped).map(|at| Deadline::new(at, "shut down"));
-        let probe = self.probe.as_ref().and_then(Client::next_timeout);
+        let probe = self.probe.as_ref().and_then(|probe| probe.client.next_timeout());
         earliest([self.desk.sip.next_timeout(), calls, rooms, probe, stop])
     }
 
@@ -188,7 +194,7 @@ impl<S: Sockets> Gateway<S> {
             }
             for room in self.rooms.values_mut() {
                 let listener = room.listens().and_then(|key| self.calls.get_mut(&key));
-                room.poll(now, &mut self.desk, listener.map(|call| &mut call.client));
+                room.poll(now, &mut self.desk, listener.map(|call| &mut call.member.client));
             }
             for key in self.rooms.values().flat_map(Room::leavers).collect::<Vec<_>>() {
                 quiet &= !self.drain_client(now, key);
@@ -253,7 +259,7 @@ impl<S: Sockets> Gateway<S> {
     /// Handles all that one member has to say; true if there was anything.
     fn drain_client(&mut self, now: Instant, key: CallKey) -> bool {
         let mut any = false;
-        while let Some(output) = self.client(key).and_then(Client::poll_output) {
+        while let Some(output) = self.member(key).and_then(|member| member.client.poll_output()) {
             any = true;
             self.on_galene(now, key, output);
         }
@@ -261,9 +267,9 @@ impl<S: Sockets> Gateway<S> {
     }
 
     /// The member that joined for a call, which may be over.
-    fn client(&mut self, key: CallKey) -> Option<&mut Client> {
+    fn member(&mut self, key: CallKey) -> Option<&mut Member> {
         match self.calls.get_mut(&key) {
-            Some(call) => Some(&mut call.client),
+            Some(call) => Some(&mut call.member),
             None => self.rooms.values_mut().find_map(|room| room.leaver(key)),
         }
     }
@@ -372,19 +378,20 @@ impl<S: Sockets> Gateway<S> {
     fn forget_call(&mut self, now: Instant, key: CallKey) {
         let Some(mut call) = self.calls.remove(&key) else { return };
         call.release(now, &mut self.desk);
-        self.desk.keep_ghost(now, call.client.id());
+        self.desk.keep_ghost(now, call.member.client.id());
         tracing::info!("{}: ended; {} calls remain", call.title, self.calls.len());
-        let Call { client, room, .. } = call;
-        if let Some(client) = self.leave_room(now, key, client, room.map(|(name, _)| name)) {
-            self.desk.leave(key, client);
+        let Call { member, room, .. } = call;
+        if let Some(member) = self.leave_room(now, member, room.map(|(name, _)| name)) {
+            self.desk.leave(member);
         }
     }
 
     /// Takes a call out of its room; an empty room closes. If the call's member listened for the room, the next caller's
     /// does from now on, and the former one stays, and is not given back, until that one hears everything.
-    fn leave_room(&mut self, now: Instant, key: CallKey, client: Client, name: Option<String>) -> Option<Client> {
+    fn leave_room(&mut self, now: Instant, member: Member, name: Option<String>) -> Option<Member> {
+        let key = member.key.call;
         let Some((name, room)) = name.and_then(|name| Some((name.clone(), self.rooms.get_mut(&name)?))) else {
-            return Some(client);
+            return Some(member);
         };
         room.callers.remove(&key);
         if room.callers.is_empty() || self.stop_by.is_some() {
@@ -393,21 +400,29 @@ impl<S: Sockets> Gateway<S> {
         if room.callers.is_empty() {
             self.desk.mix(Command::CloseRoom(room.key));
             self.rooms.remove(&name);
-            return Some(client);
+            return Some(member);
         }
         if room.listens() != Some(key) {
-            return Some(client);
+            return Some(member);
         }
-        let left = room.retire_listener(now, &mut self.desk, client);
+        let left = room.retire_listener(now, &mut self.desk, member);
+        self.appoint_listener(now, &name);
+        left
+    }
+
+    /// Another member listens for a room that has lost its listener, if it has one that is there.
+    fn appoint_listener(&mut self, now: Instant, name: &str) {
+        let Some(room) = self.rooms.get_mut(name).filter(|room| room.listens().is_none()) else { return };
+        let is_there = |key: &&CallKey| self.calls.get(key).is_some_and(|call| call.restoration.is_none());
         // Who is still being put through may yet fail.
-        let answered = room.callers.iter().find(|key| self.calls.get(key).is_some_and(|call| call.answered));
-        if let Some(next) = answered.or_else(|| room.callers.first()).copied()
+        let answered = |key: &&CallKey| self.calls.get(key).is_some_and(|call| call.answered);
+        let mut members = room.callers.iter().filter(is_there);
+        if let Some(next) = members.clone().find(answered).or_else(|| members.next()).copied()
             && let Some(call) = self.calls.get_mut(&next)
         {
             tracing::debug!("{}: listens for the room {name}", call.title);
-            room.listen(now, next, &mut call.client);
+            room.listen(now, next, &mut call.member.client);
         }
-        left
     }
 
     fn shut_down(&mut self, now: Instant) {

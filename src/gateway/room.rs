@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::desk::Desk;
 use super::event::Sockets;
 use super::listener::{Connected, Listener};
+use super::member::Member;
 use super::overlooked::Overlooked;
 use crate::galene::client::Client;
 use crate::galene::message::{Candidate, Offer};
@@ -40,7 +41,7 @@ struct Voice {
 /// A member whose caller has hung up, and which still receives.
 struct Leaver {
     listener: Listener,
-    client: Client,
+    member: Member,
     leave_by: Instant,
 }
 
@@ -85,8 +86,8 @@ impl Room {
     }
 
     /// The member of such a call.
-    pub(super) fn leaver(&mut self, call: CallKey) -> Option<&mut Client> {
-        self.leavers.iter_mut().find(|leaver| leaver.listener.call == call).map(|leaver| &mut leaver.client)
+    pub(super) fn leaver(&mut self, call: CallKey) -> Option<&mut Member> {
+        self.leavers.iter_mut().find(|leaver| leaver.listener.call == call).map(|leaver| &mut leaver.member)
     }
 
     fn listener_of(&mut self, call: CallKey) -> Option<&mut Listener> {
@@ -107,15 +108,22 @@ impl Room {
         &mut self,
         now: Instant,
         desk: &mut Desk<S>,
-        client: Client,
-    ) -> Option<Client> {
+        member: Member,
+    ) -> Option<Member> {
         let listener = self.listener.take()?;
-        if !client.is_closed() && listener.flowing().next().is_some() {
-            self.leavers.push(Leaver { listener, client, leave_by: now + TAKE_OVER_WITHIN });
+        if !member.client.is_closed() && listener.flowing().next().is_some() {
+            self.leavers.push(Leaver { listener, member, leave_by: now + TAKE_OVER_WITHIN });
             return None;
         }
         self.drop_listener(now, desk, listener);
-        Some(client)
+        Some(member)
+    }
+
+    /// The connection of the listener is gone, not its caller.
+    pub(super) fn lose_listener<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
+        if let Some(listener) = self.listener.take() {
+            self.drop_listener(now, desk, listener);
+        }
     }
 
     /// The connection of a member is gone whose caller hung up before.
@@ -174,7 +182,7 @@ impl Room {
         }
         let Some(leaver) = self.leavers.iter_mut().find(|leaver| leaver.listener.call == call) else { return };
         if leaver.listener.has(&offer.id)
-            && let Err(error) = leaver.listener.answer(now, desk, &mut leaver.client, offer)
+            && let Err(error) = leaver.listener.answer(now, desk, &mut leaver.member.client, offer)
         {
             tracing::debug!("an offer to a member that leaves: {error}");
         }
@@ -268,7 +276,7 @@ impl Room {
     /// Nobody is to hear anything any more: who has not left yet leaves.
     pub(super) fn close_voices<S: Sockets>(&mut self, desk: &mut Desk<S>) {
         for leaver in std::mem::take(&mut self.leavers) {
-            desk.leave(leaver.listener.call, leaver.client);
+            desk.leave(leaver.member);
             leaver.listener.close_all(desk);
         }
         if let Some(listener) = self.listener.take() {
@@ -319,10 +327,10 @@ impl Room {
         if leaving.is_empty() {
             return;
         }
-        for Leaver { listener, client, leave_by } in leaving {
+        for Leaver { listener, member, leave_by } in leaving {
             let left_ms = leave_by.saturating_since(now).as_millis();
             tracing::debug!("call {}: its member leaves, {left_ms} ms before it must", listener.call.0);
-            desk.leave(listener.call, client);
+            desk.leave(member);
             listener.close_all(desk);
         }
         if self.keep_voices_until.is_none() {
@@ -333,7 +341,7 @@ impl Room {
     /// Time passes; what is to be asked of Galene is asked by the listener's client.
     pub(super) fn handle_timeout(&mut self, now: Instant, mut client: Option<&mut Client>) {
         for leaver in &mut self.leavers {
-            leaver.client.handle_timeout(now);
+            leaver.member.client.handle_timeout(now);
             leaver.listener.handle_timeout(now, None);
         }
         if let Some(listener) = &mut self.listener {
@@ -348,7 +356,7 @@ impl Room {
     pub(super) fn next_timeout(&self) -> Option<Deadline> {
         let leavers = self.leavers.iter().flat_map(|leaver| {
             let leave = Deadline::new(leaver.leave_by, "leave the room after its caller");
-            [leaver.client.next_timeout(), leaver.listener.next_timeout(), Some(leave)]
+            [leaver.member.client.next_timeout(), leaver.listener.next_timeout(), Some(leave)]
         });
         let keep = self.keep_voices_until.map(|at| Deadline::new(at, "give up voices that nobody receives"));
         let listener = self.listener.as_ref().and_then(Listener::next_timeout);

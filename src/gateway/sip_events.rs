@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::call::Call;
 use super::desk::LegOwner;
 use super::encryption::Encryption;
-use super::event::{Output, Sockets};
+use super::event::{MemberKey, Output, Sockets};
 use super::formats::Formats;
 use super::refusal::CallFailure;
 use super::telephone::TelephoneLeg;
@@ -146,11 +146,11 @@ impl<S: Sockets> Gateway<S> {
             Some(name) => WantedName::fixed(name),
             None => WantedName::of_caller(caller.display_name.as_deref(), caller.user.as_deref()),
         };
-        let client = desk.new_client(now, name);
-        desk.own_ids.insert(client.id().to_owned(), None);
+        let member = desk.new_member(now, MemberKey { call: key, nth: 0 }, name.clone(), None);
+        desk.own_ids.insert(member.client.id().to_owned(), None);
         desk.sip.ring(now, key);
         let caller = CallerKey(desk.new_key());
-        self.calls.insert(key, Call::new(now, key, caller, title, client, telephone));
+        self.calls.insert(key, Call::new(now, caller, title, (member, name), telephone));
         Ok(())
     }
 

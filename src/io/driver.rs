@@ -23,9 +23,9 @@ use super::tls::Tls;
 use super::{trace, websocket};
 use crate::galene::client;
 use crate::gateway::Gateway;
-use crate::gateway::event::{Input, Output};
+use crate::gateway::event::{Input, MemberKey, Output};
 use crate::media::control::NetEvent;
-use crate::sip::event::{self as sip_event, CallKey, Target};
+use crate::sip::event::{self as sip_event, Target};
 use crate::time::{Deadline, Instant, earliest};
 
 /// SIP datagrams that wait for their turn; more stay in the kernel.
@@ -55,12 +55,12 @@ impl From<StreamWord> for SipWord {
 /// What the tasks beside the loop tell it.
 enum Word {
     Response {
-        call: CallKey,
+        member: MemberKey,
         request: client::RequestKey,
         result: Result<client::HttpResponse, crate::galene::Fault>,
     },
     WebSocket {
-        call: CallKey,
+        member: MemberKey,
         incoming: websocket::Incoming,
     },
     Routes {
@@ -161,24 +161,24 @@ impl Driver {
 
     fn take_word(&mut self, now: Instant, word: Word, connections: &mut Connections) {
         match word {
-            Word::Response { call, request, result } => {
+            Word::Response { member, request, result } => {
                 let input = client::Input::Response { request, result };
-                self.gateway.handle_input(now, Input::Galene { call, input });
+                self.gateway.handle_input(now, Input::Galene { member, input });
             }
-            Word::WebSocket { call, incoming } => {
+            Word::WebSocket { member, incoming } => {
                 let input = match &incoming {
                     websocket::Incoming::Connected => client::Input::Connected,
                     websocket::Incoming::Text(text) => {
-                        trace::galene(call, "from", text);
+                        trace::galene(member.call, "from", text);
                         client::Input::Text(text)
                     }
                     websocket::Incoming::Disconnected(fault) => {
                         connections.open -= 1;
-                        connections.commands.remove(&call);
+                        connections.commands.remove(&member);
                         client::Input::Disconnected(fault.clone())
                     }
                 };
-                self.gateway.handle_input(now, Input::Galene { call, input });
+                self.gateway.handle_input(now, Input::Galene { member, input });
             }
             Word::Routes { target, result } => {
                 let input = match result {
@@ -230,7 +230,7 @@ impl Driver {
                 }
                 Output::SipConnection(command) => self.connections.carry_out(command, &self.executor, sip),
                 Output::Resolve(target) => self.resolve(words.clone(), target),
-                Output::Galene { call, output } => self.carry_out_galene(words, connections, call, output),
+                Output::Galene { member, output } => self.carry_out_galene(words, connections, member, output),
                 Output::Net(command) => self.gateway.sockets().net.send(command),
                 Output::AddPeer(setup) => {
                     if let Some(mix) = self.mix.mix_of(setup.room) {
@@ -262,7 +262,7 @@ impl Driver {
         &self,
         words: &Sender<Word>,
         connections: &mut Connections,
-        call: CallKey,
+        member: MemberKey,
         output: client::Output,
     ) {
         let words = words.clone();
@@ -270,32 +270,32 @@ impl Driver {
             client::Output::Get { request, url } => {
                 let http = self.http.clone();
                 let get = async move { (request, http.get(url).await) };
-                self.spawn_request(words, call, get);
+                self.spawn_request(words, member, get);
             }
             client::Output::Post { request, url, json } => {
                 let http = self.http.clone();
                 let post = async move { (request, http.post_json(url, json).await) };
-                self.spawn_request(words, call, post);
+                self.spawn_request(words, member, post);
             }
             client::Output::Connect { url } => {
                 let (command_in, command_out) = bounded(websocket::MAX_COMMANDS);
-                connections.commands.insert(call, command_in);
+                connections.commands.insert(member, command_in);
                 connections.open += 1;
                 let tls = self.tls.clone();
-                let wrap = move |incoming| Word::WebSocket { call, incoming };
+                let wrap = move |incoming| Word::WebSocket { member, incoming };
                 self.executor.spawn(websocket::run(url, tls, command_out, words, wrap)).detach();
             }
             client::Output::Send(text) => {
-                trace::galene(call, "to", &text);
-                let commands = connections.commands.get(&call);
+                trace::galene(member.call, "to", &text);
+                let commands = connections.commands.get(&member);
                 if commands.is_some_and(|commands| commands.try_send(websocket::Command::Text(text)).is_err()) {
                     // Galene has taken nothing for hundreds of messages; without this one the membership is broken.
-                    tracing::warn!("call {}: Galene does not take our messages", call.0);
-                    connections.commands.remove(&call);
+                    tracing::warn!("call {}: Galene does not take our messages", member.call.0);
+                    connections.commands.remove(&member);
                 }
             }
             // Dropping the channel closes the connection once everything before is out.
-            client::Output::Disconnect => drop(connections.commands.remove(&call)),
+            client::Output::Disconnect => drop(connections.commands.remove(&member)),
             client::Output::Event(_) => {}
         }
     }
@@ -303,13 +303,13 @@ impl Driver {
     fn spawn_request(
         &self,
         words: Sender<Word>,
-        call: CallKey,
+        member: MemberKey,
         request: impl Future<Output = (client::RequestKey, Result<client::HttpResponse, crate::galene::Fault>)> + 'static,
     ) {
         let task = async move {
             let (request, result) = request.await;
             // The loop may be over; then nobody needs to know.
-            let _ = words.send(Word::Response { call, request, result }).await;
+            let _ = words.send(Word::Response { member, request, result }).await;
         };
         self.executor.spawn(task).detach();
     }
@@ -360,11 +360,11 @@ impl Driver {
     }
 }
 
-/// The WebSockets of all calls.
+/// The WebSockets of all members.
 #[derive(Default)]
 struct Connections {
     /// The commands' end of each that may still be told something.
-    commands: BTreeMap<CallKey, Sender<websocket::Command>>,
+    commands: BTreeMap<MemberKey, Sender<websocket::Command>>,
     /// Tasks that have not said their last word.
     open: usize,
 }

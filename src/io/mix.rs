@@ -179,6 +179,7 @@ impl MixHandle {
             | Command::SetUpLoss { .. }
             | Command::SetDownLoss { .. }
             | Command::SetPresent { .. }
+            | Command::SetWaiting { .. }
             | Command::SetMuted { .. } => {}
         }
         worker.handed_out += objects;
@@ -207,6 +208,7 @@ impl MixHandle {
             | Command::SetUpLoss { caller, .. }
             | Command::SetDownLoss { caller, .. }
             | Command::SetPresent { caller, .. }
+            | Command::SetWaiting { caller, .. }
             | Command::SetMuted { caller, .. } => of_caller(caller),
         }
     }
@@ -322,6 +324,7 @@ fn objects_in(command: &Command) -> usize {
         | Command::SetUpLoss { .. }
         | Command::SetDownLoss { .. }
         | Command::SetPresent { .. }
+        | Command::SetWaiting { .. }
         | Command::SetMuted { .. } => 0,
     }
 }

@@ -150,6 +150,7 @@ fn gateway_config(config: Config) -> GatewayConfig {
         password: config.password,
         ice_lite: config.ice_lite,
         agc: !config.no_agc,
+        rejoin_for: config.rejoin_for,
         codecs: config.sip_codecs,
         srtp: config.sip_srtp,
         srtp_keys_in_clear: config.sip_srtp_keys_in_clear,

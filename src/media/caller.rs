@@ -68,6 +68,8 @@ pub struct Caller {
     started: bool,
     own: BusFrame,
     own_voice: OwnVoice,
+    /// The room is not there for it: it hears the sign of that alone.
+    waiting: bool,
     /// Its own chain, while what it hears is not what everyone hears.
     apart: Option<Renderer>,
 }
@@ -122,6 +124,7 @@ impl Caller {
             started: false,
             own: SILENCE,
             own_voice: OwnVoice::Silent,
+            waiting: false,
             apart: None,
         })
     }
@@ -169,6 +172,15 @@ impl Caller {
 
     pub(super) fn set_present(&mut self, present: bool) {
         self.speech.present = present;
+    }
+
+    pub(super) const fn set_waiting(&mut self, waiting: bool) {
+        self.waiting = waiting;
+    }
+
+    /// Whether the room is not there for it.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waiting
     }
 
     pub(super) fn set_muted(&mut self, muted: bool) {
@@ -336,8 +348,12 @@ impl Caller {
 
     /// A frame without its own voice. Its filter goes on from the `shared` one if it has just begun to contribute.
     pub(super) fn render_apart(&mut self, bus: &Bus, law: Law, shared: &Renderer) -> EncodedTick {
+        let own = match self.own_voice {
+            OwnVoice::Contributes => &self.own,
+            OwnVoice::Silent => &SILENCE,
+        };
         let renderer = self.apart.get_or_insert_with(|| shared.clone());
-        encode(law, &renderer.render(bus, &self.own))
+        encode(law, &renderer.render(bus, own))
     }
 
     /// Sends what it hears in a codec that it shares with nobody.

@@ -61,7 +61,7 @@ impl<K: Copy + Ord> Directory<K> {
 /// All rooms of one mix thread.
 #[derive(Debug)]
 pub struct Engine {
-    #[expect(clippy::vec_box, reason = "a room comes and goes as signalling allocated it")]
+    // Boxed: a room comes and goes as signalling allocated it.
     rooms: Vec<Box<Room>>,
     callers: Directory<CallerKey>,
     streams: Directory<StreamKey>,
@@ -151,6 +151,11 @@ impl Engine {
             Command::SetPresent { caller, present } => {
                 if let Some(room) = self.room_of_caller(caller) {
                     room.with_caller(caller, |caller| caller.set_present(present));
+                }
+            }
+            Command::SetWaiting { caller, waiting } => {
+                if let Some(room) = self.room_of_caller(caller) {
+                    room.with_caller(caller, |caller| caller.set_waiting(waiting));
                 }
             }
             Command::SetMuted { caller, muted } => {

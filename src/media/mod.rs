@@ -36,3 +36,4 @@ mod time_scale;
 mod tones;
 mod up;
 pub mod vad;
+mod waiting_tone;

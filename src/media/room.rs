@@ -13,6 +13,7 @@ use super::engine::Sink;
 use super::g711::Law;
 use super::mixer::{Bus, BusFrame, SILENCE};
 use super::stream::{Played, Stream};
+use super::waiting_tone::WaitingTone;
 use crate::time::{Deadline, Instant};
 
 /// One group's callers and voices.
@@ -27,6 +28,9 @@ pub struct Room {
     frame: BusFrame,
     comfort_noise: ComfortNoise,
     shared: Shared,
+    /// Instead of the room, for callers whose membership is being restored.
+    waiting: Bus,
+    waiting_tone: WaitingTone,
 }
 
 /// What everyone who contributes nothing hears: rendered once a tick, encoded once a codec.
@@ -83,6 +87,8 @@ impl Room {
             frame: SILENCE,
             comfort_noise: ComfortNoise::new(),
             shared: Shared::new(),
+            waiting: Bus::new(),
+            waiting_tone: WaitingTone::default(),
         }
     }
 
@@ -185,10 +191,22 @@ impl Room {
             }
         }
         self.shared.begin_tick();
+        self.play_waiting_tone();
         for caller in &mut self.callers {
             if caller.hears(missed) {
-                hear(caller, &self.bus, &mut self.shared, sink);
+                let bus = if caller.is_waiting() { &self.waiting } else { &self.bus };
+                hear(caller, bus, &mut self.shared, sink);
             }
+        }
+    }
+
+    fn play_waiting_tone(&mut self) {
+        if self.callers.iter().any(|caller| caller.is_waiting()) {
+            self.waiting_tone.fill(&mut self.frame);
+            self.waiting.clear();
+            self.waiting.add(&self.frame);
+        } else {
+            self.waiting_tone.rewind();
         }
     }
 }
@@ -198,6 +216,7 @@ fn hear(caller: &mut Caller, bus: &Bus, shared: &mut Shared, sink: &mut impl Sin
     let Some(law) = caller.law() else { return caller.send_wide(bus, sink) };
     let tick = match caller.own_voice() {
         OwnVoice::Contributes => caller.render_apart(bus, law, &shared.before),
+        OwnVoice::Silent if caller.is_waiting() => caller.render_apart(bus, law, &shared.before),
         OwnVoice::Silent => {
             let former = caller.join_shared();
             shared.encoded(bus, law, former)

@@ -237,11 +237,11 @@ fn a_talkative_server_still_hears_from_us_before_it_would_drop_us() {
         world.say(json!({"type": "chat", "value": "x"}));
         pings += world.sent().len();
     }
-    assert!((5..=6).contains(&pings), "{pings}");
+    assert!((29..=31).contains(&pings), "{pings}");
 }
 
 #[test]
-fn a_dead_server_is_noticed_after_25_seconds_of_silence() {
+fn a_dead_server_is_noticed_after_six_seconds_of_silence() {
     let mut world = World::member(json!([]));
     world.sleep(DEAD_AFTER - Duration::from_micros(1));
     assert_eq!(world.sent().len(), 2);

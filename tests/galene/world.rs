@@ -31,7 +31,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(group_url: &str, name: WantedName, password: Option<&str>, token: Option<&str>) -> Self {
         let credentials = Credentials { password: password.map(Into::into), token: token.map(Into::into) };
-        let config = ClientConfig { group_url: Url::parse(group_url).unwrap(), name, credentials };
+        let config = ClientConfig { group_url: Url::parse(group_url).unwrap(), name, credentials, status_within: None };
         Self { client: Client::new(config, Random::for_test(1), Instant::ZERO), now: Instant::ZERO }
     }
 

@@ -43,7 +43,7 @@ pub(crate) fn binary() -> &'static Path {
 pub(crate) struct Judge(RoomServer);
 
 impl Judge {
-    fn start(config: RoomConfig) -> Self {
+    pub(crate) fn start(config: RoomConfig) -> Self {
         Self(RoomServer::start(config).expect("a room on 127.0.0.1"))
     }
 }

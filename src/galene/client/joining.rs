@@ -37,6 +37,9 @@ const MAX_TOKEN_BYTES: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Joining {
     applicant: Applicant,
+    started_at: Instant,
+    /// When the group must have been found.
+    status_by: Instant,
     deadline: Instant,
     redirects: u32,
     /// What the server complained of last: it says so before it closes a connection.
@@ -94,7 +97,7 @@ impl Pass {
 
 impl Joining {
     pub(super) fn start(config: ClientConfig, link: &mut Link, now: Instant) -> Phase {
-        let ClientConfig { group_url, name, mut credentials } = config;
+        let ClientConfig { group_url, name, mut credentials, status_within } = config;
         if !matches!(group_url.scheme(), "http" | "https") || !group_url.has_host() {
             return link.refuse(Refusal::Protocol("the group's URL must begin with https:// or http://".into()));
         }
@@ -102,16 +105,25 @@ impl Joining {
         let location = group_location(&group_url);
         let step = ask_for_status(link, &location);
         let deadline = now + JOIN_TIMEOUT;
+        let status_by = now + status_within.unwrap_or(JOIN_TIMEOUT).min(JOIN_TIMEOUT);
         let applicant = Applicant { location, name, credentials };
-        Phase::Joining(Box::new(Self { applicant, deadline, redirects: 0, complaint: None, step }))
+        Phase::Joining(Box::new(Self {
+            applicant,
+            started_at: now,
+            status_by,
+            deadline,
+            redirects: 0,
+            complaint: None,
+            step,
+        }))
     }
 
     pub(super) fn next_timeout(&self) -> Deadline {
-        Deadline::new(self.deadline, "Galene join")
+        Deadline::new(self.give_up_at(), "Galene join")
     }
 
     pub(super) fn on_timeout(self: Box<Self>, link: &mut Link, now: Instant) -> Phase {
-        if now < self.deadline {
+        if now < self.give_up_at() {
             return Phase::Joining(self);
         }
         let (who, what) = match &self.step {
@@ -124,8 +136,16 @@ impl Joining {
             Step::Greeting { group, .. } => (&group.endpoint, "has not answered our greeting"),
             Step::Asking { group, .. } => (&group.endpoint, "has not let us into the group"),
         };
-        let text = format!("{} {what} within {} s", host_of(who), JOIN_TIMEOUT.as_secs());
+        let text = format!(
+            "{} {what} within {} s",
+            host_of(who),
+            self.give_up_at().saturating_since(self.started_at).as_secs()
+        );
         link.refuse(Refusal::Unreachable(text))
+    }
+
+    fn give_up_at(&self) -> Instant {
+        if matches!(self.step, Step::Status { .. }) { self.status_by } else { self.deadline }
     }
 
     pub(super) fn on_response(

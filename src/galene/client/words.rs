@@ -1,6 +1,7 @@
 //! What is said to a [`super::Client`] and what it says.
 
 use std::fmt;
+use std::time::Duration;
 
 use url::Url;
 
@@ -18,6 +19,8 @@ pub struct ClientConfig {
     pub name: WantedName,
     /// What to show.
     pub credentials: Credentials,
+    /// How long the server may take to tell of the group; as long as joining may take in all if `None`.
+    pub status_within: Option<Duration>,
 }
 
 /// What is shown to Galene. A token wins over a password. Never in a log.

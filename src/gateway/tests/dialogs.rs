@@ -1,7 +1,5 @@
 //! What the SIP dialog does to a call while its place in the room stays: early media, hold, refreshes.
 
-use serde_json::json;
-
 use super::world::{OFFER, World};
 use super::{body, seconds, world_with_calls};
 
@@ -152,7 +150,7 @@ fn a_kick_while_the_target_rings_cancels_the_call_to_it() {
     world.request_with("ada", "REFER", 2, "Refer-To: <sip:carol@gateway.test>\r\n", None);
     let invite = world.sip.iter().find(|text| text.starts_with("INVITE")).unwrap().clone();
     world.answer(&invite, 180, "");
-    world.tell(1, &json!({"type": "usermessage", "kind": "kicked", "privileged": true, "value": "out"}));
+    world.kick(1);
     assert!(world.sip.iter().any(|text| text.starts_with("CANCEL")));
     assert!(world.sip.iter().any(|text| text.starts_with("BYE sip:ada@")));
     assert!(world.gateway.calls.is_empty());

@@ -1,13 +1,11 @@
 //! The ladder of a call: both of its sides in one list.
 
-use serde_json::json;
-
 use super::world_with_calls;
 
 #[test]
 fn a_call_is_told_from_the_invite_to_the_bye_with_galenes_side_beside_it() {
     let mut world = world_with_calls(&["ada", "ben"]);
-    world.tell(1, &json!({"type": "usermessage", "kind": "kicked", "privileged": true, "value": "out"}));
+    world.kick(1);
     let ladders = world.gateway.ladders();
     assert_eq!(ladders.len(), 2);
     let mut rest = ladders[0].as_str();

@@ -5,6 +5,7 @@ mod dtls;
 mod encryption;
 mod ladders;
 mod moderation;
+mod restoration;
 mod take_over;
 mod world;
 
@@ -74,17 +75,14 @@ fn only_one_caller_listens_and_our_own_streams_are_refused() {
 }
 
 #[test]
-fn a_kick_by_the_server_ends_the_call_and_a_forged_one_does_nothing() {
+fn a_kick_ends_the_call_and_a_forged_one_does_nothing() {
     let mut world = world_with_calls(&["ada"]);
     world.tell(
         1,
         &json!({"type": "usermessage", "kind": "kicked", "source": "x", "username": "mallory", "value": "out"}),
     );
     assert!(!world.sip.iter().any(|text| text.starts_with("BYE")));
-    world.tell(
-        1,
-        &json!({"type": "usermessage", "kind": "kicked", "privileged": true, "value": "server is shutting down"}),
-    );
+    world.kick(1);
     assert!(world.sip.last().unwrap().starts_with("BYE"));
     assert!(world.gateway.sockets().open.is_empty());
 }

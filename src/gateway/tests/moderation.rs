@@ -54,7 +54,7 @@ fn the_abort_of_his_stream_takes_the_caller_off_the_air_and_not_out_of_the_room(
 #[test]
 fn a_kick_takes_the_caller_out_of_the_local_mix_at_once() {
     let mut world = world_of_two();
-    world.tell(2, &json!({"type": "usermessage", "kind": "kicked", "privileged": true, "value": "out"}));
+    world.kick(2);
     assert_eq!(world.mix, ["SetPresent false", "SetUp false", "RemoveCaller"]);
     assert!(world.sip.last().unwrap().starts_with("BYE"));
 }

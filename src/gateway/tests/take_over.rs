@@ -22,10 +22,6 @@ fn world_with_voices(names: &[&str]) -> World {
     world
 }
 
-fn kick(world: &mut World, call: u64) {
-    world.tell(call, &json!({"type": "usermessage", "kind": "kicked", "privileged": true, "value": "out"}));
-}
-
 #[test]
 fn when_the_listener_hangs_up_its_member_stays_until_the_next_one_hears_every_stream() {
     let mut world = world_with_voices(&["ada", "ben"]);
@@ -106,7 +102,7 @@ fn shutting_down_waits_for_no_take_over() {
 fn after_a_kick_the_voices_wait_for_the_next_listeners_links() {
     let mut world = world_with_voices(&["ada", "ben"]);
     let voices = world.down_streams();
-    kick(&mut world, 1);
+    world.kick(1);
     assert!(world.down_streams().is_empty());
     assert_eq!(world.sent(2, "request").len(), 1);
     world.hears(2, "v1");
@@ -119,9 +115,7 @@ fn after_a_kick_the_voices_wait_for_the_next_listeners_links() {
 #[test]
 fn after_a_lost_connection_a_voice_that_does_not_come_back_is_given_up() {
     let mut world = world_with_voices(&["ada", "ben"]);
-    let input = crate::galene::client::Input::Disconnected(crate::galene::Fault::Unreachable("gone".into()));
-    world.gateway.handle_input(world.now, Input::Galene { call: crate::sip::event::CallKey(1), input });
-    world.run(Duration::ZERO);
+    world.disconnect(1);
     let lost = world.now;
     world.hears(2, "v1");
     world.run((lost + ms(1999)).saturating_since(world.now));
@@ -138,7 +132,7 @@ fn when_one_listener_after_another_dies_in_mid_take_over_the_voices_go_on() {
     let voices = world.down_streams();
     world.request("ada", "BYE", 2, None);
     world.hears(2, "v1");
-    kick(&mut world, 2);
+    world.kick(2);
     assert_eq!(world.sent(3, "request").len(), 1);
     // This one has received nothing, so there is nothing to stay for.
     world.request("cyd", "BYE", 2, None);
@@ -162,7 +156,7 @@ fn when_one_listener_after_another_dies_in_mid_take_over_the_voices_go_on() {
 fn who_has_hung_up_and_is_then_kicked_is_gone_and_his_voices_wait() {
     let mut world = world_with_voices(&["ada", "ben"]);
     world.request("ada", "BYE", 2, None);
-    kick(&mut world, 1);
+    world.kick(1);
     assert!(world.down_streams().is_empty());
     world.hears(2, "v1");
     world.hears(2, "v2");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::config::{Secret, SrtpPolicy};
 use crate::galene::client;
 use crate::gateway::desk::LegOwner;
-use crate::gateway::event::{Input, Output, SocketError, Sockets};
+use crate::gateway::event::{Input, MemberKey, Output, SocketError, Sockets};
 use crate::gateway::{Gateway, GatewayConfig};
 use crate::media::control::{Command, LegKey, NetCommand, NetEvent, PeerRole, Protection, StreamKey};
 use crate::random::Random;
@@ -66,6 +66,12 @@ pub(super) struct World {
     offered: BTreeMap<(CallKey, String), (Peer, SocketAddr)>,
     /// What Galene answers to `join`.
     pub(super) joined: Value,
+    /// How many memberships each call has begun, less one.
+    members: BTreeMap<u64, u32>,
+    /// Nobody answers at the server's address.
+    pub(super) galene_is_away: bool,
+    /// When the group's status was asked for.
+    pub(super) asked_at: Vec<Instant>,
     /// Everything that has come out.
     pub(super) sip: Vec<String>,
     pub(super) galene: Vec<(CallKey, Value)>,
@@ -103,6 +109,7 @@ impl World {
             codecs: None,
             srtp,
             srtp_keys_in_clear,
+            rejoin_for: Duration::from_secs(60),
         };
         let sip = EndpointConfig {
             account: Account { uri: Uri::parse("sip:room@gateway.test").unwrap(), credentials: None },
@@ -128,6 +135,9 @@ impl World {
             legs: BTreeMap::new(),
             offered: BTreeMap::new(),
             joined: json!({"kind": "join", "permissions": permissions}),
+            members: BTreeMap::new(),
+            galene_is_away: false,
+            asked_at: Vec::new(),
             sip: Vec::new(),
             galene: Vec::new(),
             mix: Vec::new(),
@@ -217,7 +227,28 @@ impl World {
     pub(super) fn tell(&mut self, call: u64, message: &Value) {
         let text = message.to_string();
         let input = client::Input::Text(&text);
-        self.gateway.handle_input(self.now, Input::Galene { call: CallKey(call), input });
+        self.gateway.handle_input(self.now, Input::Galene { member: self.member(call), input });
+        self.run(Duration::ZERO);
+    }
+
+    /// The latest membership of a call.
+    fn member(&self, call: u64) -> MemberKey {
+        let nth = self.members.get(&call).copied().unwrap_or(0);
+        MemberKey { call: CallKey(call), nth }
+    }
+
+    /// An operator throws a call's member out.
+    pub(super) fn kick(&mut self, call: u64) {
+        self.tell(
+            call,
+            &json!({"type": "usermessage", "kind": "kicked", "privileged": true, "source": "op", "username": "op", "value": "out"}),
+        );
+    }
+
+    /// The connection of a call's member breaks.
+    pub(super) fn disconnect(&mut self, call: u64) {
+        let input = client::Input::Disconnected(crate::galene::Fault::Unreachable("gone".into()));
+        self.gateway.handle_input(self.now, Input::Galene { member: self.member(call), input });
         self.run(Duration::ZERO);
     }
 
@@ -278,7 +309,7 @@ impl World {
                 }
                 Output::Passed(_) => {}
                 Output::SipConnection(_) => panic!("nothing here has a connection"),
-                Output::Galene { call, output } => self.on_galene(call, output),
+                Output::Galene { member, output } => self.on_galene(member, output),
                 Output::Net(NetCommand::SendTo { leg, bytes, .. }) => {
                     if let Some(far) = self.far_ends.get_mut(&leg).filter(|_| !self.media_is_cut) {
                         let from = SocketAddr::new("192.0.2.9".parse().unwrap(), 30_000 + leg.0 as u16);
@@ -353,18 +384,28 @@ impl World {
         self.mix.iter().filter(|said| *said == word).count()
     }
 
-    fn on_galene(&mut self, call: CallKey, output: client::Output) {
+    fn on_galene(&mut self, member: MemberKey, output: client::Output) {
+        let call = member.call;
+        self.members.insert(call.0, member.nth);
         let reply = match output {
             client::Output::Get { request, url } => {
+                self.asked_at.push(self.now);
+                if self.galene_is_away {
+                    let result = Err(crate::galene::Fault::Unreachable("connection refused".into()));
+                    let input = client::Input::Response { request, result };
+                    return self.gateway.handle_input(self.now, Input::Galene { member, input });
+                }
                 let plain = json!({"name": "club", "location": "https://galene.test/group/club/", "endpoint": "wss://galene.test/ws"});
                 let body = self.status.get(url.as_str()).unwrap_or(&plain).to_string().into_bytes();
                 let result = Ok(client::HttpResponse { status: 200, final_url: url, body });
-                self.gateway
-                    .handle_input(self.now, Input::Galene { call, input: client::Input::Response { request, result } });
+                self.gateway.handle_input(
+                    self.now,
+                    Input::Galene { member, input: client::Input::Response { request, result } },
+                );
                 return;
             }
             client::Output::Connect { .. } => {
-                self.gateway.handle_input(self.now, Input::Galene { call, input: client::Input::Connected });
+                self.gateway.handle_input(self.now, Input::Galene { member, input: client::Input::Connected });
                 return;
             }
             client::Output::Send(text) => {
@@ -380,7 +421,7 @@ impl World {
         };
         if let Some(reply) = reply {
             let text = reply.to_string();
-            self.gateway.handle_input(self.now, Input::Galene { call, input: client::Input::Text(&text) });
+            self.gateway.handle_input(self.now, Input::Galene { member, input: client::Input::Text(&text) });
         }
     }
 
@@ -432,6 +473,7 @@ fn in_short(command: &Command) -> String {
     let flag = match command {
         Command::SetPresent { present, .. } => format!(" {present}"),
         Command::SetMuted { muted, .. } => format!(" {muted}"),
+        Command::SetWaiting { waiting, .. } => format!(" {waiting}"),
         Command::SetTelephone { telephone, .. } => format!(" {}", telephone.receives),
         Command::SetUp { up, .. } => format!(" {}", up.is_some()),
         _ => String::new(),

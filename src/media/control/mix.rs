@@ -119,6 +119,13 @@ pub enum Command {
         /// False from the start.
         present: bool,
     },
+    /// The room is not there for the caller while its membership is restored: it hears a sign of that and nothing else.
+    SetWaiting {
+        /// Who.
+        caller: CallerKey,
+        /// False from the start.
+        waiting: bool,
+    },
     /// Muted: silence goes up, and the caller is out of the local mix.
     SetMuted {
         /// Who.

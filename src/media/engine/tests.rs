@@ -377,6 +377,32 @@ fn moderation_silences_a_telephone_for_its_neighbours_with_the_next_tick() {
     }
 }
 
+#[test]
+fn who_waits_for_the_room_hears_the_sign_of_that_and_nothing_else() {
+    for codec in [TelephoneCodec::Pcmu, TelephoneCodec::Pcma] {
+        let law = if codec == TelephoneCodec::Pcmu { Law::Mu } else { Law::A };
+        let mut world = World::new();
+        let mut speaker = world.add_phone(ROOM, 1, TelephoneCodec::Pcmu);
+        let (waiting, _other) = (world.add_phone(ROOM, 2, codec), world.add_phone(ROOM, 3, codec));
+        let speaker_hz = speaker.hz;
+        let levels = |world: &World, number| {
+            let heard = world.heard_by(number, law);
+            (loudness(&heard, 440.0, 8000), loudness(&heard, speaker_hz, 8000))
+        };
+        for (is_waiting, hears_tone, hears_room) in [(false, false, true), (true, true, false), (false, false, true)] {
+            world.command(Command::SetWaiting { caller: waiting.key, waiting: is_waiting });
+            // Two cycles of the tone, which ends half a second after the next has begun.
+            for _ in 0..325 {
+                world.turn(&mut [&mut speaker]);
+            }
+            let (tone, room) = levels(&world, 2);
+            assert_eq!((tone > 0.05, room > 0.5), (hears_tone, hears_room), "{codec:?} {is_waiting}: {tone} {room}");
+            let (tone, room) = levels(&world, 3);
+            assert!(tone < 0.05 && room > 0.5, "{codec:?} {is_waiting}: {tone} {room}");
+        }
+    }
+}
+
 fn add_voice(world: &mut World, room: RoomKey, number: u32) {
     let setup = StreamSetup { key: StreamKey(number), codecs: vec![(111, RoomCodec::Opus)], always_decode: false };
     world.command(Command::AddStream { room, stream: Box::new(Stream::new(setup).unwrap()) });

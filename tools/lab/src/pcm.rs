@@ -121,6 +121,18 @@ impl Pcm {
     }
 }
 
+/// Level of one frequency in dBFS, 0 for a full-scale sine.
+pub fn tone_dbfs(samples: &[i16], rate_hz: u32, frequency_hz: f64) -> f64 {
+    let (mut cosine, mut sine) = (0.0, 0.0);
+    for (n, &sample) in samples.iter().enumerate() {
+        let phase = n as f64 / f64::from(rate_hz) * frequency_hz * std::f64::consts::TAU;
+        cosine += f64::from(sample) * phase.cos();
+        sine += f64::from(sample) * phase.sin();
+    }
+    let amplitude = cosine.hypot(sine) * 2.0 / samples.len().max(1) as f64;
+    20.0 * (amplitude.max(1e-3) / 32_768.0).log10()
+}
+
 /// The level of some sound: the root mean square against full scale, at least −96.
 pub fn level_dbfs(samples: &[i16]) -> f64 {
     let energy: f64 = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum();
