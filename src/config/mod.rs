@@ -22,6 +22,8 @@ pub use conceal::{Concealed, conceal};
 pub use flags::{FLAGS, Flag, Value, help};
 pub use transports::{SipAddress, SipTransports, TlsFiles};
 
+/// Calls at once; a Raspberry Pi encodes about this many voices, and each holds two pairs of sockets.
+pub const MAX_CALLS: usize = 64;
 /// Longer than restarts and updates of a server take; a caller who hears tones for longer has hung up.
 const DEFAULT_REJOIN_FOR: Duration = Duration::from_secs(300);
 /// A day: beyond that a number is a slip.
@@ -154,6 +156,10 @@ pub struct Config {
     pub sip_refer_anywhere: bool,
     /// `-no-agc`.
     pub no_agc: bool,
+    /// `-max-calls`.
+    pub max_calls: usize,
+    /// `-max-calls-per-caller`.
+    pub max_calls_per_caller: usize,
     /// `-rejoin-for`.
     pub rejoin_for: Duration,
 }
@@ -227,6 +233,8 @@ pub fn parse(
         proxy,
         ipv6,
     };
+    let max_calls = parse_calls("max-calls", flags.one("--max-calls")?)?.unwrap_or(MAX_CALLS);
+    let per_caller = parse_calls("max-calls-per-caller", flags.one("--max-calls-per-caller")?)?;
     let mut config = Config {
         sip,
         registrar: (!no_register).then_some(registrar),
@@ -251,6 +259,8 @@ pub fn parse(
         ice_lite: flags.bool("ice-lite", "--ice-lite")?,
         sip_refer_anywhere: flags.bool("sip-refer-anywhere", "--sip-refer-anywhere")?,
         no_agc: flags.bool("no-agc", "--no-agc")?,
+        max_calls,
+        max_calls_per_caller: per_caller.unwrap_or(max_calls),
         rejoin_for: parse_rejoin_for(flags.one("--rejoin-for")?)?,
         group_url: Url::parse("https://invalid/").expect("a constant URL parses"),
         token: None,
@@ -370,6 +380,12 @@ fn parse_guests(user: Option<String>, password: Option<Secret>) -> Result<Option
         ))),
         (None, Some(_)) => Err(UsageError("-sip-guest-password needs a name: add -sip-guest-user NAME".into())),
     }
+}
+
+fn parse_calls(name: &str, text: Option<String>) -> Result<Option<usize>, UsageError> {
+    let Some(text) = text else { return Ok(None) };
+    let calls = text.parse().ok().filter(|calls| (1..=MAX_CALLS).contains(calls));
+    calls.map(Some).ok_or_else(|| UsageError::flag(name, &text, &format!("write a number from 1 to {MAX_CALLS}")))
 }
 
 fn parse_rejoin_for(text: Option<String>) -> Result<Duration, UsageError> {

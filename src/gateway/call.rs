@@ -47,6 +47,8 @@ pub(super) struct Call {
     pub(super) caller: CallerKey,
     /// For log lines: number and name as the telephone showed them.
     pub(super) title: String,
+    /// The caller's address, as written.
+    pub(super) uri: String,
     pub(super) member: Member,
     /// What it asks to be called in the group.
     pub(super) name: WantedName,
@@ -78,7 +80,7 @@ impl Call {
     pub(super) fn new(
         now: Instant,
         caller: CallerKey,
-        title: String,
+        (title, uri): (String, String),
         (member, name): (Member, WantedName),
         telephone: TelephoneLeg,
     ) -> Self {
@@ -86,6 +88,7 @@ impl Call {
             key: member.key.call,
             caller,
             title,
+            uri,
             member,
             name,
             restoration: None,

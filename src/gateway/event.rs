@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::admission::Load;
 use crate::galene::client;
 use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent, PeerSetup, TelephoneSetup};
 use crate::sip::event::{self as sip, CallKey};
@@ -32,6 +33,8 @@ pub enum Input<'a> {
     Net(NetEvent),
     /// From a mix thread.
     Mix(MixEvent),
+    /// How the media threads did in the last seconds.
+    Load(Load),
     /// SIGTERM or SIGINT: end every call, take the binding back, then [`Output::Stopped`].
     ShutDown,
 }

@@ -8,6 +8,7 @@
 //!
 //! A call's way: INVITE → 180 → Galene `joined` → up stream offered → ICE and DTLS connected → 200 → voices.
 
+mod admission;
 mod association;
 mod call;
 mod codec;
@@ -36,6 +37,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admission::Admission;
+pub use admission::Load;
 use call::Call;
 use desk::{Desk, LegOwner};
 use event::{Input, MemberKey, Output, Sockets};
@@ -53,9 +56,6 @@ use crate::rtc::peer;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::event::{CallKey, EndpointConfig, Status};
 use crate::time::{Deadline, Instant, earliest};
-
-/// Calls at once; a Raspberry Pi encodes about this many voices, and each holds two sockets pairs.
-pub const MAX_CALLS: usize = 64;
 
 /// The name of [`Gateway::probe`]; calls' keys begin at 1.
 const PROBE: MemberKey = MemberKey { call: CallKey(0), nth: 0 };
@@ -84,6 +84,10 @@ pub struct GatewayConfig {
     pub srtp: SrtpPolicy,
     /// `-sip-srtp-keys-in-clear`.
     pub srtp_keys_in_clear: bool,
+    /// `-max-calls`, at most [`crate::config::MAX_CALLS`].
+    pub max_calls: usize,
+    /// `-max-calls-per-caller`.
+    pub max_calls_per_caller: usize,
     /// `-rejoin-for`: how long a caller stays on the line while Galene is away.
     pub rejoin_for: Duration,
 }
@@ -94,6 +98,7 @@ pub struct Gateway<S> {
     calls: BTreeMap<CallKey, Call>,
     rooms: BTreeMap<String, Room>,
     ladders: Ladders,
+    admission: Admission,
     /// Asks at the start whether the group is there, so that a wrong URL shows before the first call.
     probe: Option<Member>,
     /// When shutting down has to be over.
@@ -113,11 +118,12 @@ impl<S: Sockets> Gateway<S> {
     ) -> Self {
         let mut endpoint = Endpoint::new(sip, random.fork());
         endpoint.start(now);
+        let admission = Admission::new(config.max_calls, config.max_calls_per_caller);
         let mut desk = Desk::new(config, endpoint, sockets, random, identity);
         let probe = Some(desk.new_member(now, PROBE, WantedName::of_caller(None, None), None));
         let (calls, rooms) = (BTreeMap::new(), BTreeMap::new());
         let ladders = Ladders::default();
-        let mut gateway = Self { desk, calls, rooms, ladders, probe, stop_by: None, stopped: false };
+        let mut gateway = Self { desk, calls, rooms, ladders, admission, probe, stop_by: None, stopped: false };
         gateway.settle(now);
         gateway
     }
@@ -139,6 +145,7 @@ impl<S: Sockets> Gateway<S> {
             }
             Input::Net(event) => self.on_net(now, event),
             Input::Mix(event) => self.on_mix(&event),
+            Input::Load(load) => self.on_load(load),
             Input::ShutDown => self.shut_down(now),
         }
         self.settle(now);
@@ -308,6 +315,22 @@ impl<S: Sockets> Gateway<S> {
                 }
             }
             NetEvent::Removed { leg, stats } => tracing::debug!("socket {} closed: {stats:?}", leg.0),
+        }
+    }
+
+    /// The media threads have more to do than they can, or no longer.
+    fn on_load(&mut self, load: Load) {
+        if self.admission.set_load(load) {
+            let Load { busiest_percent, missed_ticks_a_second } = load;
+            let (calls, figures) =
+                (self.calls.len(), format!("{busiest_percent} % busy, {missed_ticks_a_second} ticks a second missed"));
+            if self.admission.is_busy() {
+                tracing::warn!(
+                    "this machine is at its limit with {calls} calls ({figures}): further ones are refused; -max-calls sets the limit lower"
+                );
+            } else {
+                tracing::info!("calls are taken again ({figures})");
+            }
         }
     }
 

@@ -14,6 +14,10 @@ pub enum CallFailure {
     Galene(Refusal),
     /// Every place for a call, or for a call of its room, is taken.
     GatewayFull,
+    /// This caller has as many calls as one may have.
+    CallerFull,
+    /// The machine carries as many calls as it can.
+    Busy,
     /// No local port is left; the flag that widens the range.
     NoPort(&'static str),
     /// The system refuses a socket.
@@ -69,6 +73,8 @@ impl CallFailure {
         match self {
             Self::Galene(refusal) => refusal.explain(),
             Self::GatewayFull => "every line of this gateway is taken: call again later".into(),
+            Self::CallerFull => "this caller has as many calls here as -max-calls-per-caller allows".into(),
+            Self::Busy => "the machine is at its limit, and one call more would spoil the others: call again later".into(),
             Self::NoPort(flag) => format!("no local port is free: widen {flag}"),
             Self::Socket(error) => format!("the system gives no socket: {error}"),
             Self::BadDescription(error) => format!("the telephone's session description cannot be read: {error}"),
@@ -127,7 +133,9 @@ impl CallFailure {
     pub fn rejection(&self) -> Rejection {
         let (status, reason) = match self {
             Self::Galene(refusal) => Self::status_of(refusal),
-            Self::GatewayFull | Self::NoPort(_) | Self::Socket(_) => (503, "Gateway Full"),
+            // Not 503: a trunk would keep every other caller away too.
+            Self::CallerFull => (486, "Too Many Calls"),
+            Self::GatewayFull | Self::Busy | Self::NoPort(_) | Self::Socket(_) => (503, "Gateway Full"),
             Self::BadDescription(_) => (400, "Bad Session Description"),
             Self::NoAudio | Self::NoTelephoneCodec | Self::NoRoomCodec(_) => (488, "Not Acceptable Here"),
             Self::NoSuchCall => (481, "No Such Call"),

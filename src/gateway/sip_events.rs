@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::Gateway;
 use super::call::Call;
 use super::desk::LegOwner;
 use super::encryption::Encryption;
@@ -10,7 +11,6 @@ use super::event::{MemberKey, Output, Sockets};
 use super::formats::Formats;
 use super::refusal::CallFailure;
 use super::telephone::TelephoneLeg;
-use super::{Gateway, MAX_CALLS};
 use crate::galene::name::WantedName;
 use crate::media::control::{CallerKey, KeyForm, KeyPress};
 use crate::sip::event::{self as sip, CallKey, Caller, EndReason, Event};
@@ -137,9 +137,8 @@ impl<S: Sockets> Gateway<S> {
         if self.stop_by.is_some() {
             return Err(CallFailure::ShuttingDown);
         }
-        if self.calls.len() >= MAX_CALLS {
-            return Err(CallFailure::GatewayFull);
-        }
+        let of_this_caller = self.calls.values().filter(|call| call.uri == caller.uri).count();
+        self.admission.admit(self.calls.len(), of_this_caller)?;
         let telephone = self.open_telephone(now, key, offer, path)?;
         let desk = &mut self.desk;
         let name = match &desk.config.username {
@@ -149,8 +148,8 @@ impl<S: Sockets> Gateway<S> {
         let member = desk.new_member(now, MemberKey { call: key, nth: 0 }, name.clone(), None);
         desk.own_ids.insert(member.client.id().to_owned(), None);
         desk.sip.ring(now, key);
-        let caller = CallerKey(desk.new_key());
-        self.calls.insert(key, Call::new(now, caller, title, (member, name), telephone));
+        let key_in_mix = CallerKey(desk.new_key());
+        self.calls.insert(key, Call::new(now, key_in_mix, (title, caller.uri.clone()), (member, name), telephone));
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::connections::{SipConnections, StreamWord};
 use super::dns::Dns;
 use super::http::Http;
+use super::load::LoadMeter;
 use super::mix::MixHandle;
 use super::resolve::{self, Located};
 use super::sip::SipSockets;
@@ -86,6 +87,7 @@ pub(super) struct Driver {
     pub(super) executor: Rc<LocalExecutor<'static>>,
     pub(super) gateway: Gateway<MediaSockets>,
     pub(super) mix: MixHandle,
+    pub(super) load: LoadMeter,
     pub(super) sip: SipSockets,
     pub(super) connections: SipConnections,
     pub(super) dns: Dns,
@@ -125,6 +127,10 @@ impl Driver {
                 Turn::Word(word) => self.take_word(now, word, &mut connections),
                 Turn::Media => self.take_media(now),
                 Turn::Timeout => self.gateway.handle_timeout(now),
+            }
+            // Where there are calls, there are turns enough; where there are none, nobody needs to know.
+            if let Some(load) = self.load.look(now, self.mix.late_ticks()) {
+                self.gateway.handle_input(now, Input::Load(load));
             }
         }
     }

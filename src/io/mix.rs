@@ -141,6 +141,11 @@ impl MixHandle {
         Ok((worker, workplace))
     }
 
+    /// Ticks that could not take place, since the start.
+    pub(super) fn late_ticks(&self) -> u64 {
+        self.workers.iter().map(|worker| u64::from(worker.health.late_ticks_ever())).sum()
+    }
+
     /// The thread that has this room.
     pub fn mix_of(&self, room: RoomKey) -> Option<MixIndex> {
         self.rooms.get(&room).copied()

@@ -11,6 +11,7 @@ mod dns;
 mod driver;
 mod fault;
 pub mod http;
+mod load;
 mod memory;
 pub mod mix;
 pub mod net;

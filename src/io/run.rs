@@ -15,6 +15,7 @@ use super::connections::SipConnections;
 use super::dns::Dns;
 use super::driver::Driver;
 use super::http::Http;
+use super::load::LoadMeter;
 use super::memory::keep_one_heap;
 use super::sip::SipSockets;
 use super::sockets::MediaSockets;
@@ -69,6 +70,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let gateway = Gateway::new(clock.now(), gateway_config(config), endpoint, sockets, random, identity);
     let executor = Rc::new(LocalExecutor::new());
     let driver = Driver {
+        load: LoadMeter::new(clock.now()),
         clock,
         executor: executor.clone(),
         gateway,
@@ -151,6 +153,8 @@ fn gateway_config(config: Config) -> GatewayConfig {
         ice_lite: config.ice_lite,
         agc: !config.no_agc,
         rejoin_for: config.rejoin_for,
+        max_calls: config.max_calls,
+        max_calls_per_caller: config.max_calls_per_caller,
         codecs: config.sip_codecs,
         srtp: config.sip_srtp,
         srtp_keys_in_clear: config.sip_srtp_keys_in_clear,

@@ -1,5 +1,6 @@
 //! Calls from INVITE to end in virtual time, against real peer connections.
 
+mod admission;
 mod dialogs;
 mod dtls;
 mod encryption;

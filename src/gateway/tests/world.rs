@@ -110,6 +110,8 @@ impl World {
             srtp,
             srtp_keys_in_clear,
             rejoin_for: Duration::from_secs(60),
+            max_calls: 64,
+            max_calls_per_caller: 2,
         };
         let sip = EndpointConfig {
             account: Account { uri: Uri::parse("sip:room@gateway.test").unwrap(), credentials: None },
@@ -160,14 +162,23 @@ impl World {
         self.request_with(name, method, cseq, "", body);
     }
 
-    /// The same with header lines of one's own.
+    /// The same from the address of another.
+    pub(super) fn invite_as(&mut self, name: &str, user: &str) {
+        self.send_request((name, user), "INVITE", 1, "", Some(OFFER));
+    }
+
+    /// A request with header lines of one's own.
     pub(super) fn request_with(&mut self, name: &str, method: &str, cseq: u32, extra: &str, body: Option<&str>) {
+        self.send_request((name, name), method, cseq, extra, body);
+    }
+
+    fn send_request(&mut self, (name, user): (&str, &str), method: &str, cseq: u32, extra: &str, body: Option<&str>) {
         let to_tag = self.to_tag(name).map_or(String::new(), |tag| format!(";tag={tag}"));
         let body = body.unwrap_or_default();
         let content = if body.is_empty() { String::new() } else { "Content-Type: application/sdp\r\n".into() };
         let text = format!(
             "{method} sip:room@192.0.2.9 SIP/2.0\r\nVia: SIP/2.0/UDP {TELEPHONE};branch=z9hG4bK{name}{method}{cseq};rport\r\n\
-             From: \"{name}\" <sip:{name}@telephone.test>;tag={name}\r\nTo: <sip:room@192.0.2.9>{to_tag}\r\n\
+             From: \"{name}\" <sip:{user}@telephone.test>;tag={name}\r\nTo: <sip:room@192.0.2.9>{to_tag}\r\n\
              Call-ID: {name}\r\nCSeq: {cseq} {method}\r\nMax-Forwards: 70\r\nContact: <sip:{name}@{TELEPHONE}>\r\n\
              {extra}{content}Content-Length: {}\r\n\r\n{body}",
             body.len()

@@ -10,6 +10,8 @@ const BUCKETS: usize = 64;
 #[derive(Debug)]
 pub(super) struct MixHealth {
     late_ticks: AtomicU32,
+    /// Those since the start.
+    late_ticks_ever: AtomicU32,
     orphans: AtomicU32,
     longest_tick_us: AtomicU32,
     latest_begin_us: AtomicU32,
@@ -22,6 +24,7 @@ impl Default for MixHealth {
         let zero = || AtomicU32::new(0);
         Self {
             late_ticks: zero(),
+            late_ticks_ever: zero(),
             orphans: zero(),
             longest_tick_us: zero(),
             latest_begin_us: zero(),
@@ -35,6 +38,7 @@ impl MixHealth {
     pub(super) fn tick(&self, begin_us: u32, took_us: u32, missed: u32) {
         self.ticks[bucket(took_us)].fetch_add(1, Ordering::Relaxed);
         self.late_ticks.fetch_add(missed, Ordering::Relaxed);
+        self.late_ticks_ever.fetch_add(missed, Ordering::Relaxed);
         self.longest_tick_us.fetch_max(took_us, Ordering::Relaxed);
         self.latest_begin_us.fetch_max(begin_us, Ordering::Relaxed);
     }
@@ -42,6 +46,11 @@ impl MixHealth {
     /// Packets for whom there is nobody, since the mix began.
     pub(super) fn set_orphans(&self, orphans: u32) {
         self.orphans.store(orphans, Ordering::Relaxed);
+    }
+
+    /// Ticks that could not take place since the start.
+    pub(super) fn late_ticks_ever(&self) -> u32 {
+        self.late_ticks_ever.load(Ordering::Relaxed)
     }
 
     /// Adds what has been counted to a report, and begins anew.
