@@ -290,6 +290,9 @@ const fn in_words(why: EndReason) -> &'static str {
         EndReason::NoAck => "the telephone never acknowledged the answer: check that packets reach it",
         EndReason::NoAnswer => "the telephone never answered our offer",
         EndReason::NoPrack => "the telephone never acknowledged a provisional response: check that packets reach it",
+        EndReason::Silent => {
+            "the telephone has vanished: no media came from it, and it does not know the call or does not answer"
+        }
         EndReason::Lapsed => "the telephone has vanished: it did not refresh the session, or denied the call",
         EndReason::ShutDown => "ended by our shutting down",
     }

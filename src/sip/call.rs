@@ -5,10 +5,11 @@
 //! Flow: Early → Answered → Confirmed ⇄ (ReOffered → Answered) → Ending → Over. The gateway hears `Ended` once, unless
 //! it ended the call itself.
 //! Beside that flow run provisional responses and PRACK (`early`), UPDATE (`update`), and the session timer with our own
-//! UPDATE or re-INVITE (`refresh`), and what a transfer does to both of its calls (`parting`).
+//! UPDATE or re-INVITE (`refresh`), questions whether the telephone is there (`probe`), and what a transfer does to both of its calls (`parting`).
 
 mod early;
 mod parting;
+mod probe;
 mod refresh;
 mod update;
 
@@ -52,6 +53,8 @@ pub(crate) struct Call {
     peer: PeerAbilities,
     timer: SessionTimer,
     refresh: Refresh,
+    /// OPTIONS of ours waits for its answer.
+    is_probed: bool,
     /// REFERs so far.
     refers: u32,
 }
@@ -177,6 +180,7 @@ impl Call {
             peer,
             timer: SessionTimer::default(),
             refresh: Refresh::default(),
+            is_probed: false,
             refers: 0,
         }
     }

@@ -264,6 +264,11 @@ impl Endpoint {
         self.with_call(call, |call, layer| call.hang_up(now, reason, layer));
     }
 
+    /// Asks the telephone of a call that is up whether it is there; if not, [`Event::Ended`] comes.
+    pub fn probe(&mut self, now: Instant, call: CallKey) {
+        self.with_call(call, |call, layer| call.probe(now, layer));
+    }
+
     /// Ends all calls and the registration; new calls get 503. [`Self::is_idle`] within a second.
     pub fn shut_down(&mut self, now: Instant) {
         if self.end.is_some() {
@@ -347,6 +352,11 @@ impl Endpoint {
             Owner::Refresh(key) => {
                 if let Some(call) = self.calls.get_mut(&key) {
                     call.handle_refresh_outcome(now, outcome, &mut self.layer);
+                }
+            }
+            Owner::Probe(key) => {
+                if let Some(call) = self.calls.get_mut(&key) {
+                    call.handle_probe_outcome(now, outcome, &mut self.layer);
                 }
             }
             Owner::Call(key) => {

@@ -397,6 +397,8 @@ pub enum EndReason {
     NoPrack,
     /// The session timer ran out, or the caller denied the call when it was asked; a BYE has been sent.
     Lapsed,
+    /// The telephone denied the call or said nothing when it was asked; a BYE has been sent.
+    Silent,
     /// [`shut_down`](super::endpoint::Endpoint::shut_down) ended it.
     ShutDown,
 }

@@ -30,6 +30,8 @@ pub(crate) enum Owner {
     Call(CallKey),
     /// A session refresh: UPDATE or re-INVITE.
     Refresh(CallKey),
+    /// OPTIONS in a call whose telephone is silent.
+    Probe(CallKey),
     /// An INVITE to the target of a transfer.
     Transfer(CallKey),
     /// No one: NOTIFY and CANCEL.
@@ -252,12 +254,13 @@ impl TransactionLayer {
     pub(crate) fn exchange_calls(&mut self, one: CallKey, other: CallKey) {
         for (owner, _) in self.clients.values_mut() {
             match owner {
-                Owner::Call(key) | Owner::Refresh(key) if *key == one => *key = other,
-                Owner::Call(key) | Owner::Refresh(key) if *key == other => *key = one,
+                Owner::Call(key) | Owner::Refresh(key) | Owner::Probe(key) if *key == one => *key = other,
+                Owner::Call(key) | Owner::Refresh(key) | Owner::Probe(key) if *key == other => *key = one,
                 Owner::Registration
                 | Owner::Watch
                 | Owner::Call(_)
                 | Owner::Refresh(_)
+                | Owner::Probe(_)
                 | Owner::Transfer(_)
                 | Owner::Unheeded => {}
             }

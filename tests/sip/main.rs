@@ -15,5 +15,6 @@ mod rfc3665;
 mod rfc5359;
 mod session_timer;
 mod shut_down;
+mod silent;
 mod torture;
 mod update;

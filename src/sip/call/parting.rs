@@ -35,6 +35,7 @@ impl Call {
             peer: PeerAbilities::default(),
             timer: SessionTimer::default(),
             refresh: Refresh::default(),
+            is_probed: false,
             refers: 0,
         }
     }
