@@ -201,7 +201,7 @@ impl Allocation {
     /// Gives the relay back. What the server says to it can be waited for until [`Output::Released`], but need not be.
     pub fn release(&mut self, now: Instant) {
         match self.state {
-            State::Releasing(_) | State::Over => return,
+            State::Releasing(_) | State::Over => {}
             // Unless it has asked who we are, the server has given us nothing.
             State::Allocating(_) if !self.session.was_challenged() => self.end(Output::Released),
             State::Allocating(_) | State::Allocated { .. } => {

@@ -302,7 +302,8 @@ impl<'a> Message<'a> {
             }
             attribute::CHANNEL_NUMBER => {
                 let [c0, c1, _, _] = *value else { return Err(malformed) };
-                self.channel = self.channel.or(Some(u16::from_be_bytes([c0, c1])));
+                let channel = u16::from_be_bytes([c0, c1]);
+                self.channel.get_or_insert(channel);
             }
             attribute::XOR_PEER_ADDRESS => {
                 let peer = address(value, Some(self.transaction_id)).ok_or(malformed)?;
