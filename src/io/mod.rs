@@ -26,6 +26,7 @@ mod sockets;
 pub mod threads;
 pub mod tls;
 mod trace;
+pub mod turn_stream;
 mod udp;
 mod wake;
 pub mod websocket;

@@ -1,26 +1,44 @@
-//! STUN messages (RFC 8489) with the attributes of ICE (RFC 8445 §7.1).
+//! STUN messages (RFC 8489) with the attributes of ICE (RFC 8445 §7.1) and TURN (RFC 8656 §18).
 //!
-//! Owns: the bytes of a message, MESSAGE-INTEGRITY with short-term credentials, FINGERPRINT, and the test by which
-//! the net thread tells our STUN from anyone's. Does not own: transactions and what a check means (`rtc::ice`).
+//! Owns: the bytes of a message, MESSAGE-INTEGRITY with short-term and long-term credentials, FINGERPRINT, the test by
+//! which the net thread tells our STUN from anyone's, and what else a TURN server sends: [`ChannelData`] and streams of
+//! both. Does not own: transactions and what a check or an allocation means (`rtc::ice`, `rtc::turn`).
 //! Reading allocates nothing and never panics; [`Message::parse`] has looked at every attribute before it returns.
 
 mod build;
+mod channel_data;
 mod filter;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hmac::{Hmac, KeyInit, Mac};
+use md5::{Digest as _, Md5};
 use sha1::Sha1;
 
 pub use build::Builder;
+pub use channel_data::{CHANNEL_HEADER_BYTES, CHANNELS, ChannelData};
 pub use filter::Filter;
+pub use stream::{FrameError, FrameStream, MAX_FRAME_BYTES};
 
 /// Length of the message header in bytes (RFC 8489 §5).
 pub const HEADER_BYTES: usize = 20;
 /// The method of every check, RFC 8489 §18.2.
 pub const BINDING: u16 = 0x001;
+/// Makes an allocation. This and the next are RFC 8656 §17.
+pub const ALLOCATE: u16 = 0x003;
+/// Keeps an allocation, or ends it.
+pub const REFRESH: u16 = 0x004;
+/// An indication with data for a peer.
+pub const SEND: u16 = 0x006;
+/// An indication with data from a peer.
+pub const DATA: u16 = 0x007;
+/// Lets a peer's address through.
+pub const CREATE_PERMISSION: u16 = 0x008;
+/// Gives a peer a channel, and lets it through.
+pub const CHANNEL_BIND: u16 = 0x009;
 /// Unknown comprehension-required attributes that a 420 names; a message with more is as foreign as one with eight.
 pub const MAX_UNKNOWN: usize = 8;
 
@@ -28,19 +46,27 @@ const MAGIC_COOKIE: u32 = 0x2112_a442;
 const FINGERPRINT_XOR: u32 = 0x5354_554e;
 const INTEGRITY_BYTES: usize = 20;
 
-/// Attribute types, RFC 8489 §18.3 and RFC 8445 §20.2.1.
+/// Attribute types, RFC 8489 §18.3, RFC 8445 §20.2.1 and RFC 8656 §18.
 mod attribute {
     pub(super) const MAPPED_ADDRESS: u16 = 0x0001;
     pub(super) const USERNAME: u16 = 0x0006;
     pub(super) const MESSAGE_INTEGRITY: u16 = 0x0008;
     pub(super) const ERROR_CODE: u16 = 0x0009;
     pub(super) const UNKNOWN_ATTRIBUTES: u16 = 0x000a;
+    pub(super) const CHANNEL_NUMBER: u16 = 0x000c;
+    pub(super) const LIFETIME: u16 = 0x000d;
+    pub(super) const XOR_PEER_ADDRESS: u16 = 0x0012;
+    pub(super) const DATA: u16 = 0x0013;
     pub(super) const REALM: u16 = 0x0014;
     pub(super) const NONCE: u16 = 0x0015;
+    pub(super) const XOR_RELAYED_ADDRESS: u16 = 0x0016;
+    pub(super) const REQUESTED_ADDRESS_FAMILY: u16 = 0x0017;
+    pub(super) const REQUESTED_TRANSPORT: u16 = 0x0019;
     pub(super) const MESSAGE_INTEGRITY_SHA256: u16 = 0x001c;
     pub(super) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub(super) const PRIORITY: u16 = 0x0024;
     pub(super) const USE_CANDIDATE: u16 = 0x0025;
+    pub(super) const ALTERNATE_SERVER: u16 = 0x8023;
     pub(super) const FINGERPRINT: u16 = 0x8028;
     pub(super) const ICE_CONTROLLED: u16 = 0x8029;
     pub(super) const ICE_CONTROLLING: u16 = 0x802a;
@@ -72,6 +98,15 @@ pub enum RoleAttribute {
     Controlled(u64),
 }
 
+/// The version of IP of a relayed address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
 /// Why bytes are no STUN message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
@@ -92,7 +127,7 @@ pub struct Message<'a> {
     bytes: &'a [u8],
     /// Request, indication or response.
     pub class: Class,
-    /// [`BINDING`] or something that we do not serve.
+    /// [`BINDING`], one of TURN's methods, or something that we do not serve.
     pub method: u16,
     /// The transaction.
     pub transaction_id: TransactionId,
@@ -108,6 +143,26 @@ pub struct Message<'a> {
     pub mapped_address: Option<SocketAddr>,
     /// ERROR-CODE, 300 to 699.
     pub error_code: Option<u16>,
+    /// REALM, for which the long-term credentials are good.
+    pub realm: Option<&'a str>,
+    /// NONCE.
+    pub nonce: Option<&'a [u8]>,
+    /// LIFETIME, in seconds.
+    pub lifetime_s: Option<u32>,
+    /// CHANNEL-NUMBER, whether or not it is one of [`CHANNELS`].
+    pub channel: Option<u16>,
+    /// XOR-PEER-ADDRESS.
+    pub peer_address: Option<SocketAddr>,
+    /// XOR-RELAYED-ADDRESS.
+    pub relayed_address: Option<SocketAddr>,
+    /// REQUESTED-ADDRESS-FAMILY.
+    pub requested_family: Option<AddressFamily>,
+    /// REQUESTED-TRANSPORT: a protocol number of IP, 17 for UDP.
+    pub requested_transport: Option<u8>,
+    /// DATA.
+    pub data: Option<&'a [u8]>,
+    /// ALTERNATE-SERVER, which goes with a 300.
+    pub alternate_server: Option<SocketAddr>,
     /// FINGERPRINT is there (and right, else the message would not have parsed).
     pub has_fingerprint: bool,
     unknown: [u16; MAX_UNKNOWN],
@@ -141,6 +196,16 @@ impl<'a> Message<'a> {
             role: None,
             mapped_address: None,
             error_code: None,
+            realm: None,
+            nonce: None,
+            lifetime_s: None,
+            channel: None,
+            peer_address: None,
+            relayed_address: None,
+            requested_family: None,
+            requested_transport: None,
+            data: None,
+            alternate_server: None,
             has_fingerprint: false,
             unknown: [0; MAX_UNKNOWN],
             unknown_len: 0,
@@ -159,7 +224,8 @@ impl<'a> Message<'a> {
         &self.unknown[..self.unknown_len]
     }
 
-    /// Whether MESSAGE-INTEGRITY is there and made with `key` (the password, in short-term credentials).
+    /// Whether MESSAGE-INTEGRITY is there and made with `key`: the password in short-term credentials, else a
+    /// [`long_term_key`].
     pub fn verify(&self, key: &[u8]) -> bool {
         let Some(at) = self.integrity_at else { return false };
         let claimed = &self.bytes[at + 4..at + 4 + INTEGRITY_BYTES];
@@ -213,10 +279,59 @@ impl<'a> Message<'a> {
                 let code = u16::from(class & 7) * 100 + u16::from(number);
                 self.error_code.get_or_insert(code);
             }
-            attribute::UNKNOWN_ATTRIBUTES
-            | attribute::REALM
-            | attribute::NONCE
-            | attribute::MESSAGE_INTEGRITY_SHA256 => {}
+            attribute::UNKNOWN_ATTRIBUTES | attribute::MESSAGE_INTEGRITY_SHA256 => {}
+            _ => return self.take_turn(kind, value),
+        }
+        Ok(())
+    }
+
+    /// Attributes that come from a server alone, most of them TURN's (RFC 8656 §18).
+    fn take_turn(&mut self, kind: u16, value: &'a [u8]) -> Result<(), ParseError> {
+        let malformed = ParseError::Attribute(kind);
+        match kind {
+            attribute::REALM => {
+                let realm = str::from_utf8(value).map_err(|_| malformed)?;
+                self.realm.get_or_insert(realm);
+            }
+            attribute::NONCE => {
+                self.nonce.get_or_insert(value);
+            }
+            attribute::LIFETIME => {
+                let value = u32::from_be_bytes(value.try_into().map_err(|_| malformed)?);
+                self.lifetime_s.get_or_insert(value);
+            }
+            attribute::CHANNEL_NUMBER => {
+                let [c0, c1, _, _] = *value else { return Err(malformed) };
+                let channel = u16::from_be_bytes([c0, c1]);
+                self.channel.get_or_insert(channel);
+            }
+            attribute::XOR_PEER_ADDRESS => {
+                let peer = address(value, Some(self.transaction_id)).ok_or(malformed)?;
+                self.peer_address.get_or_insert(peer);
+            }
+            attribute::XOR_RELAYED_ADDRESS => {
+                let relayed = address(value, Some(self.transaction_id)).ok_or(malformed)?;
+                self.relayed_address.get_or_insert(relayed);
+            }
+            attribute::REQUESTED_ADDRESS_FAMILY => {
+                let family = match *value {
+                    [1, _, _, _] => AddressFamily::V4,
+                    [2, _, _, _] => AddressFamily::V6,
+                    _ => return Err(malformed),
+                };
+                self.requested_family.get_or_insert(family);
+            }
+            attribute::REQUESTED_TRANSPORT => {
+                let [protocol, _, _, _] = *value else { return Err(malformed) };
+                self.requested_transport.get_or_insert(protocol);
+            }
+            attribute::DATA => {
+                self.data.get_or_insert(value);
+            }
+            attribute::ALTERNATE_SERVER => {
+                let server = address(value, None).ok_or(malformed)?;
+                self.alternate_server.get_or_insert(server);
+            }
             optional if optional >= 0x8000 => {}
             required => {
                 if let Some(slot) = self.unknown.get_mut(self.unknown_len) {
@@ -277,6 +392,16 @@ fn mask(TransactionId(id): TransactionId) -> [u8; 16] {
     mask[..4].copy_from_slice(&MAGIC_COOKIE.to_be_bytes());
     mask[4..].copy_from_slice(&id);
     mask
+}
+
+/// The key of long-term credentials (RFC 8489 §9.2.2): MD5 over `user:realm:password`. Names and passwords beyond ASCII
+/// are taken as they are written, without the profile of RFC 8265.
+pub fn long_term_key(username: &str, realm: &str, password: &str) -> [u8; 16] {
+    let mut hash = Md5::new();
+    for part in [username, ":", realm, ":", password] {
+        hash.update(part);
+    }
+    hash.finalize().into()
 }
 
 /// The HMAC over `covered`, all bytes before MESSAGE-INTEGRITY; the header's length counts up to its end (§14.5).

@@ -79,6 +79,8 @@ fn the_sample_long_term_request_of_rfc_5769_is_verified() {
     let message = Message::parse(&bytes).unwrap();
     assert_eq!(message.username, Some("マトリックス"));
     assert!(message.verify(&Md5::digest("マトリックス:example.org:TheMatrIX")) && !message.has_fingerprint);
+    assert_eq!((message.realm, message.nonce), (Some("example.org"), Some(&b"f//499k954d6OL34oL9FSTvy64sA"[..])));
+    assert!(message.verify(&long_term_key("マトリックス", "example.org", "TheMatrIX")));
 }
 
 #[test]
@@ -100,6 +102,48 @@ fn what_is_written_is_read_back() {
     assert_eq!((message.use_candidate, message.role), (true, Some(RoleAttribute::Controlling(9))));
     let bytes = Builder::new(Class::Error, id(9)).error_code(487, "Role Conflict").finish(b"k");
     assert_eq!(Message::parse(&bytes).unwrap().error_code, Some(487));
+}
+
+#[test]
+fn what_turn_writes_is_read_back() {
+    let (v4, v6) = ("192.0.2.7:4000".parse().unwrap(), "[2001:db8::9]:65535".parse().unwrap());
+    let bytes = Builder::of(ALLOCATE, Class::Request, id(1))
+        .requested_transport_udp()
+        .requested_family(AddressFamily::V6)
+        .lifetime_s(777)
+        .realm("lab")
+        .nonce(b"\xff\x00n")
+        .finish_plain();
+    assert_eq!(bytes[..2], [0x00, 0x03]);
+    let message = Message::parse(&bytes).unwrap();
+    assert_eq!((message.class, message.method, message.has_fingerprint), (Class::Request, ALLOCATE, true));
+    assert_eq!((message.requested_transport, message.requested_family), (Some(17), Some(AddressFamily::V6)));
+    assert_eq!((message.lifetime_s, message.realm, message.nonce), (Some(777), Some("lab"), Some(&b"\xff\x00n"[..])));
+    assert!(message.unknown_attributes().is_empty() && !message.verify(b""));
+
+    let bytes = Builder::of(CHANNEL_BIND, Class::Error, id(2))
+        .channel(0x4001)
+        .xor_peer_address(v4)
+        .xor_relayed_address(v6)
+        .alternate_server(v6)
+        .data(b"hello")
+        .finish_unsigned();
+    assert_eq!(bytes[..2], [0x01, 0x19]);
+    let message = Message::parse(&bytes).unwrap();
+    assert_eq!((message.class, message.method, message.channel), (Class::Error, CHANNEL_BIND, Some(0x4001)));
+    assert_eq!((message.peer_address, message.relayed_address), (Some(v4), Some(v6)));
+    assert_eq!((message.alternate_server, message.data), (Some(v6), Some(&b"hello"[..])));
+}
+
+#[test]
+fn every_method_and_class_comes_back() {
+    for method in 0..=0x0fff {
+        for class in [Class::Request, Class::Indication, Class::Success, Class::Error] {
+            let bytes = Builder::of(method, class, id(1)).finish_unsigned();
+            let message = Message::parse(&bytes).unwrap();
+            assert_eq!((message.method, message.class), (method, class));
+        }
+    }
 }
 
 #[test]

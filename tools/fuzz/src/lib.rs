@@ -124,7 +124,8 @@ pub fn sdp(bytes: &[u8]) {
     }
 }
 
-/// A STUN datagram: parse, and the checks that decide whether it goes on to the signalling thread.
+/// A STUN datagram: parse, and the checks that decide whether it goes on to the signalling thread. Then the same bytes as
+/// a stream from a TURN server, whose frames must be the same whatever pieces they arrive in.
 pub fn stun(bytes: &[u8]) {
     if let Ok(message) = stun::Message::parse(bytes) {
         assert!(bytes.len() >= 20);
@@ -132,6 +133,30 @@ pub fn stun(bytes: &[u8]) {
     }
     let filter = stun::Filter { ufrag: "ufrag".into(), password: "password".into(), transaction_tag: [1, 2, 3, 4] };
     let _ = filter.accepts(bytes);
+    let _ = stun::ChannelData::parse(bytes);
+    let frames = |piece: usize| -> (Vec<Vec<u8>>, Option<stun::FrameError>) {
+        let (mut stream, mut frames) = (stun::FrameStream::new(), Vec::new());
+        for chunk in bytes.chunks(piece) {
+            stream.push(chunk);
+            loop {
+                match stream.next_frame() {
+                    Ok(Some(frame)) => frames.push(frame.to_vec()),
+                    Ok(None) => break,
+                    Err(error) => return (frames, Some(error)),
+                }
+            }
+        }
+        (frames, None)
+    };
+    let whole = frames(bytes.len().max(1));
+    for piece in [1, 7] {
+        assert_eq!(frames(piece), whole);
+    }
+    for frame in &whole.0 {
+        assert!(frame.len() <= stun::MAX_FRAME_BYTES);
+        // Each is what over UDP would be one datagram, of one kind or the other.
+        assert_eq!(stun::ChannelData::parse(frame).is_some(), frame[0] >= 0x40);
+    }
 }
 
 /// A datagram of a media port: as RTP and as RTCP.
