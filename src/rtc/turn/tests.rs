@@ -75,7 +75,7 @@ impl Server {
                     .lifetime_s(self.lifetime_s)
                     .finish(&Self::key())
             }
-            REFRESH => done.lifetime_s(message.lifetime_s.unwrap_or(self.lifetime_s)).finish(&Self::key()),
+            REFRESH => done.lifetime_s(message.lifetime_s.unwrap().min(self.lifetime_s)).finish(&Self::key()),
             CHANNEL_BIND => {
                 assert!(message.peer_address.is_some() && message.channel.is_some());
                 done.finish(&Self::key())
