@@ -192,7 +192,7 @@ fn datagrams_pass_both_ways_over_tcp_and_tls() {
     let Some(binary) = find_or_skip("turnserver") else { return };
     let signed = SelfSigned::new();
     let coturn = signed.start(&binary);
-    let trusting = Tls::new(&[signed.der.clone()], false);
+    let trusting = Tls::new(std::slice::from_ref(&signed.der), false);
     for (server, tls) in [(coturn.address(), None), (coturn.tls_address().unwrap(), Some(trusting))] {
         let socket = socket();
         with_stream(server, tls, socket.local_addr().unwrap().port(), |stand_in, ended| {
