@@ -95,10 +95,22 @@ impl<'a> Client<'a> {
         assert!(matches!(self.next(), Output::ChannelBound { peer: bound, .. } if bound == peer));
     }
 
+    /// Waits until so many requests went out and all were answered, which gives no outputs.
+    fn ask(&mut self, requests: usize) {
+        let until = std::time::Instant::now() + PATIENCE;
+        let soon = |client: &Self| client.allocation.next_timeout().unwrap().at < client.now() + Duration::from_secs(5);
+        while self.requests < requests || soon(self) {
+            assert!(std::time::Instant::now() < until, "{} of {requests} requests", self.requests);
+            assert_eq!(self.next_within(Duration::from_millis(20)), None);
+        }
+    }
+
     fn release(&mut self) {
         self.allocation.release(self.now());
         assert_eq!(self.next(), Output::Released);
-        assert_eq!(self.allocation.drops(), Drops::default());
+        // On a busy machine an answer may be so late that its request went out twice; the second is unexpected then.
+        let Drops { malformed, unauthentic, unexpected: _, unsendable } = self.allocation.drops();
+        assert_eq!((malformed, unauthentic, unsendable), (0, 0, 0));
     }
 }
 
@@ -267,8 +279,7 @@ fn stale_nonces_are_replaced_and_the_relay_is_kept() {
         assert_eq!(client.next_within(pause), None);
         let before = client.requests;
         client.ahead = Duration::from_secs(ahead_s);
-        assert_eq!(client.next_within(Duration::from_millis(200)), None);
-        assert_eq!(client.requests, before + requests, "{ahead_s} s ahead");
+        client.ask(before + requests);
     }
     peer.send_to(b"still here", relayed).unwrap();
     let expected = Output::Received { peer: peer.local_addr().unwrap(), bytes: b"still here".to_vec() };
