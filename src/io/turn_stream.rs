@@ -331,6 +331,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_slow_server_does_not_take_is_lost_in_whole_datagrams() {
+        const SENT: usize = 3000;
+        let world = World::new();
+        let stream = world.open(world.server_address());
+        world.run(async {
+            let (mut server, _) = world.server.accept().await.unwrap();
+            let datagram = channel_data(&[7; 1201]);
+            for _ in 0..SENT {
+                world.socket.send_to(&datagram, stream.address()).await.unwrap();
+                yield_now().await;
+            }
+            drop(stream);
+            let (mut all, mut frames, mut count) = (Vec::new(), FrameStream::new(), 0);
+            server.read_to_end(&mut all).await.unwrap();
+            frames.push(&all);
+            while let Some(frame) = frames.next_frame().unwrap() {
+                assert_eq!(frame, datagram);
+                count += 1;
+            }
+            assert!((1..SENT).contains(&count), "{count} frames");
+        });
+    }
+
+    #[test]
     fn its_end_is_told_in_words() {
         let world = World::new();
         world.run(async {

@@ -15,6 +15,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::random::Random;
@@ -25,12 +26,10 @@ use crate::wire::stun::{AddressFamily, ChannelData, Class, DATA, Message};
 pub use failure::Failure;
 pub use peers::{MAX_PEERS, MAX_WAITING};
 use peers::{Peer, Peers, Upkeep};
-use session::{Exchange, Overdue, Request, Session, Verdict};
+use session::{Exchange, LIFETIME_S, Overdue, Request, Session, Verdict};
 
-/// The lifetime of an allocation whose server does not say (RFC 8656 §3.2).
-const DEFAULT_LIFETIME_S: u32 = 600;
 /// Lifetimes that are believed: a shorter one would have us refresh all the time, a longer one is checked in between.
-const LIFETIME_S: std::ops::RangeInclusive<u32> = 10..=3600;
+const BELIEVED_S: RangeInclusive<u32> = 10..=3600;
 /// An allocation is refreshed so long before it ends (RFC 8656 §8 suggests about a minute).
 const REFRESH_AHEAD: Duration = Duration::from_secs(60);
 /// Pause before something that was not answered, or refused for the moment, is asked anew.
@@ -205,7 +204,7 @@ impl Allocation {
             // Unless it has asked who we are, the server has given us nothing.
             State::Allocating(_) if !self.session.was_challenged() => self.end(Output::Released),
             State::Allocating(_) | State::Allocated { .. } => {
-                let exchange = self.session.ask(now, Request::Refresh { lifetime_s: Some(0) });
+                let exchange = self.session.ask(now, Request::Refresh { lifetime_s: 0 });
                 self.outputs.push_back(transmit(&exchange));
                 self.state = State::Releasing(exchange);
                 self.peers.clear();
@@ -369,7 +368,7 @@ impl Allocation {
 
     /// The server will keep the allocation for so long.
     fn keep(&mut self, now: Instant, lifetime_s: Option<u32>) {
-        let lifetime_s = lifetime_s.unwrap_or(DEFAULT_LIFETIME_S).clamp(*LIFETIME_S.start(), *LIFETIME_S.end());
+        let lifetime_s = lifetime_s.unwrap_or(LIFETIME_S).clamp(*BELIEVED_S.start(), *BELIEVED_S.end());
         let lifetime = Duration::from_secs(lifetime_s.into());
         let pause = lifetime.saturating_sub(REFRESH_AHEAD).max(lifetime / 2);
         self.state = State::Allocated { expires_at: now + lifetime, refresh: Upkeep::Due(now + pause) };
@@ -393,7 +392,7 @@ impl Allocation {
                 *upkeep = Upkeep::Asked(exchange);
             }
         };
-        ask(refresh, Request::Refresh { lifetime_s: None });
+        ask(refresh, Request::Refresh { lifetime_s: LIFETIME_S });
         for peer in self.peers.iter_mut() {
             let request = Request::ChannelBind { channel: peer.channel, peer: peer.address };
             ask(&mut peer.upkeep, request);

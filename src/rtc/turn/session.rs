@@ -14,6 +14,9 @@ use super::{Credentials, Drops};
 
 /// The longest realm or nonce (RFC 8489 §14.9, §14.10).
 const MAX_QUOTED_BYTES: usize = 763;
+/// The lifetime that is asked for, and that of a server that does not say: the default of RFC 8656 §3.2. It is named
+/// because coturn 4.6 keeps its own limit only for those who do.
+pub(super) const LIFETIME_S: u32 = 600;
 /// How many nonces in a row may be stale at once; a server with more of them has none that does.
 const MAX_STALE: u8 = 3;
 
@@ -21,7 +24,7 @@ const MAX_STALE: u8 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     Allocate { family: AddressFamily },
-    Refresh { lifetime_s: Option<u32> },
+    Refresh { lifetime_s: u32 },
     ChannelBind { channel: u16, peer: SocketAddr },
 }
 
@@ -37,13 +40,15 @@ impl Request {
     fn build(self, id: TransactionId) -> Builder {
         let builder = Builder::of(self.method(), Class::Request, id);
         match self {
-            Self::Allocate { family: AddressFamily::V4 } => builder.requested_transport_udp(),
-            // Servers of RFC 5766 do not know the attribute, and IPv4 is the default.
-            Self::Allocate { family: AddressFamily::V6 } => {
-                builder.requested_transport_udp().requested_family(AddressFamily::V6)
+            Self::Allocate { family } => {
+                let builder = builder.requested_transport_udp().lifetime_s(LIFETIME_S);
+                match family {
+                    // Servers of RFC 5766 do not know the attribute, and IPv4 is the default.
+                    AddressFamily::V4 => builder,
+                    AddressFamily::V6 => builder.requested_family(family),
+                }
             }
-            Self::Refresh { lifetime_s: Some(lifetime_s) } => builder.lifetime_s(lifetime_s),
-            Self::Refresh { lifetime_s: None } => builder,
+            Self::Refresh { lifetime_s } => builder.lifetime_s(lifetime_s),
             Self::ChannelBind { channel, peer } => builder.channel(channel).xor_peer_address(peer),
         }
     }

@@ -1,7 +1,9 @@
 //! One allocation against a scripted server, in virtual time.
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::wire::stun::{ALLOCATE, Builder, CHANNEL_BIND, REFRESH, long_term_key};
+use crate::wire::stun::{ALLOCATE, Builder, CHANNEL_BIND, REFRESH, TransactionId, long_term_key};
 
 const TAG: [u8; 4] = [1, 2, 3, 4];
 const RELAYED: &str = "203.0.113.9:50000";
@@ -75,7 +77,7 @@ impl Server {
                     .lifetime_s(self.lifetime_s)
                     .finish(&Self::key())
             }
-            REFRESH => done.lifetime_s(message.lifetime_s.unwrap_or(self.lifetime_s)).finish(&Self::key()),
+            REFRESH => done.lifetime_s(message.lifetime_s.unwrap().min(self.lifetime_s)).finish(&Self::key()),
             CHANNEL_BIND => {
                 assert!(message.peer_address.is_some() && message.channel.is_some());
                 done.finish(&Self::key())
@@ -280,7 +282,7 @@ fn datagrams_go_both_ways_on_the_channel() {
     allocation.handle_input(Instant::ZERO, &data(channel, b"to us"));
     let received = |peer: &str, bytes: &[u8]| Output::Received { peer: address(peer), bytes: bytes.to_vec() };
     assert_eq!(allocation.poll_output(), Some(received(PEER, b"to us")));
-    let indication = Builder::of(DATA, Class::Indication, crate::wire::stun::TransactionId([0; 12]))
+    let indication = Builder::of(DATA, Class::Indication, TransactionId([0; 12]))
         .xor_peer_address(address("192.0.2.33:7000"))
         .data(b"from another port")
         .finish_unsigned();
@@ -419,7 +421,7 @@ fn junk_and_forged_answers_are_dropped_and_counted() {
     allocation.handle_input(Instant::ZERO, &success(ALLOCATE).finish(b"guess"));
     assert_eq!(allocation.drops().unauthentic, 2);
     allocation.handle_input(Instant::ZERO, &success(REFRESH).finish(&Server::key()));
-    let other = crate::wire::stun::TransactionId([0; 12]);
+    let other = TransactionId([0; 12]);
     allocation
         .handle_input(Instant::ZERO, &Builder::of(ALLOCATE, Class::Error, other).error_code(403, "").finish_plain());
     allocation.handle_input(Instant::ZERO, &bytes);
@@ -481,4 +483,45 @@ fn there_are_so_many_peers_and_forgotten_ones_make_room_when_the_server_has_forg
     let outputs = exchange(at_ms(1_000_000), &mut allocation, &mut server);
     let bound = Output::ChannelBound { peer: peer(2), channel: 0x4001 };
     assert_eq!(outputs, [bound, Output::Transmit { bytes: data(0x4001, b"again") }]);
+}
+
+proptest! {
+    /// Whatever a server answers to our own transactions, signed or not, there is no panic, and no request without an end.
+    #[test]
+    fn no_server_makes_it_panic_or_ask_for_ever(
+        answers in proptest::collection::vec((0u16..12, 0usize..8, any::<u32>(), 0usize..3), 0..60)
+    ) {
+        let mut allocation = allocation();
+        allocation.bind(Instant::ZERO, address(PEER));
+        let (mut id, mut asked, mut now) = (TransactionId([0; 12]), 0, Instant::ZERO);
+        let codes = [300, 401, 403, 437, 438, 486, 500, 699];
+        for (method, code, number, shape) in answers {
+            let mut sent = 0;
+            while let Some(output) = allocation.poll_output() {
+                if let Output::Transmit { bytes } = output
+                    && let Ok(message) = Message::parse(&bytes)
+                {
+                    (id, asked) = (message.transaction_id, message.method);
+                    sent += 1;
+                }
+            }
+            prop_assert!(sent <= 3);
+            let class = [Class::Success, Class::Error, Class::Indication][shape];
+            let method = if method < 9 { asked } else { method };
+            let answer = Builder::of(method, class, id)
+                .error_code(codes[code], "")
+                .realm("r")
+                .nonce(&number.to_be_bytes())
+                .lifetime_s(number)
+                .xor_relayed_address(SocketAddr::from((number.to_be_bytes(), number as u16)))
+                .data(&[1; 3]);
+            let answer = if method < 6 { answer.finish(&long_term_key("u", "r", "p")) } else { answer.finish_plain() };
+            allocation.handle_input(now, &answer);
+            allocation.handle_input(now, &number.to_be_bytes());
+            if let Some(deadline) = allocation.next_timeout().filter(|_| code == 0) {
+                now = now.max(deadline.at);
+                allocation.handle_timeout(now);
+            }
+        }
+    }
 }
