@@ -151,7 +151,8 @@ impl World {
     fn connect(&mut self, room: RoomKey, leg: LegKey, role: PeerRole) -> Galene {
         let (galene, galene_address) = socket();
         let (ours, gateway) = socket();
-        let stun_filter = stun::Filter { ufrag: "ours".into(), password: "p".repeat(22), transaction_tag: [1; 4] };
+        let stun_filter =
+            stun::Filter { ufrag: "ours".into(), password: "p".repeat(22), transaction_tags: [[1; 4], [2; 4]] };
         let setup = PeerSetup { leg, room, role, cname: "c".into(), stun_filter };
         self.net.add_peer(setup, self.mix.mix_of(room).unwrap(), ours).unwrap();
 
@@ -164,7 +165,7 @@ impl World {
         galene.send_to(&check("ours:x"), gateway).unwrap();
         let event = self.net_event();
         assert!(matches!(&event, NetEvent::Stun { leg: on, from, local, bytes, .. }
-            if *on == leg && *from == galene_address && *local == gateway && *bytes == check("ours:x")));
+            if *on == leg && *from == galene_address.into() && *local == gateway && *bytes == check("ours:x")));
 
         // The peer's hello overtakes the news that ICE is done: it is kept, a stranger's is not.
         self.net.send(NetCommand::SendTo { leg, to: galene_address, bytes: vec![0, 1, 2] });
@@ -175,9 +176,9 @@ impl World {
         galene.send_to(&[22, 1], gateway).unwrap();
         galene.send_to(&check("ours:y"), gateway).unwrap();
         assert!(matches!(self.net_event(), NetEvent::Stun { .. }));
-        self.net.send(NetCommand::SetPeerRemote { leg, remote: galene_address });
+        self.net.send(NetCommand::SetPeerRemote { leg, remote: galene_address.into() });
         assert!(matches!(self.net_event(), NetEvent::Dtls { from, bytes, .. }
-            if from == galene_address && bytes == [22, 1]));
+            if from == galene_address.into() && bytes == [22, 1]));
 
         let keys = SrtpKeys { local: material(1), remote: material(2) };
         self.net.send(NetCommand::SetPeerKeys { leg, keys, clock_rate_hz: 48_000 });

@@ -182,7 +182,7 @@ impl Call {
             desk.mix(Command::SetPresent { caller: self.caller, present: false });
             desk.mix(Command::SetUp { caller: self.caller, up: None });
         }
-        desk.close_leg(up.link.leg);
+        up.link.close(now, desk);
         desk.keep_ghost(now, &up.id);
         self.member.client.close(now, &up.id);
     }
@@ -208,12 +208,17 @@ impl Call {
     /// Drives the up stream's peer connection; true when the call is to be answered now.
     pub(super) fn poll_up<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) -> Result<bool, CallFailure> {
         let Some((_, room)) = self.room else { return Ok(false) };
-        while let Some(news) = self.up.as_mut().and_then(|up| up.link.poll(desk)) {
+        while let Some(news) = self.up.as_mut().and_then(|up| up.link.poll(now, desk)) {
             match news {
                 PeerNews::Connected => {
                     self.on_air(desk)?;
                     if !self.answered {
                         return Ok(true);
+                    }
+                }
+                PeerNews::Candidate(candidate) => {
+                    if let Some(up) = &self.up {
+                        self.member.client.send_candidate(now, &up.id, &candidate);
                     }
                 }
                 PeerNews::Failed(reason) if !self.answered || self.offers >= MAX_OFFERS => {

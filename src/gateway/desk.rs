@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use super::GatewayConfig;
 use super::event::{MemberKey, Output, SocketError, Sockets};
+use super::ice_servers::IceServers;
 use super::member::Member;
 use super::refusal::CallFailure;
 use crate::config::Secret;
+use crate::galene::RtcConfiguration;
 use crate::galene::client::{self, Client, ClientConfig, Credentials};
 use crate::galene::name::WantedName;
 use crate::media::control::{Command, LegKey, NetCommand};
@@ -54,6 +56,8 @@ pub(super) struct Desk<S> {
     pub(super) registered: Option<Option<SocketAddr>>,
     /// What was said last of a failed registration, until one succeeds.
     pub(super) registration_failure: Option<String>,
+    /// For connections that find no way without.
+    pub(super) ice_servers: IceServers,
     legs: BTreeMap<LegKey, LegOwner>,
     last_key: u32,
 }
@@ -76,6 +80,7 @@ impl<S: Sockets> Desk<S> {
             own_ids: BTreeMap::new(),
             registered: None,
             registration_failure: None,
+            ice_servers: IceServers::default(),
             legs: BTreeMap::new(),
             last_key: 0,
         }
@@ -137,6 +142,12 @@ impl<S: Sockets> Desk<S> {
             Some(public) if is_private(local) && !is_private(caller) => public,
             Some(_) | None => local,
         }
+    }
+
+    /// Galene says which servers there are.
+    pub(super) fn learn_ice_servers(&mut self, rtc: &RtcConfiguration) {
+        let names = self.ice_servers.learn(rtc);
+        self.outputs.extend(names.into_iter().map(Output::FindIceServer));
     }
 
     /// Ends a membership; the last words still go out.

@@ -33,6 +33,13 @@ pub enum Input<'a> {
     Net(NetEvent),
     /// From a mix thread.
     Mix(MixEvent),
+    /// The addresses of a STUN or TURN server; none if it has none.
+    IceServer {
+        /// Its name.
+        name: String,
+        /// Of both families.
+        addresses: Vec<IpAddr>,
+    },
     /// How the media threads did in the last seconds.
     Load(Load),
     /// SIGTERM or SIGINT: end every call, take the binding back, then [`Output::Stopped`].
@@ -70,6 +77,8 @@ pub enum Output {
     AddTelephone(TelephoneSetup),
     /// Close the sockets of a leg, handed over or not.
     Close(LegKey),
+    /// Look the addresses of a STUN or TURN server up, then give [`Input::IceServer`].
+    FindIceServer(String),
     /// For the net thread.
     Net(NetCommand),
     /// For the mix thread that owns the room concerned.
@@ -94,6 +103,18 @@ pub trait Sockets {
     /// # Errors
     /// No port or no socket is to be had.
     fn open_peer(&mut self, now: Instant, leg: LegKey) -> Result<Vec<SocketAddr>, SocketError>;
+
+    /// Opens a connection to a TURN server by TCP, or by TLS if its certificate must show a name, for the socket of `leg`;
+    /// gives the address of what stands for the server over UDP. It closes with the socket.
+    ///
+    /// # Errors
+    /// No socket is to be had.
+    fn open_turn_stream(
+        &mut self,
+        leg: LegKey,
+        server: SocketAddr,
+        tls_name: Option<&str>,
+    ) -> Result<SocketAddr, SocketError>;
 
     /// Binds an RTP and RTCP pair at `ip` and gives RTP's address.
     ///

@@ -76,7 +76,10 @@ impl<S: Sockets> Gateway<S> {
             }
             Event::Joined(joined) => self.on_joined(now, key, &joined),
             Event::Refused(refusal) => self.lose_membership(now, key, CallFailure::Galene(refusal)),
-            Event::Changed { permissions, .. } => self.on_permissions(now, key, &permissions),
+            Event::Changed { permissions, rtc } => {
+                self.desk.learn_ice_servers(&rtc);
+                self.on_permissions(now, key, &permissions);
+            }
             Event::Answer { id, sdp } => {
                 let Some(call) = self.calls.get_mut(&key) else { return };
                 if let Err(failure) = call.on_answer(now, &id, &sdp) {
@@ -144,6 +147,7 @@ impl<S: Sockets> Gateway<S> {
     }
 
     fn on_joined(&mut self, now: Instant, key: CallKey, joined: &Joined) {
+        self.desk.learn_ice_servers(&joined.rtc);
         let Some(call) = self.calls.get_mut(&key) else { return };
         if call.restoration.is_some() {
             return self.on_rejoined(now, key, joined);

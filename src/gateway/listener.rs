@@ -132,6 +132,11 @@ impl Listener {
         }
     }
 
+    /// Another server's address is known.
+    pub(super) fn add_servers<S: Sockets>(&mut self, now: Instant, desk: &Desk<S>) {
+        self.links.values_mut().for_each(|link| link.peer.add_servers(now, desk));
+    }
+
     pub(super) fn on_packet(&mut self, now: Instant, id: &str, input: Input<'_>) {
         if let Some(link) = self.links.get_mut(id) {
             link.peer.handle_input(now, input);
@@ -145,15 +150,15 @@ impl Listener {
     }
 
     /// Closes the link of a stream; false if there was none.
-    pub(super) fn close_link<S: Sockets>(&mut self, desk: &mut Desk<S>, id: &str) -> bool {
+    pub(super) fn close_link<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, id: &str) -> bool {
         self.early_candidates.retain(|(of, _)| of != id);
         let Some(link) = self.links.remove(id) else { return false };
-        desk.close_leg(link.peer.leg);
+        link.peer.close(now, desk);
         true
     }
 
-    pub(super) fn close_all<S: Sockets>(self, desk: &mut Desk<S>) {
-        self.links.into_values().for_each(|link| desk.close_leg(link.peer.leg));
+    pub(super) fn close_all<S: Sockets>(self, now: Instant, desk: &mut Desk<S>) {
+        self.links.into_values().for_each(|link| link.peer.close(now, desk));
     }
 
     /// Drives every peer connection; tells which have connected. Where a path was lost, `client` asks for another.
@@ -165,10 +170,15 @@ impl Listener {
     ) -> Vec<Connected> {
         let mut connected = Vec::new();
         for (id, link) in &mut self.links {
-            while let Some(news) = link.peer.poll(desk) {
+            while let Some(news) = link.peer.poll(now, desk) {
                 match news {
                     PeerNews::Connected => {
                         connected.push(Connected { stream: id.clone(), codecs: link.codecs.clone() });
+                    }
+                    PeerNews::Candidate(candidate) => {
+                        if let Some(client) = &mut client {
+                            client.send_candidate(now, id, &candidate);
+                        }
                     }
                     PeerNews::Failed(reason) => {
                         tracing::warn!("call {}: a voice of the room has no media path: {reason}", self.call.0);

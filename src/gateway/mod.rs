@@ -18,6 +18,7 @@ mod encryption;
 pub mod event;
 mod formats;
 mod galene_events;
+mod ice_servers;
 mod ladder;
 mod listener;
 mod member;
@@ -34,6 +35,7 @@ mod telephone;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,6 +147,7 @@ impl<S: Sockets> Gateway<S> {
             }
             Input::Net(event) => self.on_net(now, event),
             Input::Mix(event) => self.on_mix(&event),
+            Input::IceServer { name, addresses } => self.on_ice_server(now, &name, &addresses),
             Input::Load(load) => self.on_load(load),
             Input::ShutDown => self.shut_down(now),
         }
@@ -318,6 +321,17 @@ impl<S: Sockets> Gateway<S> {
         }
     }
 
+    /// The address of a server is known: who waits for it asks it now.
+    fn on_ice_server(&mut self, now: Instant, name: &str, addresses: &[IpAddr]) {
+        self.desk.ice_servers.on_address(name, addresses);
+        for up in self.calls.values_mut().filter_map(|call| call.up.as_mut()) {
+            up.link.add_servers(now, &self.desk);
+        }
+        for room in self.rooms.values_mut() {
+            room.add_servers(now, &self.desk);
+        }
+    }
+
     /// The media threads have more to do than they can, or no longer.
     fn on_load(&mut self, load: Load) {
         if self.admission.set_load(load) {
@@ -348,7 +362,7 @@ impl<S: Sockets> Gateway<S> {
             }
             Some(LegOwner::Telephone(call)) => {
                 if let (peer::Input::Dtls { from, bytes }, Some(call)) = (input, self.calls.get_mut(&call)) {
-                    call.on_telephone_dtls(now, from, bytes);
+                    call.on_telephone_dtls(now, from.peer(), bytes);
                 }
             }
             None => tracing::debug!("a packet for socket {}, which is gone", leg.0),
@@ -418,7 +432,7 @@ impl<S: Sockets> Gateway<S> {
         };
         room.callers.remove(&key);
         if room.callers.is_empty() || self.stop_by.is_some() {
-            room.close_voices(&mut self.desk);
+            room.close_voices(now, &mut self.desk);
         }
         if room.callers.is_empty() {
             self.desk.mix(Command::CloseRoom(room.key));

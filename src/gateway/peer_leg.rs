@@ -3,8 +3,10 @@
 use super::desk::{Desk, LegOwner};
 use super::event::Sockets;
 use super::refusal::CallFailure;
+use crate::galene::message::Candidate;
 use crate::media::control::{LegKey, NetCommand, PeerRole, PeerSetup, RoomCodec, RoomKey};
 use crate::rtc::dtls::DtlsError;
+use crate::rtc::gathering::Server;
 use crate::rtc::peer::{Event, Failure, Input, Output, Peer, PeerConfig};
 use crate::time::Instant;
 
@@ -13,6 +15,8 @@ use crate::time::Instant;
 pub(super) enum PeerNews {
     /// DTLS is done; SRTP flows.
     Connected,
+    /// Galene is to be told of another candidate of ours.
+    Candidate(Candidate),
     /// ICE or DTLS gave up.
     Failed(String),
 }
@@ -23,22 +27,29 @@ pub(super) struct PeerLeg {
     pub(super) peer: Peer,
     /// Set by the description that decided the codec; DTLS ends only after it.
     pub(super) codec: Option<RoomCodec>,
+    /// No way was found without servers so far.
+    has_gathered: bool,
 }
 
 impl PeerLeg {
     /// Opens a socket and a peer connection that is not known to the net thread yet.
     pub(super) fn open<S: Sockets>(now: Instant, desk: &mut Desk<S>, owner: LegOwner) -> Result<Self, CallFailure> {
         let leg = desk.new_leg(owner);
-        let candidates = match desk.sockets.open_peer(now, leg) {
+        let mut candidates = match desk.sockets.open_peer(now, leg) {
             Ok(candidates) => candidates,
             Err(error) => {
                 desk.close_leg(leg);
                 return Err(error.into());
             }
         };
-        let config = PeerConfig { identity: desk.identity.clone(), candidates, ice_lite: desk.config.ice_lite };
+        if desk.ice_servers.relay_only() {
+            candidates.clear();
+        }
+        let ice_lite = desk.config.ice_lite;
+        let gather_after = desk.ice_servers.gather_after().filter(|_| !ice_lite);
+        let config = PeerConfig { identity: desk.identity.clone(), candidates, ice_lite, gather_after };
         let peer = Peer::new(config, desk.random.fork());
-        Ok(Self { leg, peer, codec: None })
+        Ok(Self { leg, peer, codec: None, has_gathered: false })
     }
 
     /// Hands the socket to the net thread.
@@ -57,27 +68,75 @@ impl PeerLeg {
         self.peer.handle_input(now, input);
     }
 
+    /// Closes the socket; relays are given back before.
+    pub(super) fn close<S: Sockets>(mut self, now: Instant, desk: &mut Desk<S>) {
+        self.peer.release(now);
+        while let Some(output) = self.peer.poll_output() {
+            if let Output::Transmit { to, bytes } = output {
+                desk.net(NetCommand::SendTo { leg: self.leg, to, bytes });
+            }
+        }
+        desk.close_leg(self.leg);
+    }
+
     /// Carries out what the peer connection wants until it has news.
-    pub(super) fn poll<S: Sockets>(&mut self, desk: &mut Desk<S>) -> Option<PeerNews> {
+    pub(super) fn poll<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) -> Option<PeerNews> {
+        let leg = self.leg;
         while let Some(output) = self.peer.poll_output() {
             match output {
-                Output::Transmit { to, bytes } => desk.net(NetCommand::SendTo { leg: self.leg, to, bytes }),
+                Output::Transmit { to, bytes } => desk.net(NetCommand::SendTo { leg, to, bytes }),
                 Output::Event(Event::Selected { remote }) => {
-                    desk.net(NetCommand::SetPeerRemote { leg: self.leg, remote });
+                    tracing::debug!("socket {}: the way to Galene is {remote}", leg.0);
+                    if self.has_gathered {
+                        desk.ice_servers.note_need();
+                    }
+                    desk.net(NetCommand::SetPeerRemote { leg, remote });
+                }
+                Output::Event(Event::WantsServers) => {
+                    self.has_gathered = true;
+                    self.add_servers(now, desk);
+                }
+                Output::Event(Event::WantsStreams) => self.add_streams(now, desk),
+                Output::Event(Event::Relay { server, channels }) => {
+                    desk.net(NetCommand::SetPeerRelay { leg, server, channels });
+                }
+                Output::Event(Event::Candidate { line, mid, line_index }) => {
+                    let candidate = format!("candidate:{line}");
+                    let candidate = Candidate { candidate, sdp_mid: mid, sdp_m_line_index: Some(line_index) };
+                    return Some(PeerNews::Candidate(candidate));
                 }
                 Output::Event(Event::Connected { keys }) => {
                     let clock_rate_hz = self.codec.unwrap_or(RoomCodec::Opus).clock_rate_hz();
-                    desk.net(NetCommand::SetPeerKeys { leg: self.leg, keys, clock_rate_hz });
+                    desk.net(NetCommand::SetPeerKeys { leg, keys, clock_rate_hz });
                     return Some(PeerNews::Connected);
                 }
                 // The words about a stream that Galene has ended come by another way, and perhaps later. If none come,
                 // consent runs out, and that is a failure.
                 Output::Event(Event::Failed(Failure::Dtls(DtlsError::Closed))) => {
-                    tracing::debug!("Galene closed the media path of socket {}", self.leg.0);
+                    tracing::debug!("Galene closed the media path of socket {}", leg.0);
                 }
                 Output::Event(Event::Failed(reason)) => return Some(PeerNews::Failed(reason.to_string())),
             }
         }
         None
+    }
+
+    /// Asks the servers whose addresses are known, if there is no way without them.
+    pub(super) fn add_servers<S: Sockets>(&mut self, now: Instant, desk: &Desk<S>) {
+        if self.has_gathered && !self.peer.has_path() {
+            desk.ice_servers.over_udp().for_each(|server| self.peer.add_server(now, server));
+        }
+    }
+
+    fn add_streams<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
+        for stream in desk.ice_servers.over_streams().collect::<Vec<_>>() {
+            match desk.sockets.open_turn_stream(self.leg, stream.address, stream.tls_name.as_deref()) {
+                Ok(address) => {
+                    let server = Server { address, credentials: Some(stream.credentials), is_reliable: true };
+                    self.peer.add_server(now, server);
+                }
+                Err(error) => tracing::warn!("{}", CallFailure::from(error).explain()),
+            }
+        }
     }
 }

@@ -137,7 +137,7 @@ impl Room {
 
     /// Nothing comes by these links any more, while the voices wait for others.
     fn drop_listener<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, listener: Listener) {
-        listener.close_all(desk);
+        listener.close_all(now, desk);
         self.keep_voices_until = Some(now + TAKE_OVER_WITHIN);
     }
 
@@ -156,7 +156,7 @@ impl Room {
         }
         let Some(call) = self.listens() else { return };
         if let Some(replaced) = &offer.replace {
-            self.close_link(desk, call, replaced);
+            self.close_link(now, desk, call, replaced);
         }
         let is_taken = self.has_link(call, &offer.id) || self.add_link(now, desk, offer);
         let Some(listener) = &mut self.listener else { return };
@@ -165,7 +165,7 @@ impl Room {
         } else if let Err(error) = listener.answer(now, desk, client, offer) {
             tracing::warn!("the voice of {} in {} is refused: {error}", offer.username, self.name);
             listener.refuse(now, client, &offer.id);
-            self.close_link(desk, call, &offer.id);
+            self.close_link(now, desk, call, &offer.id);
         }
     }
 
@@ -178,7 +178,7 @@ impl Room {
         offer: &Offer,
     ) {
         if let Some(replaced) = &offer.replace {
-            self.close_link(desk, call, replaced);
+            self.close_link(now, desk, call, replaced);
         }
         let Some(leaver) = self.leavers.iter_mut().find(|leaver| leaver.listener.call == call) else { return };
         if leaver.listener.has(&offer.id)
@@ -221,6 +221,13 @@ impl Room {
         }
     }
 
+    /// Another server's address is known.
+    pub(super) fn add_servers<S: Sockets>(&mut self, now: Instant, desk: &Desk<S>) {
+        if let Some(listener) = &mut self.listener {
+            listener.add_servers(now, desk);
+        }
+    }
+
     pub(super) fn on_packet(&mut self, now: Instant, call: CallKey, id: &str, input: Input<'_>) {
         if let Some(listener) = self.listener_of(call) {
             listener.on_packet(now, id, input);
@@ -236,7 +243,7 @@ impl Room {
 
     /// Galene tells one member that a stream has ended, perhaps one that it never heard of.
     pub(super) fn on_close<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, call: CallKey, id: &str) {
-        if self.close_link(desk, call, id) || self.listens() != Some(call) {
+        if self.close_link(now, desk, call, id) || self.listens() != Some(call) {
             return;
         }
         if let Some(listener) = &mut self.listener
@@ -247,8 +254,8 @@ impl Room {
     }
 
     /// The stream has ended for one member; where no other receives it, it has ended for all.
-    fn close_link<S: Sockets>(&mut self, desk: &mut Desk<S>, call: CallKey, id: &str) -> bool {
-        let closed = self.listener_of(call).is_some_and(|listener| listener.close_link(desk, id));
+    fn close_link<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, call: CallKey, id: &str) -> bool {
+        let closed = self.listener_of(call).is_some_and(|listener| listener.close_link(now, desk, id));
         if closed && !self.is_fed(id) {
             self.remove_voice(desk, id);
         }
@@ -274,13 +281,13 @@ impl Room {
     }
 
     /// Nobody is to hear anything any more: who has not left yet leaves.
-    pub(super) fn close_voices<S: Sockets>(&mut self, desk: &mut Desk<S>) {
+    pub(super) fn close_voices<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         for leaver in std::mem::take(&mut self.leavers) {
             desk.leave(leaver.member);
-            leaver.listener.close_all(desk);
+            leaver.listener.close_all(now, desk);
         }
         if let Some(listener) = self.listener.take() {
-            listener.close_all(desk);
+            listener.close_all(now, desk);
         }
         self.remove_unfed_voices(desk);
     }
@@ -331,7 +338,7 @@ impl Room {
             let left_ms = leave_by.saturating_since(now).as_millis();
             tracing::debug!("call {}: its member leaves, {left_ms} ms before it must", listener.call.0);
             desk.leave(member);
-            listener.close_all(desk);
+            listener.close_all(now, desk);
         }
         if self.keep_voices_until.is_none() {
             self.remove_unfed_voices(desk);

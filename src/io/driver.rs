@@ -2,6 +2,7 @@
 //! out. SIP goes first; packets of the net thread (DTLS flights among them) are taken one a turn.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use super::resolve::{self, Located};
 use super::sip::SipSockets;
 use super::sockets::MediaSockets;
 use super::tls::Tls;
-use super::{trace, websocket};
+use super::{blocking, trace, websocket};
 use crate::galene::client;
 use crate::gateway::Gateway;
 use crate::gateway::event::{Input, MemberKey, Output};
@@ -67,6 +68,10 @@ enum Word {
     Routes {
         target: Target,
         result: Result<Located, String>,
+    },
+    IceServer {
+        name: String,
+        addresses: Vec<IpAddr>,
     },
     /// SIGUSR1: somebody wants to know how the sound does.
     Report,
@@ -193,6 +198,9 @@ impl Driver {
                 };
                 self.gateway.handle_input(now, Input::Sip(input));
             }
+            Word::IceServer { name, addresses } => {
+                self.gateway.handle_input(now, Input::IceServer { name, addresses });
+            }
             Word::Report => {
                 tracing::info!("{}", self.mix.report());
                 if let Some(status) = self.gateway.registration_status() {
@@ -236,6 +244,7 @@ impl Driver {
                 }
                 Output::SipConnection(command) => self.connections.carry_out(command, &self.executor, sip),
                 Output::Resolve(target) => self.resolve(words.clone(), target),
+                Output::FindIceServer(name) => self.find_ice_server(words.clone(), name),
                 Output::Galene { member, output } => self.carry_out_galene(words, connections, member, output),
                 Output::Net(command) => self.gateway.sockets().net.send(command),
                 Output::AddPeer(setup) => {
@@ -325,6 +334,16 @@ impl Driver {
         let task = async move {
             let result = resolve::locate(&dns, &target, ipv6).await;
             let _ = words.send(Word::Routes { target, result }).await;
+        };
+        self.executor.spawn(task).detach();
+    }
+
+    fn find_ice_server(&self, words: Sender<Word>, name: String) {
+        let task = async move {
+            let found = blocking::resolve(name.clone(), 0).await;
+            let found = found.inspect_err(|error| tracing::warn!("the ICE server {name} is not found: {error}"));
+            let addresses = found.unwrap_or_default().into_iter().map(|address| address.ip()).collect();
+            let _ = words.send(Word::IceServer { name, addresses }).await;
         };
         self.executor.spawn(task).detach();
     }

@@ -41,6 +41,7 @@ mod outlets;
 mod peer_socket;
 mod pulse;
 mod rate;
+mod relay;
 mod socket;
 mod telephone_cipher;
 mod telephone_socket;

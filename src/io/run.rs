@@ -61,14 +61,15 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let dns = Dns::new(config.sip_transports.dns, random.fork());
     let endpoint = endpoint_config(&config, &sip);
     let loopback = is_on_loopback(&config.group_url);
-    let sockets = MediaSockets::new(net, config.ice_ports.as_ref(), config.rtp_ports.as_ref(), loopback);
+    let executor = Rc::new(LocalExecutor::new());
+    let (ice_ports, rtp_ports) = (config.ice_ports.as_ref(), config.rtp_ports.as_ref());
+    let sockets = MediaSockets::new(net, ice_ports, rtp_ports, loopback, executor.clone(), tls.clone());
     let ipv6 = config.registrar.as_ref().is_some_and(|registrar| registrar.ipv6);
     let datagrams = sip.bound().into_iter().map(|address| address.to_string());
     let streams = connections.bound().map(|(transport, address)| format!("{address} ({transport})"));
     let addresses = datagrams.chain(streams).collect::<Vec<_>>().join(" and ");
     tracing::info!("galene-sip {}: SIP at {addresses}, group {}", env!("CARGO_PKG_VERSION"), config.group_url);
     let gateway = Gateway::new(clock.now(), gateway_config(config), endpoint, sockets, random, identity);
-    let executor = Rc::new(LocalExecutor::new());
     let driver = Driver {
         load: LoadMeter::new(clock.now()),
         clock,

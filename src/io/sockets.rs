@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 
+use rustls::pki_types::ServerName;
+use smol::LocalExecutor;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::addresses::local_addresses;
 use super::net::NetHandle;
 use super::ports::PortPool;
+use super::tls::Tls;
+use super::turn_stream::TurnStream;
 use crate::gateway::event::{SocketError, Sockets};
 use crate::media::control::{LegKey, MixIndex, NetCommand, PeerSetup, TelephoneSetup};
 use crate::time::Instant;
@@ -35,6 +40,12 @@ pub(super) struct MediaSockets {
     /// Galene is on this machine, so loopback candidates make sense.
     loopback: bool,
     pending: BTreeMap<LegKey, Pending>,
+    /// The ports of sockets towards Galene.
+    peer_ports: BTreeMap<LegKey, u16>,
+    /// To TURN servers, for these sockets.
+    turn_streams: BTreeMap<LegKey, Vec<TurnStream>>,
+    executor: Rc<LocalExecutor<'static>>,
+    tls: Tls,
     /// Ports taken from a pool.
     pooled: BTreeMap<LegKey, (Pool, u16)>,
 }
@@ -52,6 +63,8 @@ impl MediaSockets {
         ice_ports: Option<&RangeInclusive<u16>>,
         rtp_ports: Option<&RangeInclusive<u16>>,
         loopback: bool,
+        executor: Rc<LocalExecutor<'static>>,
+        tls: Tls,
     ) -> Self {
         Self {
             net,
@@ -59,6 +72,10 @@ impl MediaSockets {
             rtp_ports: rtp_ports.map(|range| PortPool::new(range, 2)),
             loopback,
             pending: BTreeMap::new(),
+            peer_ports: BTreeMap::new(),
+            turn_streams: BTreeMap::new(),
+            executor,
+            tls,
             pooled: BTreeMap::new(),
         }
     }
@@ -81,6 +98,7 @@ impl MediaSockets {
 
     /// Closes the sockets of `leg`, wherever they are by now.
     pub(super) fn remove(&mut self, now: Instant, leg: LegKey) {
+        self.peer_ports.remove(&leg);
         if self.pending.remove(&leg).is_some() {
             self.on_removed(now, leg);
         } else {
@@ -90,6 +108,8 @@ impl MediaSockets {
 
     /// The net thread has closed the sockets of `leg`: its port may rest.
     pub(super) fn on_removed(&mut self, now: Instant, leg: LegKey) {
+        // Only now: the net thread's last words to the servers have passed.
+        self.turn_streams.remove(&leg);
         let pool = match self.pooled.remove(&leg) {
             Some((Pool::Ice, port)) => self.ice_ports.as_mut().zip(Some(port)),
             Some((Pool::Rtp, port)) => self.rtp_ports.as_mut().zip(Some(port)),
@@ -114,8 +134,26 @@ impl Sockets for MediaSockets {
         let bound = socket.local_addr().map_err(system)?;
         let addresses = local_addresses(self.loopback).into_iter().filter(|ip| ip.is_ipv4() || bound.is_ipv6());
         let candidates = addresses.map(|ip| SocketAddr::new(ip, bound.port())).collect();
+        self.peer_ports.insert(leg, bound.port());
         self.pending.insert(leg, Pending::Peer(socket));
         Ok(candidates)
+    }
+
+    fn open_turn_stream(
+        &mut self,
+        leg: LegKey,
+        server: SocketAddr,
+        tls_name: Option<&str>,
+    ) -> Result<SocketAddr, SocketError> {
+        let port = self.peer_ports.get(&leg).copied().ok_or_else(|| SocketError::System("closed".into()))?;
+        let name = tls_name.map(|name| ServerName::try_from(name.to_owned())).transpose();
+        let name = name.map_err(|error| SocketError::System(error.to_string()))?;
+        let tls = name.map(|name| (name, self.tls.clone()));
+        let ended = move |why: String| tracing::warn!("TURN server {server} by TCP: {why}");
+        let stream = TurnStream::open(&self.executor, server, tls, port, ended).map_err(system)?;
+        let address = stream.address();
+        self.turn_streams.entry(leg).or_default().push(stream);
+        Ok(address)
     }
 
     fn open_telephone(&mut self, now: Instant, leg: LegKey, ip: IpAddr) -> Result<SocketAddr, SocketError> {

@@ -16,6 +16,10 @@ pub enum CandidateKind {
     Host,
     /// Learned from a check.
     PeerReflexive,
+    /// What a STUN server sees of our socket.
+    ServerReflexive,
+    /// A TURN server's, for us.
+    Relayed,
 }
 
 impl CandidateKind {
@@ -23,6 +27,8 @@ impl CandidateKind {
         match self {
             Self::Host => 126,
             Self::PeerReflexive => 110,
+            Self::ServerReflexive => 100,
+            Self::Relayed => 0,
         }
     }
 }
@@ -113,6 +119,23 @@ pub fn host_line(address: SocketAddr, rank: usize) -> String {
     let (ip, port) = (address.ip(), address.port());
     // The foundation need only differ between addresses of different bases (RFC 8445 §5.1.1.3).
     format!("{} {COMPONENT} udp {} {ip} {port} typ host", rank + 1, priority(CandidateKind::Host, rank))
+}
+
+/// The value of `a=candidate` for a candidate that a server gave us for our socket at `related` (RFC 8839 §5.1).
+pub fn server_line(kind: CandidateKind, address: SocketAddr, related: SocketAddr) -> String {
+    let (name, foundation) = match kind {
+        CandidateKind::Host => ("host", 101),
+        CandidateKind::PeerReflexive => ("prflx", 102),
+        CandidateKind::ServerReflexive => ("srflx", 103),
+        CandidateKind::Relayed => ("relay", 104),
+    };
+    let (ip, port) = (address.ip(), address.port());
+    format!(
+        "{foundation} {COMPONENT} udp {} {ip} {port} typ {name} raddr {} rport {}",
+        priority(kind, 0),
+        related.ip(),
+        related.port()
+    )
 }
 
 /// One form for one address: IPv4 never inside IPv6, no flow label; so that addresses can be compared.

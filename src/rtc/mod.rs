@@ -12,6 +12,7 @@ pub mod candidate;
 pub mod description;
 pub mod dtls;
 pub mod fingerprint;
+pub mod gathering;
 pub mod ice;
 pub mod peer;
 pub mod reflexive;

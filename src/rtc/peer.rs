@@ -10,15 +10,18 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::random::Random;
 use crate::time::{Deadline, Instant, earliest};
+use crate::wire::route::Route;
 use crate::wire::rtp::SrtpKeys;
 use crate::wire::stun::Filter;
 
 use super::candidate::{Candidate, canonical};
 use super::description::{DescriptionError, LocalDescription, Negotiated, RemoteDescription, Setup, Voice};
 use super::dtls::{self, Dtls, DtlsError, DtlsRole, Identity};
+use super::gathering::{self, Gathering, Server};
 use super::ice::{self, Agent, Role};
 
 /// What a peer connection starts from.
@@ -30,6 +33,8 @@ pub struct PeerConfig {
     pub candidates: Vec<SocketAddr>,
     /// Only answer checks; for a host that the peer can always reach.
     pub ice_lite: bool,
+    /// After so long without a way, servers are asked for further candidates; `None`: there are no servers.
+    pub gather_after: Option<Duration>,
 }
 
 /// A datagram from our socket, sorted by its first byte (RFC 7983).
@@ -37,15 +42,15 @@ pub struct PeerConfig {
 pub enum Input<'a> {
     /// First byte 0 to 3.
     Stun {
-        /// Source address.
-        from: SocketAddr,
+        /// Whence.
+        from: Route,
         /// The datagram.
         bytes: &'a [u8],
     },
     /// First byte 20 to 63.
     Dtls {
-        /// Source address.
-        from: SocketAddr,
+        /// Whence.
+        from: Route,
         /// The datagram.
         bytes: &'a [u8],
     },
@@ -70,8 +75,28 @@ pub enum Output {
 pub enum Event {
     /// Media goes to this address from now on. Comes again when it changes, and after each ICE restart.
     Selected {
-        /// Which.
-        remote: SocketAddr,
+        /// Which, and which way.
+        remote: Route,
+    },
+    /// There is no way yet: [`Peer::add_server`] with every server that is reached over UDP.
+    WantsServers,
+    /// There is no relay yet: [`Peer::add_server`] with those that are reached by a stream.
+    WantsStreams,
+    /// The peer should be told of this candidate.
+    Candidate {
+        /// The value of `a=candidate`.
+        line: String,
+        /// The `a=mid` of the media section it is for.
+        mid: Option<String>,
+        /// Its place in the description.
+        line_index: u16,
+    },
+    /// Which peers the relay's channels lead to; comes first with none, when a server is asked for a relay.
+    Relay {
+        /// Its server.
+        server: SocketAddr,
+        /// Number and peer.
+        channels: Vec<(u16, SocketAddr)>,
     },
     /// The peer is who its description says, and these keys protect the media. Comes once, after
     /// [`Event::Selected`].
@@ -111,6 +136,9 @@ pub enum PeerError {
     NewCertificate,
 }
 
+/// A relay is kept for so long after a way without it was found: the peer may yet choose another.
+const RELAY_IDLE: Duration = Duration::from_secs(5);
+
 /// Where offer and answer stand (RFC 3264, RFC 8829 §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Signalling {
@@ -140,11 +168,21 @@ pub struct Peer {
     /// From the first description of the peer's on.
     dtls: Option<Dtls>,
     /// Where DTLS goes: the selected address; until there is one, where the peer's came from.
-    remote: Option<SocketAddr>,
+    remote: Option<Route>,
     /// Keys of a handshake that was faster than the nomination.
     early_keys: Option<SrtpKeys>,
     has_selected: bool,
+    /// When servers are asked, unless there is a way by then.
+    gather_at: Option<Instant>,
+    /// Their transactions begin with this.
+    gathering_tag: [u8; 4],
+    gathering: Option<Gathering>,
+    /// When a relay that is not needed is given back.
+    relay_idle_at: Option<Instant>,
+    /// Of the audio: its `a=mid` and place in the description.
+    section: (Option<String>, u16),
     drops: Drops,
+    random: Random,
     outputs: VecDeque<Output>,
 }
 
@@ -168,7 +206,13 @@ impl Peer {
             remote: None,
             early_keys: None,
             has_selected: false,
+            gather_at: None,
+            gathering_tag: random.next_u32().to_be_bytes(),
+            gathering: None,
+            relay_idle_at: None,
+            section: (Some("0".to_owned()), 0),
             drops: Drops::default(),
+            random,
             outputs: VecDeque::new(),
         }
     }
@@ -180,7 +224,7 @@ impl Peer {
 
     /// Which STUN messages the net thread should pass on; changes with [`Peer::offer`] and [`Peer::handle_offer`].
     pub fn stun_filter(&self) -> Filter {
-        self.ice.filter()
+        self.ice.filter(self.gathering_tag)
     }
 
     /// True while an address of the peer's is selected: ICE has a way, whatever DTLS does.
@@ -249,6 +293,7 @@ impl Peer {
             self.ice.restart(now);
         }
         self.signalling = Signalling::Stable;
+        self.section = remote.section();
         let answer = self.describe(|local| local.answer(&remote, role));
         Ok((answer, self.connect(now, remote)))
     }
@@ -267,8 +312,8 @@ impl Peer {
     /// A datagram came on our socket.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {
-            Input::Stun { from, bytes } => self.ice.handle_input(now, from, bytes),
-            Input::Dtls { from, bytes } => self.handle_dtls(now, canonical(from), bytes),
+            Input::Stun { from, bytes } => self.handle_stun(now, from, bytes),
+            Input::Dtls { from, bytes } => self.handle_dtls(now, from.with_peer(canonical(from.peer())), bytes),
         }
         self.settle(now);
     }
@@ -276,6 +321,16 @@ impl Peer {
     /// A deadline has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.ice.handle_timeout(now);
+        if self.gather_at.take_if(|at| *at <= now).is_some() {
+            self.gather(now);
+        }
+        if self.relay_idle_at.take_if(|at| *at <= now).is_some() {
+            self.release(now);
+            self.gathering = None;
+        }
+        if let Some(gathering) = &mut self.gathering {
+            gathering.handle_timeout(now);
+        }
         if let Some(dtls) = &mut self.dtls {
             dtls.handle_timeout(now);
         }
@@ -284,7 +339,11 @@ impl Peer {
 
     /// When [`Peer::handle_timeout`] is wanted.
     pub fn next_timeout(&self) -> Option<Deadline> {
-        earliest([self.ice.next_timeout(), self.dtls.as_ref().and_then(Dtls::next_timeout)])
+        let gather = self.gather_at.map(|at| Deadline::new(at, "gather candidates"));
+        let gathering = self.gathering.as_ref().and_then(Gathering::next_timeout);
+        let dtls = self.dtls.as_ref().and_then(Dtls::next_timeout);
+        let idle = self.relay_idle_at.map(|at| Deadline::new(at, "give an idle relay back"));
+        earliest([self.ice.next_timeout(), dtls, gather, gathering, idle])
     }
 
     /// The next thing to be done.
@@ -292,7 +351,52 @@ impl Peer {
         self.outputs.pop_front()
     }
 
-    fn handle_dtls(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
+    /// A server for further candidates, as [`Event::WantsServers`] and [`Event::WantsStreams`] ask for them.
+    pub fn add_server(&mut self, now: Instant, server: Server) {
+        if let Some(gathering) = &mut self.gathering {
+            gathering.add_server(now, server);
+        }
+        self.settle(now);
+    }
+
+    /// The connection is to be closed: relays are given back. Only [`Output::Transmit`] counts from now on.
+    pub fn release(&mut self, now: Instant) {
+        self.gather_at = None;
+        if let Some(gathering) = &mut self.gathering {
+            gathering.release(now);
+        }
+        self.settle(now);
+    }
+
+    /// Further candidates are needed. What was found before the restart of ICE is told in the description already.
+    fn gather(&mut self, now: Instant) {
+        if !self.gathering.as_ref().is_some_and(Gathering::has_relay) {
+            // For the peer it is only a hint (RFC 8839 §5.1); with relayed candidates alone our address is not told.
+            let base = self.config.candidates.iter().find(|candidate| candidate.is_ipv4());
+            let base = base.copied().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 9)));
+            self.gathering = Some(Gathering::new(now, base, self.gathering_tag, self.random.fork()));
+            self.outputs.push_back(Output::Event(Event::WantsServers));
+        }
+    }
+
+    fn handle_stun(&mut self, now: Instant, from: Route, bytes: &[u8]) {
+        match (&mut self.gathering, from) {
+            (Some(gathering), Route::Direct(server)) if gathering.is_server(server) => {
+                gathering.handle_input(now, server, bytes);
+            }
+            _ => self.ice.handle_input(now, from, bytes),
+        }
+    }
+
+    fn transmit(&mut self, now: Instant, to: Route, bytes: Vec<u8>) {
+        match (to, &mut self.gathering) {
+            (Route::Direct(to), _) => self.outputs.push_back(Output::Transmit { to, bytes }),
+            (Route::Relayed(peer), Some(gathering)) => gathering.send(now, peer, &bytes),
+            (Route::Relayed(_), None) => {}
+        }
+    }
+
+    fn handle_dtls(&mut self, now: Instant, from: Route, bytes: &[u8]) {
         let Some(dtls) = &mut self.dtls else {
             self.drops.early += 1;
             return;
@@ -324,6 +428,7 @@ impl Peer {
     fn connect(&mut self, now: Instant, remote: RemoteDescription) -> Negotiated {
         if self.ice.remote_credentials() != Some(&remote.credentials) {
             self.ice.start(now, remote.credentials);
+            self.gather_at = self.config.gather_after.map(|after| now + after);
         }
         for candidate in remote.candidates {
             self.ice.add_candidate(now, candidate);
@@ -340,18 +445,62 @@ impl Peer {
             credentials: self.ice.credentials(),
             ice_lite: self.config.ice_lite,
             candidates: &self.config.candidates,
+            server_candidates: self.gathering.as_ref().map_or(&[], Gathering::candidates),
+            trickles: self.config.gather_after.is_some(),
             fingerprint: self.config.identity.fingerprint(),
         })
     }
 
     /// Moves what the parts put out to where it belongs.
     fn settle(&mut self, now: Instant) {
+        self.settle_gathering(now);
+        self.settle_ice(now);
+        self.settle_dtls(now);
+        self.settle_gathering(now);
+    }
+
+    fn settle_gathering(&mut self, now: Instant) {
+        while let Some(output) = self.gathering.as_mut().and_then(Gathering::poll_output) {
+            let event = match output {
+                gathering::Output::Transmit { server, bytes } => {
+                    self.outputs.push_back(Output::Transmit { to: server, bytes });
+                    continue;
+                }
+                gathering::Output::Relay(has_relay) => {
+                    self.ice.set_relay(now, has_relay);
+                    self.settle_ice(now);
+                    continue;
+                }
+                gathering::Output::Received { peer, bytes } => {
+                    match bytes.first() {
+                        Some(0..=3) => self.ice.handle_input(now, Route::Relayed(peer), &bytes),
+                        Some(20..=63) => self.handle_dtls(now, Route::Relayed(peer), &bytes),
+                        // Media of a peer whose channel is not bound yet.
+                        Some(_) | None => {}
+                    }
+                    continue;
+                }
+                gathering::Output::Candidate(line) => {
+                    let (mid, line_index) = self.section.clone();
+                    Event::Candidate { line, mid, line_index }
+                }
+                gathering::Output::Channels { server, channels } => Event::Relay { server, channels },
+                gathering::Output::WantsStreams => Event::WantsStreams,
+            };
+            self.outputs.push_back(Output::Event(event));
+        }
+    }
+
+    fn settle_ice(&mut self, now: Instant) {
         while let Some(output) = self.ice.poll_output() {
             match output {
-                ice::Output::Transmit { to, bytes } => self.outputs.push_back(Output::Transmit { to, bytes }),
+                ice::Output::Transmit { to, bytes } => self.transmit(now, to, bytes),
                 ice::Output::Selected { remote } => {
                     self.remote = Some(remote);
                     self.has_selected = true;
+                    self.gather_at = None;
+                    let is_idle = self.gathering.is_some() && !remote.is_relayed();
+                    self.relay_idle_at = is_idle.then(|| now + RELAY_IDLE);
                     self.outputs.push_back(Output::Event(Event::Selected { remote }));
                     if let Some(keys) = self.early_keys.take() {
                         self.outputs.push_back(Output::Event(Event::Connected { keys }));
@@ -365,10 +514,12 @@ impl Peer {
                 }
             }
         }
-        let Some(dtls) = &mut self.dtls else { return };
-        while let Some(output) = dtls.poll_output() {
+    }
+
+    fn settle_dtls(&mut self, now: Instant) {
+        while let Some(output) = self.dtls.as_mut().and_then(Dtls::poll_output) {
             match (output, self.remote) {
-                (dtls::Output::Transmit(bytes), Some(to)) => self.outputs.push_back(Output::Transmit { to, bytes }),
+                (dtls::Output::Transmit(bytes), Some(to)) => self.transmit(now, to, bytes),
                 // It speaks only when spoken to, or once an address is selected.
                 (dtls::Output::Transmit(_), None) => {}
                 (dtls::Output::Connected(keys), _) if self.has_selected => {

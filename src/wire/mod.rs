@@ -2,6 +2,7 @@
 
 pub mod ice_uri;
 pub mod pcap;
+pub mod route;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdp;

@@ -25,7 +25,7 @@ pub(crate) fn address(text: &str) -> SocketAddr {
 
 pub(crate) fn peer(side: usize, seed: u64, ice_lite: bool) -> Peer {
     let identity = Arc::clone(&IDENTITIES[side]);
-    let config = PeerConfig { identity, candidates: vec![address(ADDRESSES[side])], ice_lite };
+    let config = PeerConfig { identity, candidates: vec![address(ADDRESSES[side])], ice_lite, gather_after: None };
     Peer::new(config, Random::for_test(seed * 2 + side as u64))
 }
 
@@ -118,8 +118,8 @@ impl Link {
 
     pub(crate) fn selected(&self, side: usize) -> Option<SocketAddr> {
         let mut selections = self.events[side].iter().filter_map(|event| match event {
-            Event::Selected { remote } => Some(*remote),
-            Event::Connected { .. } | Event::Failed(_) => None,
+            Event::Selected { remote } => Some(remote.peer()),
+            _ => None,
         });
         selections.next_back()
     }
@@ -136,9 +136,9 @@ impl Link {
             let peer = &mut self.peers[to_side];
             match bytes.first() {
                 Some(0..=3) if peer.stun_filter().accepts(&bytes) => {
-                    peer.handle_input(self.now, Input::Stun { from, bytes: &bytes });
+                    peer.handle_input(self.now, Input::Stun { from: from.into(), bytes: &bytes });
                 }
-                Some(20..=63) => peer.handle_input(self.now, Input::Dtls { from, bytes: &bytes }),
+                Some(20..=63) => peer.handle_input(self.now, Input::Dtls { from: from.into(), bytes: &bytes }),
                 _ => {}
             }
             return;

@@ -75,7 +75,7 @@ impl Phone {
 /// What the net thread lets through of a telephone.
 fn tell(world: &mut World, leg: LegKey, bytes: Vec<u8>) {
     let (from, arrival): (SocketAddr, _) = ("192.0.2.1:4000".parse().unwrap(), world.now);
-    world.gateway.handle_input(world.now, Input::Net(NetEvent::Dtls { leg, from, arrival, bytes }));
+    world.gateway.handle_input(world.now, Input::Net(NetEvent::Dtls { leg, from: from.into(), arrival, bytes }));
     world.run(Duration::ZERO);
 }
 

@@ -38,6 +38,10 @@ impl Sockets for CountedSockets {
         Ok(vec![SocketAddr::new("192.0.2.9".parse().unwrap(), 30_000 + leg.0 as u16)])
     }
 
+    fn open_turn_stream(&mut self, _: LegKey, _: SocketAddr, _: Option<&str>) -> Result<SocketAddr, SocketError> {
+        Err(SocketError::System("not here".into()))
+    }
+
     fn open_telephone(&mut self, _now: Instant, leg: LegKey, ip: IpAddr) -> Result<SocketAddr, SocketError> {
         if let Some(flag) = self.refuse {
             return Err(SocketError::NoPort(flag));
@@ -276,7 +280,12 @@ impl World {
     }
 
     fn new_peer(&mut self, address: SocketAddr) -> Peer {
-        let config = PeerConfig { identity: self.identity.clone(), candidates: vec![address], ice_lite: false };
+        let config = PeerConfig {
+            identity: self.identity.clone(),
+            candidates: vec![address],
+            ice_lite: false,
+            gather_after: None,
+        };
         Peer::new(config, self.random.fork())
     }
 
@@ -318,6 +327,7 @@ impl World {
                         crate::sip::event::Input::Resolved { target, routes, lifetime: Duration::from_secs(60) };
                     self.gateway.handle_input(self.now, Input::Sip(input));
                 }
+                Output::FindIceServer(name) => panic!("nobody told of {name}"),
                 Output::Passed(_) => {}
                 Output::SipConnection(_) => panic!("nothing here has a connection"),
                 Output::Galene { member, output } => self.on_galene(member, output),
@@ -350,7 +360,7 @@ impl World {
                 match output {
                     peer::Output::Transmit { bytes, .. } if !self.media_is_cut => {
                         let from = self.far_ends[&leg].address;
-                        let (local, arrival) = (from, self.now);
+                        let (local, arrival, from) = (from, self.now, from.into());
                         let event = if bytes[0] < 4 {
                             NetEvent::Stun { leg, from, local, arrival, bytes }
                         } else {
@@ -476,6 +486,7 @@ pub(super) const OFFER: &str =
     "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8\r\n";
 
 fn peer_input(from: SocketAddr, bytes: &[u8]) -> peer::Input<'_> {
+    let from = from.into();
     if bytes[0] < 4 { peer::Input::Stun { from, bytes } } else { peer::Input::Dtls { from, bytes } }
 }
 

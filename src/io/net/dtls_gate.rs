@@ -69,7 +69,7 @@ impl DtlsGate {
         if !self.believes(expected, from, bytes, latch, signalled) {
             return Passed::Stranger;
         }
-        let datagram = NetEvent::Dtls { leg, from, arrival, bytes: bytes.to_vec() };
+        let datagram = NetEvent::Dtls { leg, from: from.into(), arrival, bytes: bytes.to_vec() };
         self.pending.pass(datagram, out).map_or_else(Passed::Stopped, |()| Passed::ToSignalling)
     }
 

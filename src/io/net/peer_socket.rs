@@ -9,6 +9,7 @@ use super::batch::Datagram;
 use super::dtls_pending::{DtlsPending, Stopped};
 use super::outlets::Outlets;
 use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate, STUN_A_SECOND};
+use super::relay::Relays;
 use super::socket::Socket;
 use crate::io::rings::Target;
 use crate::media::control::{LegKey, LegStats, MixIndex, NetEvent, PeerRole, PeerSetup};
@@ -16,8 +17,9 @@ use crate::media::nack::{Requester, WINDOW_PACKETS};
 use crate::media::rtcp_session::RtcpSession;
 use crate::media::srtp;
 use crate::time::Instant;
+use crate::wire::route::Route;
 use crate::wire::rtp::{DatagramKind, RtpHeader, SrtpKeys};
-use crate::wire::stun::Filter;
+use crate::wire::stun::{Class, Filter, Message};
 
 /// DTLS datagrams kept until ICE validates their source, which it may do in the same millisecond: one flight.
 const MAX_DTLS_HELD: usize = 4;
@@ -45,7 +47,7 @@ impl Secured {
 /// A DTLS datagram that came before ICE told of its source.
 #[derive(Debug)]
 struct Held {
-    from: SocketAddr,
+    from: Route,
     arrival: Instant,
     bytes: Vec<u8>,
 }
@@ -61,7 +63,8 @@ pub(super) struct PeerSocket {
     /// Addresses of checks and responses of ours: strangers beside them are not even decrypted.
     known: [Option<SocketAddr>; MAX_KNOWN],
     next_known: usize,
-    remote: Option<SocketAddr>,
+    remote: Option<Route>,
+    relays: Relays,
     secured: Option<Box<Secured>>,
     /// ICE has begun anew and not found its way yet.
     restarts: bool,
@@ -85,6 +88,7 @@ impl PeerSocket {
             known: [None; MAX_KNOWN],
             next_known: 0,
             remote: None,
+            relays: Relays::default(),
             secured: None,
             restarts: false,
             held: Vec::with_capacity(MAX_DTLS_HELD),
@@ -117,18 +121,26 @@ impl PeerSocket {
 
     /// Sorts one datagram by its first bytes; `bytes` is the datagram alone, decrypted in place where it is SRTP.
     pub(super) fn handle_datagram(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
+        let from = datagram.from;
+        match self.relays.unwrap(from, bytes) {
+            Some((peer, place)) => self.handle(Route::Relayed(peer), datagram, &mut bytes[place], out),
+            None => self.handle(Route::Direct(from), datagram, bytes, out),
+        }
+    }
+
+    fn handle(&mut self, from: Route, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
         match DatagramKind::of(bytes) {
-            DatagramKind::Stun => self.handle_stun(datagram, bytes, out),
-            DatagramKind::Dtls => self.handle_dtls(datagram, bytes, out),
-            DatagramKind::Rtp => self.handle_rtp(datagram, bytes, out),
-            DatagramKind::Rtcp => self.handle_rtcp(datagram, bytes, out),
+            DatagramKind::Stun => self.handle_stun(from, datagram, bytes, out),
+            DatagramKind::Dtls => self.handle_dtls(from, datagram.arrival, bytes, out),
+            DatagramKind::Rtp => self.handle_rtp(from, datagram.arrival, bytes, out),
+            DatagramKind::Rtcp => self.handle_rtcp(from, datagram.arrival, bytes, out),
             DatagramKind::Unknown => self.stats.dropped.malformed += 1,
         }
     }
 
-    fn handle_stun(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
-        let Datagram { from, local, arrival, .. } = *datagram;
-        if !self.stun_filter.accepts(bytes) {
+    fn handle_stun(&mut self, from: Route, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
+        let Datagram { local, arrival, .. } = *datagram;
+        if !self.stun_filter.accepts(bytes) && !self.is_passed_on(from, bytes) {
             self.stats.dropped.foreign_stun += 1;
         } else if !self.stun_rate.admits(arrival) {
             self.stats.dropped.flood += 1;
@@ -142,11 +154,16 @@ impl PeerSocket {
         }
     }
 
-    fn handle_dtls(&mut self, datagram: &Datagram, bytes: &[u8], out: &mut Outlets) {
-        let Datagram { from, arrival, .. } = *datagram;
+    /// What a TURN server passes on of a peer without a channel (RFC 8656 §11.4).
+    fn is_passed_on(&self, from: Route, bytes: &[u8]) -> bool {
+        let is_indication = || Message::parse(bytes).is_ok_and(|message| message.class == Class::Indication);
+        matches!(from, Route::Direct(server) if self.relays.is_server(server)) && is_indication()
+    }
+
+    fn handle_dtls(&mut self, from: Route, arrival: Instant, bytes: &[u8], out: &mut Outlets) {
         if self.remote == Some(from) {
             self.pass_dtls(Held { from, arrival, bytes: bytes.to_vec() }, out);
-        } else if self.held.len() < MAX_DTLS_HELD && self.known.contains(&Some(from)) {
+        } else if self.held.len() < MAX_DTLS_HELD && self.has_sent_to(from) {
             self.held.push(Held { from, arrival, bytes: bytes.to_vec() });
         } else {
             self.stats.dropped.stranger += 1;
@@ -163,18 +180,38 @@ impl PeerSocket {
     }
 
     /// SRTP is authenticated, so any address that ICE has talked to will do: the far end may change pairs before we hear.
-    fn may_send_srtp(&self, from: SocketAddr) -> bool {
-        self.remote == Some(from) || self.known.contains(&Some(from))
+    fn may_send_srtp(&self, from: Route) -> bool {
+        self.remote == Some(from) || self.has_sent_to(from)
     }
 
-    fn handle_rtp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
+    /// Whether ICE has talked to it; a relay's channel is bound for nothing else.
+    fn has_sent_to(&self, peer: Route) -> bool {
+        match peer {
+            Route::Direct(address) => self.known.contains(&Some(address)),
+            Route::Relayed(address) => self.relays.lead_to(address),
+        }
+    }
+
+    fn send(&self, bytes: &[u8], to: Route) -> bool {
+        match to {
+            Route::Direct(address) => self.socket.send(bytes, address),
+            Route::Relayed(peer) => self.relays.send(peer, bytes, |bytes, server| self.socket.send(bytes, server)),
+        }
+    }
+
+    /// News of a TURN server's relay for this socket.
+    pub(super) fn set_relay(&mut self, server: SocketAddr, channels: Vec<(u16, SocketAddr)>) {
+        self.relays.set(server, channels);
+    }
+
+    fn handle_rtp(&mut self, from: Route, arrival: Instant, bytes: &mut [u8], out: &mut Outlets) {
         let PeerRole::Down { stream, .. } = self.role else {
             self.stats.dropped.stranger += 1;
             return;
         };
-        if !self.may_send_srtp(datagram.from) {
+        if !self.may_send_srtp(from) {
             self.stats.dropped.stranger += 1;
-        } else if !self.rtp_rate.admits(datagram.arrival) {
+        } else if !self.rtp_rate.admits(arrival) {
             self.stats.dropped.flood += 1;
         } else if let Some(secured) = &mut self.secured {
             let Ok(len) = secured.receiver.unprotect_rtp(bytes) else {
@@ -183,10 +220,10 @@ impl PeerSocket {
             };
             let packet = &bytes[..len];
             if let Ok((header, _)) = RtpHeader::parse(packet) {
-                secured.rtcp.on_rtp_received(datagram.arrival, &header);
-                secured.lost.on_received(datagram.arrival, &header);
+                secured.rtcp.on_rtp_received(arrival, &header);
+                secured.lost.on_received(arrival, &header);
             }
-            if out.pass_to_mix(self.mix, Target::Stream(stream), datagram.arrival, packet) {
+            if out.pass_to_mix(self.mix, Target::Stream(stream), arrival, packet) {
                 self.stats.received += 1;
                 if self.stats.received == 1 {
                     // Should the ring be full, a take-over that waits for this goes by its time limit.
@@ -200,10 +237,10 @@ impl PeerSocket {
         }
     }
 
-    fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
-        if !self.may_send_srtp(datagram.from) {
+    fn handle_rtcp(&mut self, from: Route, arrival: Instant, bytes: &mut [u8], out: &mut Outlets) {
+        if !self.may_send_srtp(from) {
             self.stats.dropped.stranger += 1;
-        } else if !self.rtcp_rate.admits(datagram.arrival) {
+        } else if !self.rtcp_rate.admits(arrival) {
             self.stats.dropped.flood += 1;
         } else if let Some(secured) = &mut self.secured {
             let Ok(len) = secured.receiver.unprotect_rtcp(bytes) else {
@@ -212,7 +249,7 @@ impl PeerSocket {
             };
             self.stats.rtcp_received += 1;
             let before = secured.rtcp.peer_loss_percent();
-            secured.rtcp.on_rtcp(datagram.arrival, &bytes[..len]);
+            secured.rtcp.on_rtcp(arrival, &bytes[..len]);
             let percent = secured.rtcp.peer_loss_percent();
             if percent != before {
                 // Should the ring be full, the next change will tell.
@@ -232,8 +269,8 @@ impl PeerSocket {
         if let Ok((header, payload_at)) = RtpHeader::parse(&slot[..len]) {
             secured.rtcp.on_rtp_sent(now, header.timestamp, len - payload_at);
         }
-        let sent = secured.sender.protect_rtp(slot, len).is_ok_and(|len| self.socket.send(&slot[..len], remote));
-        if sent {
+        let protected = secured.sender.protect_rtp(slot, len);
+        if protected.is_ok_and(|len| self.send(&slot[..len], remote)) {
             self.stats.sent += 1;
         } else {
             self.stats.dropped.send_failed += 1;
@@ -257,7 +294,7 @@ impl PeerSocket {
     }
 
     /// ICE validated `remote`: DTLS that came from it before is delivered, what came from elsewhere dropped.
-    pub(super) fn set_remote(&mut self, remote: SocketAddr, out: &mut Outlets) {
+    pub(super) fn set_remote(&mut self, remote: Route, out: &mut Outlets) {
         self.remote = Some(remote);
         self.restarts = false;
         for held in std::mem::take(&mut self.held) {
@@ -302,8 +339,8 @@ impl PeerSocket {
 
     fn send_rtcp(&mut self, len: Option<usize>, buffer: &mut [u8]) {
         let (Some(len), Some(remote), Some(secured)) = (len, self.remote, &mut self.secured) else { return };
-        let sent = secured.sender.protect_rtcp(buffer, len).is_ok_and(|len| self.socket.send(&buffer[..len], remote));
-        if !sent {
+        let protected = secured.sender.protect_rtcp(buffer, len);
+        if !protected.is_ok_and(|len| self.send(&buffer[..len], remote)) {
             self.stats.dropped.send_failed += 1;
         }
     }

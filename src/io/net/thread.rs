@@ -203,6 +203,11 @@ impl NetThread {
                     peer.set_remote(remote, &mut self.out);
                 }
             }
+            NetCommand::SetPeerRelay { leg, server, channels } => {
+                if let Some(LegKind::Peer(peer)) = self.legs.find(leg).map(|leg| &mut leg.kind) {
+                    peer.set_relay(server, channels);
+                }
+            }
             // The handle makes `Order::Secure` and `Order::Protect` of them, so that deriving keys costs nothing here.
             NetCommand::SetPeerKeys { .. } | NetCommand::SetTelephoneProtection { .. } => {}
             NetCommand::SendTo { leg, to, bytes } => match self.legs.find(leg).map(|leg| &mut leg.kind) {

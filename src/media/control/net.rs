@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{CallerKey, LegKey, RoomKey, StreamKey};
 use crate::time::Instant;
+use crate::wire::route::Route;
 use crate::wire::rtp::SrtpKeys;
 use crate::wire::stun::Filter;
 
@@ -111,7 +112,16 @@ pub enum NetCommand {
         /// Which socket.
         leg: LegKey,
         /// The selected pair's far end.
-        remote: SocketAddr,
+        remote: Route,
+    },
+    /// A TURN server has, or may have, a relay for this socket: what comes from it in channels is the peers'.
+    SetPeerRelay {
+        /// Which socket.
+        leg: LegKey,
+        /// The server.
+        server: SocketAddr,
+        /// Channel numbers and the peers that they lead to.
+        channels: Vec<(u16, SocketAddr)>,
     },
     /// DTLS is done: SRTP from now on; the socket is no longer eager.
     SetPeerKeys {
@@ -172,7 +182,7 @@ pub enum NetEvent {
         /// On which socket.
         leg: LegKey,
         /// Sender.
-        from: SocketAddr,
+        from: Route,
         /// The address of ours that it came to.
         local: SocketAddr,
         /// When the kernel had it.
@@ -185,7 +195,7 @@ pub enum NetEvent {
         /// On which socket.
         leg: LegKey,
         /// Sender.
-        from: SocketAddr,
+        from: Route,
         /// When the kernel had it.
         arrival: Instant,
         /// The datagram.

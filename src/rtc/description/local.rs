@@ -23,6 +23,10 @@ pub struct LocalDescription<'a> {
     pub ice_lite: bool,
     /// Host candidates in the order of liking.
     pub candidates: &'a [SocketAddr],
+    /// Further ones, as values of `a=candidate`.
+    pub server_candidates: &'a [String],
+    /// There may be more to come, by trickle.
+    pub trickles: bool,
     /// Of our certificate.
     pub fingerprint: &'a Fingerprint,
 }
@@ -92,7 +96,12 @@ impl LocalDescription<'_> {
         for (rank, address) in self.candidates.iter().enumerate() {
             media.add_attribute_with_value("candidate", candidate::host_line(*address, rank));
         }
-        media.add_attribute_from_str("end-of-candidates");
+        for line in self.server_candidates {
+            media.add_attribute_with_value("candidate", line);
+        }
+        if !self.trickles {
+            media.add_attribute_from_str("end-of-candidates");
+        }
         media.add_attribute_with_value("ice-ufrag", &self.credentials.ufrag);
         media.add_attribute_with_value("ice-pwd", &self.credentials.password);
         media.add_attribute_with_value("ice-options", "trickle");

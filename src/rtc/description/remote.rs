@@ -96,6 +96,11 @@ impl RemoteDescription {
             bundles: session.get_attribute_values("group").flatten().any(|group| group.starts_with("BUNDLE")),
         })
     }
+
+    /// The audio's `a=mid`, and its place among the media lines.
+    pub(in crate::rtc) fn section(&self) -> (Option<String>, u16) {
+        (self.lines[self.audio].mid.clone(), self.audio as u16)
+    }
 }
 
 /// A media line and the session around it, whose attributes it inherits; with BUNDLE a transport attribute may also

@@ -52,6 +52,8 @@ fn local(text: &str, f: impl FnOnce(LocalDescription<'_>) -> String) -> String {
         credentials: &Credentials { ufrag: "usernameF".into(), password: "p".repeat(24) },
         ice_lite: false,
         candidates: &candidates,
+        server_candidates: &[],
+        trickles: false,
         fingerprint: &Fingerprint::of(FingerprintHash::Sha256, b"certificate"),
     })
 }

@@ -1,9 +1,9 @@
 //! The peer's checks: answered where they came from, and what they teach us (RFC 8445 §7.3).
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::time::Instant;
+use crate::wire::route::Route;
 use crate::wire::stun::{Builder, Class, Message, RoleAttribute};
 
 use super::consent::Consent;
@@ -24,10 +24,12 @@ enum Conflict {
 }
 
 impl Agent {
-    pub(super) fn handle_request(&mut self, now: Instant, from: SocketAddr, message: &Message<'_>) {
+    pub(super) fn handle_request(&mut self, now: Instant, from: Route, message: &Message<'_>) {
         let for_us =
             message.username.and_then(|name| name.split_once(':')).is_some_and(|(us, _)| us == self.local.ufrag);
-        if !for_us || !message.verify(self.local.password.as_bytes()) {
+        // With relayed candidates alone our own address is not to be known.
+        let is_open = from.is_relayed() || !self.candidates.is_empty();
+        if !for_us || !is_open || !message.verify(self.local.password.as_bytes()) {
             // An error response would only tell a stranger that we are here.
             self.drops.unauthentic += 1;
             return;
@@ -48,11 +50,11 @@ impl Agent {
             }
             Conflict::WeSwitch => self.switch_role(),
         }
-        self.respond(from, response(Class::Success).xor_mapped_address(from));
+        self.respond(from, response(Class::Success).xor_mapped_address(from.peer()));
         self.learn(now, from, message);
     }
 
-    fn respond(&mut self, to: SocketAddr, response: Builder) {
+    fn respond(&mut self, to: Route, response: Builder) {
         let bytes = response.finish(self.local.password.as_bytes());
         self.outputs.push_back(super::Output::Transmit { to, bytes });
     }
@@ -76,7 +78,7 @@ impl Agent {
     }
 
     /// A pair for the source, a check of our own, and the nomination (RFC 8445 §7.3.1.3 to §7.3.1.5).
-    fn learn(&mut self, now: Instant, from: SocketAddr, message: &Message<'_>) {
+    fn learn(&mut self, now: Instant, from: Route, message: &Message<'_>) {
         let reflexive = message.priority.unwrap_or_else(|| priority(CandidateKind::PeerReflexive, 0));
         let Some(index) = self.find_or_add(from, reflexive) else { return };
         self.pairs[index].heard_at = Some(now);

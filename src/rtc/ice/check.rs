@@ -1,8 +1,7 @@
 //! Our checks: when they are sent, again, and what their answers mean (RFC 8445 §6.1.4, §7.2; RFC 7675).
 
-use std::net::SocketAddr;
-
 use crate::time::Instant;
+use crate::wire::route::Route;
 use crate::wire::stun::{Builder, Class, Message, RoleAttribute, TransactionId};
 
 use super::pair::{Check, Pair, PairState};
@@ -102,7 +101,7 @@ impl Agent {
     }
 
     /// RFC 8445 §7.2.5: what the answer to a check of ours means.
-    pub(super) fn handle_response(&mut self, now: Instant, from: SocketAddr, message: &Message<'_>) {
+    pub(super) fn handle_response(&mut self, now: Instant, from: Route, message: &Message<'_>) {
         let id = message.transaction_id;
         let checked = |pair: &Pair| matches!(pair.state, PairState::InProgress(check) if check.id == id);
         let index = self.pairs.iter().position(checked);

@@ -1,11 +1,11 @@
 //! Consent freshness (RFC 7675): the selected pair is checked for as long as we send to it. A lite agent sends no
 //! checks; the peer's, which keep its own consent, take their place.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::random::Random;
 use crate::time::{Deadline, Instant};
+use crate::wire::route::Route;
 use crate::wire::stun::TransactionId;
 
 /// Without an answer for so long, nothing may be sent any more (RFC 7675 §5.1).
@@ -24,7 +24,7 @@ const OUTSTANDING: usize = 4;
 /// The timers and transactions of the selected pair.
 #[derive(Debug)]
 pub(super) struct Consent {
-    pub(super) remote: SocketAddr,
+    pub(super) remote: Route,
     expires_at: Instant,
     /// Never, for a lite agent.
     next_at: Option<Instant>,
@@ -33,13 +33,13 @@ pub(super) struct Consent {
 
 impl Consent {
     /// A check has just been answered from `remote`.
-    pub(super) fn new(now: Instant, remote: SocketAddr, random: &mut Random) -> Self {
+    pub(super) fn new(now: Instant, remote: Route, random: &mut Random) -> Self {
         let next_at = Some(next_check(now, random));
         Self { remote, expires_at: now + EXPIRY, next_at, outstanding: [None; OUTSTANDING] }
     }
 
     /// A lite agent has just been checked from `remote`.
-    pub(super) fn lite(now: Instant, remote: SocketAddr) -> Self {
+    pub(super) fn lite(now: Instant, remote: Route) -> Self {
         Self { remote, expires_at: now + EXPIRY, next_at: None, outstanding: [None; OUTSTANDING] }
     }
 

@@ -21,14 +21,15 @@ use std::time::Duration;
 use crate::random::Random;
 use crate::rtc::candidate::{Candidate, CandidateKind, canonical, priority};
 use crate::time::{Deadline, Instant, earliest};
+use crate::wire::route::Route;
 use crate::wire::stun::{BINDING, Class, Filter, Message};
 
 pub use consent::CONSENT_BEAT;
 use consent::Consent;
 use pair::{Pair, PairState};
 
-/// Remote candidates, hence pairs: pion on a host with many bridges signals about 20; the rest is ignored.
-pub const MAX_PAIRS: usize = 32;
+/// Pairs, with and without our relay: pion on a host with many bridges signals about 20 candidates; the rest is ignored.
+pub const MAX_PAIRS: usize = 64;
 /// Trickled candidates kept until the description of their generation comes.
 const MAX_TRICKLED: usize = 32;
 /// A trickled candidate that names no generation may belong to a restart whose offer is still to come.
@@ -87,15 +88,15 @@ pub enum Failure {
 pub enum Output {
     /// Send a STUN message.
     Transmit {
-        /// To whom.
-        to: SocketAddr,
+        /// To whom, and which way.
+        to: Route,
         /// What.
         bytes: Vec<u8>,
     },
     /// Send here from now on.
     Selected {
-        /// Where.
-        remote: SocketAddr,
+        /// Where, and which way.
+        remote: Route,
     },
     /// It is over, until a restart.
     Failed(Failure),
@@ -134,8 +135,10 @@ pub struct Agent {
     tie_breaker: u64,
     local: Credentials,
     remote: Option<Credentials>,
-    /// Our host candidates, best first.
+    /// Our host candidates, best first; none if we are to be reached by a relay alone.
     candidates: Vec<SocketAddr>,
+    /// There is a relay for IPv4.
+    has_relay: bool,
     pairs: Vec<Pair>,
     /// Indices of pairs to be checked next, without repetition (RFC 8445 §6.1.4.1).
     triggered: VecDeque<usize>,
@@ -159,6 +162,7 @@ impl Agent {
             local,
             remote: None,
             candidates: candidates.iter().copied().map(canonical).take(MAX_PAIRS).collect(),
+            has_relay: false,
             pairs: Vec::new(),
             triggered: VecDeque::new(),
             trickled: VecDeque::new(),
@@ -191,15 +195,15 @@ impl Agent {
         self.drops
     }
 
-    /// What the net thread lets through to us.
-    pub fn filter(&self) -> Filter {
+    /// What the net thread lets through to us, and to who asks servers with transactions that begin with `gathering_tag`.
+    pub fn filter(&self, gathering_tag: [u8; 4]) -> Filter {
         let Credentials { ufrag, password } = self.local.clone();
-        Filter { ufrag, password, transaction_tag: self.transaction_tag }
+        Filter { ufrag, password, transaction_tags: [self.transaction_tag, gathering_tag] }
     }
 
     /// Whether an authentic message of this generation came from there.
-    pub fn is_validated(&self, address: SocketAddr) -> bool {
-        self.pairs.iter().any(|pair| pair.remote == address && pair.heard_at.is_some())
+    pub fn is_validated(&self, remote: Route) -> bool {
+        self.pairs.iter().any(|pair| pair.remote == remote && pair.heard_at.is_some())
     }
 
     /// Sets the role, as long as no check has been sent; a lite agent is always controlled (RFC 8445 §6.1.1).
@@ -223,15 +227,10 @@ impl Agent {
 
     /// The peer's description is here: checks may begin. Candidates that were trickled ahead of it count now.
     pub fn start(&mut self, now: Instant, remote: Credentials) {
-        let of_this_generation = |candidate: &Candidate| candidate.ufrag.as_ref().is_none_or(|u| *u == remote.ufrag);
-        let early = self.trickled.iter().map(|(_, candidate)| candidate);
-        let early: Vec<Candidate> = early.filter(|candidate| of_this_generation(candidate)).cloned().collect();
         self.remote = Some(remote);
         self.state = State::Checking { give_up_at: now + GIVE_UP };
         self.next_check_at = now;
-        for candidate in early {
-            self.pair_with(&candidate);
-        }
+        self.pair_with_trickled();
         for index in 0..self.pairs.len() {
             // A lite agent may have been nominated a pair before the description came.
             if self.pairs[index].nominated && self.pairs[index].has_succeeded() {
@@ -243,12 +242,7 @@ impl Agent {
 
     /// A candidate of the peer, from its description or trickled, before or after [`Agent::start`].
     pub fn add_candidate(&mut self, now: Instant, candidate: Candidate) {
-        let of_this_generation = match (&self.remote, &candidate.ufrag) {
-            (Some(remote), Some(ufrag)) => remote.ufrag == *ufrag,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        if of_this_generation {
+        if self.is_current(&candidate) {
             self.pair_with(&candidate);
         }
         if self.trickled.len() == MAX_TRICKLED {
@@ -258,9 +252,37 @@ impl Agent {
         self.send_due_check(now);
     }
 
+    /// There is a relay now, or none any longer. What was found by the former one fails by itself.
+    pub fn set_relay(&mut self, now: Instant, has_relay: bool) {
+        self.has_relay = has_relay;
+        if !has_relay {
+            return;
+        }
+        let of_peer = |pair: &Pair| (pair.remote.peer(), pair.remote_priority);
+        for (peer, remote_priority) in self.pairs.iter().map(of_peer).collect::<Vec<_>>() {
+            self.find_or_add(Route::Relayed(peer), remote_priority);
+        }
+        self.pair_with_trickled();
+        self.send_due_check(now);
+    }
+
+    /// Whether a candidate belongs to the peer's present generation; one that names none does.
+    fn is_current(&self, candidate: &Candidate) -> bool {
+        let is_of = |remote: &Credentials| candidate.ufrag.as_ref().is_none_or(|ufrag| *ufrag == remote.ufrag);
+        self.remote.as_ref().is_some_and(is_of)
+    }
+
+    fn pair_with_trickled(&mut self) {
+        for (_, candidate) in self.trickled.clone() {
+            if self.is_current(&candidate) {
+                self.pair_with(&candidate);
+            }
+        }
+    }
+
     /// A STUN message came on our socket.
-    pub fn handle_input(&mut self, now: Instant, from: SocketAddr, bytes: &[u8]) {
-        let from = canonical(from);
+    pub fn handle_input(&mut self, now: Instant, from: Route, bytes: &[u8]) {
+        let from = from.with_peer(canonical(from.peer()));
         let Ok(message) = Message::parse(bytes) else {
             self.drops.malformed += 1;
             return;
@@ -314,7 +336,7 @@ impl Agent {
     }
 
     /// The address in use.
-    pub fn selected(&self) -> Option<SocketAddr> {
+    pub fn selected(&self) -> Option<Route> {
         match &self.state {
             State::Selected(consent) => Some(consent.remote),
             State::Idle | State::Checking { .. } | State::Failed => None,
@@ -339,17 +361,26 @@ impl Agent {
 
     /// The pair for a signalled candidate; one that a check has made already gets the signalled priority.
     fn pair_with(&mut self, candidate: &Candidate) {
-        if let Some(index) = self.find_or_add(candidate.address, candidate.priority) {
-            self.pairs[index].remote_priority = candidate.priority;
+        for remote in [Route::Direct(candidate.address), Route::Relayed(candidate.address)] {
+            if let Some(index) = self.find_or_add(remote, candidate.priority) {
+                self.pairs[index].remote_priority = candidate.priority;
+            }
         }
     }
 
-    /// The pair with this remote address; `None` if we have no address of its family, or too many pairs.
-    fn find_or_add(&mut self, remote: SocketAddr, remote_priority: u32) -> Option<usize> {
+    /// The pair with this remote address; `None` if we have nothing to reach it from, or too many pairs.
+    fn find_or_add(&mut self, remote: Route, remote_priority: u32) -> Option<usize> {
         if let Some(index) = self.pairs.iter().position(|pair| pair.remote == remote) {
             return Some(index);
         }
-        let rank = self.candidates.iter().position(|local| local.is_ipv4() == remote.is_ipv4())?;
+        let is_ipv4 = remote.peer().is_ipv4();
+        let (kind, rank) = match remote {
+            Route::Direct(_) => {
+                (CandidateKind::Host, self.candidates.iter().position(|local| local.is_ipv4() == is_ipv4)?)
+            }
+            Route::Relayed(_) if self.has_relay && is_ipv4 => (CandidateKind::Relayed, 0),
+            Route::Relayed(_) => return None,
+        };
         if self.pairs.len() == MAX_PAIRS {
             self.drops.full += 1;
             return None;
@@ -357,7 +388,7 @@ impl Agent {
         self.pairs.push(Pair {
             remote,
             remote_priority,
-            local_priority: priority(CandidateKind::Host, rank),
+            local_priority: priority(kind, rank),
             reflexive_priority: priority(CandidateKind::PeerReflexive, rank),
             state: PairState::Waiting,
             nominated: false,

@@ -1,13 +1,13 @@
 //! Candidate pairs (RFC 8445 §6.1.2) and the check that one of them may have under way.
 //!
 //! There is one socket, and the kernel chooses the interface by the destination, for checks as for media. So there
-//! is one pair for each remote candidate, with our best candidate of its address family; more pairs would send the
-//! same datagrams.
+//! is one pair for each remote candidate, with our best candidate of its address family, and one more with our relay if
+//! there is one; more pairs would send the same datagrams.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::time::Instant;
+use crate::wire::route::Route;
 use crate::wire::stun::TransactionId;
 
 /// Pause before a check's first retransmission; it doubles after each (RFC 8489 §6.2.1). Shorter than RFC 8445's
@@ -63,7 +63,7 @@ pub(super) enum PairState {
 /// A way to the peer.
 #[derive(Clone, Debug)]
 pub(super) struct Pair {
-    pub(super) remote: SocketAddr,
+    pub(super) remote: Route,
     /// As the peer signalled it, or as its check's PRIORITY had it.
     pub(super) remote_priority: u32,
     /// Of our candidate in the pair.

@@ -10,8 +10,8 @@ pub struct Filter {
     pub ufrag: String,
     /// Our ICE password.
     pub password: String,
-    /// The first bytes of all our transaction ids, unguessable to those who do not see our checks.
-    pub transaction_tag: [u8; 4],
+    /// The first bytes of all our transaction ids, to the peer and to servers: unguessable to those who do not see them.
+    pub transaction_tags: [[u8; 4]; 2],
 }
 
 impl Filter {
@@ -23,7 +23,9 @@ impl Filter {
                 addressed_to(&message, &self.ufrag) && message.verify(self.password.as_bytes())
             }
             // A response is signed with the peer's password, which only the agent holds: it looks again.
-            Class::Success | Class::Error => message.transaction_id.0.starts_with(&self.transaction_tag),
+            Class::Success | Class::Error => {
+                self.transaction_tags.iter().any(|tag| message.transaction_id.0.starts_with(tag))
+            }
         }
     }
 }

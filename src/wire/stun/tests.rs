@@ -36,7 +36,7 @@ fn the_sample_request_of_rfc_5769_is_read_and_verified() {
     let filter = |ufrag: &str, password: &str| Filter {
         ufrag: ufrag.into(),
         password: password.into(),
-        transaction_tag: [0xb7, 0xe7, 0xa7, 0x01],
+        transaction_tags: [[0xb7, 0xe7, 0xa7, 0x01], [0; 4]],
     };
     assert!(filter("evtj", "VOkJxbRl1RmTxUk/WvJxBt").accepts(&bytes));
     assert!(!filter("evt", "VOkJxbRl1RmTxUk/WvJxBt").accepts(&bytes));
@@ -168,7 +168,7 @@ fn attributes_behind_the_integrity_do_not_count() {
 
 #[test]
 fn the_filter_takes_our_checks_and_our_responses_only() {
-    let filter = Filter { ufrag: "us".into(), password: "secret".into(), transaction_tag: [7; 4] };
+    let filter = Filter { ufrag: "us".into(), password: "secret".into(), transaction_tags: [[7; 4], [8; 4]] };
     let check = |name: &str, key: &[u8]| Builder::new(Class::Request, id(1)).username(name).finish(key);
     assert!(filter.accepts(&check("us:them", b"secret")));
     assert!(!filter.accepts(&check("us:them", b"guess")));

@@ -131,7 +131,8 @@ pub fn stun(bytes: &[u8]) {
         assert!(bytes.len() >= 20);
         let _ = (message.verify(b"password"), message.unknown_attributes().len());
     }
-    let filter = stun::Filter { ufrag: "ufrag".into(), password: "password".into(), transaction_tag: [1, 2, 3, 4] };
+    let filter =
+        stun::Filter { ufrag: "ufrag".into(), password: "password".into(), transaction_tags: [[1, 2, 3, 4], [5; 4]] };
     let _ = filter.accepts(bytes);
     let _ = stun::ChannelData::parse(bytes);
     let frames = |piece: usize| -> (Vec<Vec<u8>>, Option<stun::FrameError>) {

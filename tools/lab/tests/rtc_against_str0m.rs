@@ -46,7 +46,7 @@ impl World {
     fn new(ice_lite: bool) -> Self {
         let zero = std::time::Instant::now();
         let identity = Identity::generate(zero).unwrap();
-        let config = PeerConfig { identity, candidates: vec![address(OURS)], ice_lite };
+        let config = PeerConfig { identity, candidates: vec![address(OURS)], ice_lite, gather_after: None };
         let mut theirs = Rtc::builder().build(zero);
         theirs.add_local_candidate(Candidate::host(address(THEIRS), "udp").unwrap());
         let ours = Peer::new(config, Random::for_test(1));
@@ -85,7 +85,7 @@ impl World {
                 }
                 Output::Event(Event::Selected { .. }) => self.selected += 1,
                 Output::Event(Event::Connected { keys }) => self.keys = Some(keys),
-                Output::Event(Event::Failed(failure)) => panic!("{failure}"),
+                Output::Event(event) => panic!("{event:?}"),
             }
         }
     }
@@ -95,9 +95,9 @@ impl World {
         match bytes[0] {
             0..=3 => {
                 assert!(self.ours.stun_filter().accepts(&bytes));
-                self.ours.handle_input(self.now, Input::Stun { from, bytes: &bytes });
+                self.ours.handle_input(self.now, Input::Stun { from: from.into(), bytes: &bytes });
             }
-            20..=63 => self.ours.handle_input(self.now, Input::Dtls { from, bytes: &bytes }),
+            20..=63 => self.ours.handle_input(self.now, Input::Dtls { from: from.into(), bytes: &bytes }),
             _ if !(192..=223).contains(&bytes[1]) => self.srtp.push(bytes),
             _ => {}
         }

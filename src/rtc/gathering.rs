@@ -1,0 +1,275 @@
+//! Candidates that servers have for our socket (RFC 8445 §5.1.1.2): what STUN servers see of it, and one relay.
+//!
+//! Owns: which servers are asked, the relay that is kept, what goes through it. Does not own: when to begin (`peer`), what
+//! the candidates are good for (`ice`), how servers are found.
+//! Flow: [`Gathering::add_server`] for each → [`Output::Candidate`]s. Of several relays the first is kept, the others are
+//! given back. [`Gathering::release`] ends it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::candidate::{CandidateKind, server_line};
+use super::reflexive::{self, Query};
+use super::turn::{self, Allocation, Credentials};
+use crate::random::Random;
+use crate::time::{Deadline, Instant, earliest};
+use crate::wire::stun::AddressFamily;
+
+/// Servers that are asked for one connection; people write two or three.
+pub const MAX_SERVERS: usize = 8;
+/// After so long without a relay over UDP, those over TCP and TLS are tried too: UDP to the server may be blocked.
+const STREAMS_AFTER: Duration = Duration::from_millis(700);
+
+/// A server, as its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is reached over UDP, or where its stand-in is that speaks TCP or TLS with it.
+    pub address: SocketAddr,
+    /// For a relay; a STUN server wants none.
+    pub credentials: Option<Credentials>,
+    /// There is a stream behind it, which loses nothing.
+    pub is_reliable: bool,
+}
+
+/// What gathering wants done or known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this to a server.
+    Transmit {
+        /// Which.
+        server: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// The peer should know this candidate: the value of `a=candidate`.
+    Candidate(String),
+    /// There is a relay, or none any longer.
+    Relay(bool),
+    /// Which peers the relay's channels lead to, each time that there is one more.
+    Channels {
+        /// The relay's server.
+        server: SocketAddr,
+        /// Number and peer.
+        channels: Vec<(u16, SocketAddr)>,
+    },
+    /// A peer has sent this through the relay.
+    Received {
+        /// Who.
+        peer: SocketAddr,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Relays that are reached over TCP or TLS are wanted too.
+    WantsStreams,
+}
+
+/// An allocation at one server.
+#[derive(Debug)]
+struct Relay {
+    server: SocketAddr,
+    allocation: Allocation,
+    channels: Vec<(u16, SocketAddr)>,
+}
+
+/// The servers of one connection.
+#[derive(Debug)]
+pub struct Gathering {
+    /// Candidates name it as what they are related to.
+    base: SocketAddr,
+    transaction_tag: [u8; 4],
+    queries: Vec<(SocketAddr, Query)>,
+    relays: Vec<Relay>,
+    /// The one that is used.
+    relay: Option<SocketAddr>,
+    candidates: Vec<String>,
+    streams_at: Option<Instant>,
+    random: Random,
+    outputs: VecDeque<Output>,
+}
+
+impl Gathering {
+    /// For a socket that is reached at `base`; transactions begin with `transaction_tag`.
+    pub fn new(now: Instant, base: SocketAddr, transaction_tag: [u8; 4], random: Random) -> Self {
+        Self {
+            base,
+            transaction_tag,
+            queries: Vec::new(),
+            relays: Vec::new(),
+            relay: None,
+            candidates: Vec::new(),
+            streams_at: Some(now + STREAMS_AFTER),
+            random,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Asks a server too.
+    pub fn add_server(&mut self, now: Instant, server: Server) {
+        let Server { address, credentials, is_reliable } = server;
+        if self.is_server(address) || self.queries.len() + self.relays.len() >= MAX_SERVERS {
+            return;
+        }
+        match credentials {
+            None => self.queries.push((address, Query::new(now, self.transaction_tag, &mut self.random))),
+            Some(_) if self.relay.is_some() => {}
+            Some(credentials) => {
+                let (tag, random) = (self.transaction_tag, self.random.fork());
+                let allocation = Allocation::new(now, credentials, AddressFamily::V4, tag, is_reliable, random);
+                let channels = Vec::new();
+                self.relays.push(Relay { server: address, allocation, channels });
+                // What comes from it in its channels is the peers'.
+                self.outputs.push_back(Output::Channels { server: address, channels: Vec::new() });
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Whether a datagram from there is for us.
+    pub fn is_server(&self, address: SocketAddr) -> bool {
+        self.queries.iter().any(|(server, _)| *server == address)
+            || self.relays.iter().any(|relay| relay.server == address)
+    }
+
+    /// What has been found, as values of `a=candidate`.
+    pub fn candidates(&self) -> &[String] {
+        &self.candidates
+    }
+
+    /// Whether there is a relay.
+    pub fn has_relay(&self) -> bool {
+        self.relay.is_some()
+    }
+
+    /// Sends to a peer through the relay; without one it is lost.
+    pub fn send(&mut self, now: Instant, peer: SocketAddr, bytes: &[u8]) {
+        if let Some(server) = self.relay
+            && let Some(relay) = self.relays.iter_mut().find(|relay| relay.server == server)
+        {
+            relay.allocation.send(now, peer, bytes);
+            self.settle(now);
+        }
+    }
+
+    /// Gives every relay back; what the servers say to that is not waited for.
+    pub fn release(&mut self, now: Instant) {
+        for relay in &mut self.relays {
+            relay.allocation.release(now);
+        }
+        self.queries.clear();
+        self.streams_at = None;
+        self.settle(now);
+        self.relays.clear();
+        self.relay = None;
+    }
+
+    /// A datagram came from a server.
+    pub fn handle_input(&mut self, now: Instant, server: SocketAddr, bytes: &[u8]) {
+        for (_, query) in self.queries.iter_mut().filter(|(address, _)| *address == server) {
+            query.handle_input(bytes);
+        }
+        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.server == server) {
+            relay.allocation.handle_input(now, bytes);
+        }
+        self.settle(now);
+    }
+
+    /// A deadline has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.streams_at.take_if(|at| *at <= now).is_some() && self.relay.is_none() {
+            self.outputs.push_back(Output::WantsStreams);
+        }
+        self.queries.iter_mut().for_each(|(_, query)| query.handle_timeout(now));
+        self.relays.iter_mut().for_each(|relay| relay.allocation.handle_timeout(now));
+        self.settle(now);
+    }
+
+    /// When [`Gathering::handle_timeout`] is wanted.
+    pub fn next_timeout(&self) -> Option<Deadline> {
+        let queries = self.queries.iter().map(|(_, query)| query.next_timeout());
+        let relays = self.relays.iter().map(|relay| relay.allocation.next_timeout());
+        let streams = self.streams_at.map(|at| Deadline::new(at, "TURN over TCP"));
+        earliest(queries.chain(relays).chain([streams]))
+    }
+
+    /// The next thing to be done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn add_candidate(&mut self, kind: CandidateKind, address: SocketAddr, related: SocketAddr) {
+        // What the server sees is our own address where no NAT stands between (RFC 8445 §5.1.3: redundant).
+        let line = server_line(kind, address, related);
+        if address != related && !self.candidates.contains(&line) {
+            self.outputs.push_back(Output::Candidate(line.clone()));
+            self.candidates.push(line);
+        }
+    }
+
+    /// Takes what queries and allocations have to say.
+    fn settle(&mut self, now: Instant) {
+        let base = self.base;
+        let mut reflexive = Vec::new();
+        self.queries.retain_mut(|(server, query)| {
+            while let Some(output) = query.poll_output() {
+                match output {
+                    reflexive::Output::Transmit { bytes } => {
+                        self.outputs.push_back(Output::Transmit { server: *server, bytes });
+                    }
+                    reflexive::Output::Mapped(address) => {
+                        reflexive.push(address);
+                        return false;
+                    }
+                    reflexive::Output::Failed(failure) => {
+                        tracing::debug!("STUN server {server}: {failure}");
+                        return false;
+                    }
+                }
+            }
+            true
+        });
+        reflexive.into_iter().for_each(|mapped| self.add_candidate(CandidateKind::ServerReflexive, mapped, base));
+        for at in 0..self.relays.len() {
+            while let Some(output) = self.relays[at].allocation.poll_output() {
+                self.on_relay(now, at, output);
+            }
+        }
+        self.relays.retain(|relay| !relay.allocation.is_over());
+    }
+
+    fn on_relay(&mut self, now: Instant, at: usize, output: turn::Output) {
+        let server = self.relays[at].server;
+        match output {
+            turn::Output::Transmit { bytes } => self.outputs.push_back(Output::Transmit { server, bytes }),
+            turn::Output::Allocated { .. } if self.relay.is_some_and(|other| other != server) => {
+                self.relays[at].allocation.release(now);
+            }
+            turn::Output::Allocated { relayed, mapped } => {
+                self.relay = Some(server);
+                let base = self.base;
+                if let Some(mapped) = mapped.filter(|mapped| !mapped.ip().is_loopback()) {
+                    self.add_candidate(CandidateKind::ServerReflexive, mapped, base);
+                }
+                self.add_candidate(CandidateKind::Relayed, relayed, mapped.unwrap_or(base));
+                self.outputs.push_back(Output::Relay(true));
+            }
+            turn::Output::ChannelBound { peer, channel } => {
+                let relay = &mut self.relays[at];
+                relay.channels.retain(|(_, other)| *other != peer);
+                relay.channels.push((channel, peer));
+                let channels = relay.channels.clone();
+                self.outputs.push_back(Output::Channels { server, channels });
+            }
+            turn::Output::PeerRefused { peer } => tracing::debug!("TURN server {server}: it relays nothing to {peer}"),
+            turn::Output::Received { peer, bytes } => self.outputs.push_back(Output::Received { peer, bytes }),
+            turn::Output::Failed(failure) => {
+                tracing::warn!("TURN server {server}: {failure}");
+                if self.relay.take_if(|relay| *relay == server).is_some() {
+                    self.candidates.clear();
+                    self.outputs.push_back(Output::Relay(false));
+                }
+            }
+            turn::Output::Released => {}
+        }
+    }
+}
