@@ -95,6 +95,9 @@ impl PeerLeg {
                 Output::Event(Event::WantsServers) => {
                     self.has_gathered = true;
                     self.add_servers(now, desk);
+                    if !desk.ice_servers.over_udp().any(|server| server.credentials.is_some()) {
+                        self.add_streams(now, desk);
+                    }
                 }
                 Output::Event(Event::WantsStreams) => self.add_streams(now, desk),
                 Output::Event(Event::Relay { server, channels }) => {
