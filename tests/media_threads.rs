@@ -218,8 +218,16 @@ fn one_call(world: &mut World) {
     let (rtp_socket, gateway_rtp) = socket();
     let (rtcp_socket, _) = socket();
     let elsewhere = SocketAddr::from(([127, 0, 0, 2], 9));
-    let remote =
-        TelephoneRemote { rtp: Some(elsewhere), rtcp: None, rtcp_mux: false, payload_type: 0, clock_rate_hz: 8000 };
+    let remote = TelephoneRemote {
+        rtp: Some(elsewhere),
+        rtcp: None,
+        rtcp_mux: false,
+        payload_type: 0,
+        clock_rate_hz: 8000,
+        signalling_host: None,
+        has_claim: false,
+        is_expected: true,
+    };
     let protection = Protection::Plain;
     let setup = TelephoneSetup { leg: telephone_leg, room, caller, ssrc: 11, cname: "c".into(), remote, protection };
     let index = world.mix.mix_of(room).unwrap();

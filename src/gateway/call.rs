@@ -13,7 +13,7 @@ use super::telephone::TelephoneLeg;
 use crate::galene::client::{Client, Joined};
 use crate::media::control::{
     Caller, CallerKey, CallerSetup, Command, DtlsSource, KeyPress, Line, NetCommand, PeerRole, Protection, RoomCodec,
-    RoomKey, Telephone, TelephoneSetup, Up, UpSetup,
+    RoomKey, Telephone, TelephoneRemote, TelephoneSetup, Up, UpSetup,
 };
 use crate::rtc::dtls::DtlsRole;
 use crate::sip::event::CallKey;
@@ -130,7 +130,7 @@ impl Call {
             caller: self.caller,
             ssrc,
             cname: self.telephone.cname().to_owned(),
-            remote: self.telephone.settings().remote,
+            remote: self.remote(),
             protection: self.in_net.clone(),
         };
         desk.outputs.push_back(Output::AddTelephone(setup));
@@ -251,6 +251,7 @@ impl Call {
         let sdp = self.telephone.local_description().to_owned();
         desk.sip.answer(now, self.key, sdp);
         desk.mix(Command::StartTelephone(self.caller));
+        desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: self.remote() });
         self.associate(now, desk);
         let after_ms = now.saturating_since(self.invited_at).as_millis();
         let encrypted = match &self.in_net {
@@ -279,6 +280,12 @@ impl Call {
     const fn is_on_hold(&self) -> bool {
         let telephone = self.telephone.settings().telephone;
         self.answered && telephone.receives && !telephone.sends
+    }
+
+    /// Where the telephone is. Before the answer it has no reason to send.
+    const fn remote(&self) -> TelephoneRemote {
+        let remote = self.telephone.settings().remote;
+        TelephoneRemote { is_expected: remote.is_expected && self.answered, ..remote }
     }
 
     /// What the net thread is to wrap the telephone's packets in.
@@ -359,7 +366,7 @@ impl Call {
             self.set_up(desk)?;
         }
         let leg = self.telephone.leg;
-        desk.net(NetCommand::UpdateTelephone { leg, remote: settings.remote });
+        desk.net(NetCommand::UpdateTelephone { leg, remote: self.remote() });
         if self.answered {
             self.associate(now, desk);
         }

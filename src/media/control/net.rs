@@ -1,6 +1,6 @@
 //! Between signalling and the net thread: what a leg is, commands, events, counters.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{CallerKey, LegKey, RoomKey, StreamKey};
@@ -55,6 +55,13 @@ pub struct TelephoneRemote {
     pub payload_type: u8,
     /// The RTP clock of its codec.
     pub clock_rate_hz: u32,
+    /// Where SIP comes from, if that is known: the telephone itself, its NAT or its provider.
+    pub signalling_host: Option<IpAddr>,
+    /// Packets can come from `rtp`, as far as is known: it is no private address while SIP comes from a public one. Then
+    /// others have to wait until it has been silent for a while.
+    pub has_claim: bool,
+    /// The telephone has reason to send: the call is answered and not on hold. Only then silence says that it is not there.
+    pub is_expected: bool,
 }
 
 /// What a telephone's packets are wrapped in.
@@ -131,7 +138,7 @@ pub enum NetCommand {
         /// What.
         bytes: Vec<u8>,
     },
-    /// A re-INVITE: the far end may have moved, so the latch opens again.
+    /// The answer, or a re-INVITE: if the far end has moved, the latch opens again.
     UpdateTelephone {
         /// Which pair.
         leg: LegKey,
