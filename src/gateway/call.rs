@@ -9,6 +9,7 @@ use super::event::{Output, Sockets};
 use super::peer_leg::{PeerLeg, PeerNews};
 use super::refusal::CallFailure;
 use super::room::Room;
+use super::statistics::Ending;
 use super::telephone::TelephoneLeg;
 use crate::galene::client::{Client, Joined};
 use crate::media::control::{
@@ -54,6 +55,7 @@ pub(super) struct Call {
     pub(super) room: Option<(String, RoomKey)>,
     pub(super) up: Option<UpStream>,
     pub(super) answered: bool,
+    answered_at: Option<Instant>,
     /// The caller speaks.
     pub(super) talks: bool,
     /// When the caller is to hear the room before the answer; `None` before it has joined, and once it hears it.
@@ -89,6 +91,7 @@ impl Call {
             room: None,
             up: None,
             answered: false,
+            answered_at: None,
             talks: false,
             early_media_at: None,
             invited_at: now,
@@ -247,6 +250,7 @@ impl Call {
     /// The 200, with voices both ways from now on.
     pub(super) fn answer<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         self.answered = true;
+        self.answered_at = Some(now);
         self.early_media_at = None;
         let sdp = self.telephone.local_description().to_owned();
         desk.sip.answer(now, self.key, sdp);
@@ -383,6 +387,17 @@ impl Call {
     pub(super) fn silence_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
         let telephone = Telephone { sends: false, receives: false, ..self.telephone.settings().telephone };
         desk.mix(Command::SetTelephone { caller: self.caller, telephone, line: None });
+    }
+
+    /// What is to be told of the call when it is over; nothing of one that was never answered.
+    pub(super) fn ending(&self, now: Instant) -> Option<Ending> {
+        Some(Ending {
+            title: self.title.clone(),
+            leg: self.telephone.leg,
+            caller: self.caller,
+            codec: self.telephone.settings().telephone.codec,
+            duration: now.saturating_since(self.answered_at?),
+        })
     }
 
     /// Gives back everything that the call held outside itself, but for its membership.

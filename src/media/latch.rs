@@ -122,7 +122,7 @@ impl Latch {
         let signalled = remote.rtp.or(self.remote.rtp);
         if signalled != self.remote.rtp {
             self.latched = None;
-            self.candidates = Candidates::default();
+            self.candidates.clear();
         }
         if signalled != self.remote.rtp || remote.is_expected != self.remote.is_expected {
             self.silent_since = None;
@@ -254,7 +254,7 @@ impl Latch {
     fn take(&mut self, now: Instant, packet: &Evidence, former: Option<SocketAddr>) -> Verdict {
         let Evidence { source, ssrc, sequence, .. } = *packet;
         self.latched = Some(Latched { source, ssrc, sequence, former });
-        self.candidates = Candidates::default();
+        self.candidates.clear();
         self.silent_since = Some(now);
         Verdict::Latched
     }

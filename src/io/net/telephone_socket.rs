@@ -92,7 +92,10 @@ impl TelephoneSocket {
 
     pub(super) fn stats(&self) -> LegStats {
         LegStats {
+            lost: self.session.lost(),
+            jitter: self.session.jitter(),
             reported_loss_percent: self.session.peer_loss_percent(),
+            reported: self.session.peer_report(),
             round_trip: self.session.stats().round_trip,
             ..self.stats
         }

@@ -226,6 +226,15 @@ pub enum NetEvent {
     },
 }
 
+/// What a far end tells of our stream (RFC 3550 §6.4.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerReport {
+    /// Packets that it missed since the start.
+    pub lost: u32,
+    /// How unevenly they come.
+    pub jitter: Duration,
+}
+
 /// Counters of one leg of the net thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LegStats {
@@ -235,8 +244,14 @@ pub struct LegStats {
     pub sent: u32,
     /// RTCP packets taken.
     pub rtcp_received: u32,
+    /// Packets that never came, from a telephone.
+    pub lost: u32,
+    /// How unevenly a telephone's packets come, by RFC 3550 §6.4.1, at the end.
+    pub jitter: Duration,
     /// Packets of ours that the far end lost, of a hundred, in its latest reports.
     pub reported_loss_percent: u8,
+    /// What a telephone's last report says of all that it was sent.
+    pub reported: Option<PeerReport>,
     /// Round trip to the far end: by its last report on our stream, or by its answers to our requests.
     pub round_trip: Option<Duration>,
     /// RTP packets that were lost and asked for again, each try counted.

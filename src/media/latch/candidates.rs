@@ -39,11 +39,16 @@ struct Candidate {
     seen: Seen,
 }
 
-/// The sources that are watched.
+/// The sources that are watched. The one allocation is made with the leg, on the signalling thread.
 #[derive(Debug, Default)]
-pub(super) struct Candidates([Option<Candidate>; MAX_CANDIDATES]);
+pub(super) struct Candidates(Box<[Option<Candidate>; MAX_CANDIDATES]>);
 
 impl Candidates {
+    /// Forgets them all.
+    pub(super) fn clear(&mut self) {
+        self.0.fill(None);
+    }
+
     /// Counts a packet; `stream` is SSRC and sequence number of what is latched.
     pub(super) fn observe(&mut self, now: Instant, packet: &Evidence, is_likely: bool, stream: (u32, u16)) -> Seen {
         let Evidence { source, ssrc, sequence, .. } = *packet;
