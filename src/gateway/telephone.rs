@@ -376,6 +376,18 @@ mod tests {
     }
 
     #[test]
+    fn a_private_address_that_comes_from_a_public_one_has_no_claim() {
+        let mut leg = leg();
+        let claims = |leg: &mut TelephoneLeg, address: &str| {
+            leg.answer(&offer(&format!("m=audio 4002 RTP/AVP 0\nc=IN IP4 {address}\n"))).unwrap();
+            leg.settings().remote.has_claim
+        };
+        assert_eq!(["192.0.2.7", "10.0.0.7", "0.0.0.0"].map(|address| claims(&mut leg, address)), [true, false, false]);
+        leg.signalling_host = Some("192.168.1.5".parse().unwrap());
+        assert_eq!(["192.0.2.7", "10.0.0.7", "0.0.0.0"].map(|address| claims(&mut leg, address)), [true, true, false]);
+    }
+
+    #[test]
     fn without_an_offer_we_offer_and_the_answer_settles_it() {
         let mut leg = leg();
         leg.offer();
