@@ -65,6 +65,8 @@ fn understand_each_other(place: &Place, is_encrypted: bool) {
     assert_heard(&outcome.down, DOWN_DELAY_MS, 3.5);
     assert_clean(&outcome.telephone);
     assert!(outcome.telephone.answered_after.unwrap() < Duration::from_millis(500));
+    let is_told = |line: &String| line.contains("from the telephone ") && line.contains(" 0.0 % lost, 0.0 % late, ");
+    eventually("the call is summed up in the log", || place.gateway.lines().iter().any(is_told));
 }
 
 /// What any telephone may expect of the stream that it gets.

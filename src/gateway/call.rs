@@ -11,12 +11,13 @@ use super::peer_leg::{PeerLeg, PeerNews};
 use super::refusal::CallFailure;
 use super::restoration::Restoration;
 use super::room::Room;
+use super::statistics::Ending;
 use super::telephone::TelephoneLeg;
 use crate::galene::client::Joined;
 use crate::galene::name::WantedName;
 use crate::media::control::{
     Caller, CallerKey, CallerSetup, Command, DtlsSource, KeyPress, Line, NetCommand, PeerRole, Protection, RoomCodec,
-    RoomKey, Telephone, TelephoneSetup, Up, UpSetup,
+    RoomKey, Telephone, TelephoneRemote, TelephoneSetup, Up, UpSetup,
 };
 use crate::rtc::dtls::DtlsRole;
 use crate::sip::event::CallKey;
@@ -63,6 +64,7 @@ pub(super) struct Call {
     pub(super) room: Option<(String, RoomKey)>,
     pub(super) up: Option<UpStream>,
     pub(super) answered: bool,
+    answered_at: Option<Instant>,
     /// The caller speaks.
     pub(super) talks: bool,
     /// When the caller is to hear the room before the answer; `None` before it has joined, and once it hears it.
@@ -100,6 +102,7 @@ impl Call {
             room: None,
             up: None,
             answered: false,
+            answered_at: None,
             talks: false,
             early_media_at: None,
             invited_at: now,
@@ -141,7 +144,7 @@ impl Call {
             caller: self.caller,
             ssrc,
             cname: self.telephone.cname().to_owned(),
-            remote: self.telephone.settings().remote,
+            remote: self.remote(),
             protection: self.in_net.clone(),
         };
         desk.outputs.push_back(Output::AddTelephone(setup));
@@ -263,10 +266,12 @@ impl Call {
     /// The 200, with voices both ways from now on.
     pub(super) fn answer<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         self.answered = true;
+        self.answered_at = Some(now);
         self.early_media_at = None;
         let sdp = self.telephone.local_description().to_owned();
         desk.sip.answer(now, self.key, sdp);
         desk.mix(Command::StartTelephone(self.caller));
+        desk.net(NetCommand::UpdateTelephone { leg: self.telephone.leg, remote: self.remote() });
         self.associate(now, desk);
         let after_ms = now.saturating_since(self.invited_at).as_millis();
         let encrypted = match &self.in_net {
@@ -295,6 +300,12 @@ impl Call {
     const fn is_on_hold(&self) -> bool {
         let telephone = self.telephone.settings().telephone;
         self.answered && telephone.receives && !telephone.sends
+    }
+
+    /// Where the telephone is. Before the answer it has no reason to send.
+    const fn remote(&self) -> TelephoneRemote {
+        let remote = self.telephone.settings().remote;
+        TelephoneRemote { is_expected: remote.is_expected && self.answered, ..remote }
     }
 
     /// What the net thread is to wrap the telephone's packets in.
@@ -375,7 +386,7 @@ impl Call {
             self.set_up(desk)?;
         }
         let leg = self.telephone.leg;
-        desk.net(NetCommand::UpdateTelephone { leg, remote: settings.remote });
+        desk.net(NetCommand::UpdateTelephone { leg, remote: self.remote() });
         if self.answered {
             self.associate(now, desk);
         }
@@ -392,6 +403,17 @@ impl Call {
     pub(super) fn silence_telephone<S: Sockets>(&self, desk: &mut Desk<S>) {
         let telephone = Telephone { sends: false, receives: false, ..self.telephone.settings().telephone };
         desk.mix(Command::SetTelephone { caller: self.caller, telephone, line: None });
+    }
+
+    /// What is to be told of the call when it is over; nothing of one that was never answered.
+    pub(super) fn ending(&self, now: Instant) -> Option<Ending> {
+        Some(Ending {
+            title: self.title.clone(),
+            leg: self.telephone.leg,
+            caller: self.caller,
+            codec: self.telephone.settings().telephone.codec,
+            duration: now.saturating_since(self.answered_at?),
+        })
     }
 
     /// Gives back everything that the call held outside itself, but for its membership.

@@ -14,6 +14,7 @@ mod call;
 mod codec;
 mod desk;
 mod dtls_terms;
+mod emodel;
 mod encryption;
 pub mod event;
 mod formats;
@@ -29,6 +30,7 @@ mod restarts;
 mod restoration;
 mod room;
 mod sip_events;
+mod statistics;
 mod telephone;
 
 #[cfg(test)]
@@ -48,6 +50,7 @@ use ladder::{Ladders, Way};
 use member::Member;
 use refusal::CallFailure;
 use room::Room;
+use statistics::Endings;
 
 use crate::config::{Secret, SipCodec, SrtpPolicy};
 use crate::galene::name::WantedName;
@@ -101,6 +104,7 @@ pub struct Gateway<S> {
     rooms: BTreeMap<String, Room>,
     ladders: Ladders,
     admission: Admission,
+    endings: Endings,
     /// Asks at the start whether the group is there, so that a wrong URL shows before the first call.
     probe: Option<Member>,
     /// When shutting down has to be over.
@@ -124,8 +128,8 @@ impl<S: Sockets> Gateway<S> {
         let mut desk = Desk::new(config, endpoint, sockets, random, identity);
         let probe = Some(desk.new_member(now, PROBE, WantedName::of_caller(None, None), None));
         let (calls, rooms) = (BTreeMap::new(), BTreeMap::new());
-        let ladders = Ladders::default();
-        let mut gateway = Self { desk, calls, rooms, ladders, admission, probe, stop_by: None, stopped: false };
+        let (ladders, endings) = (Ladders::default(), Endings::default());
+        let mut gateway = Self { desk, calls, rooms, ladders, admission, endings, probe, stop_by: None, stopped: false };
         gateway.settle(now);
         gateway
     }
@@ -317,7 +321,10 @@ impl<S: Sockets> Gateway<S> {
                     tracing::debug!("{}: the telephone's voice comes from {remote}", call.title);
                 }
             }
-            NetEvent::Removed { leg, stats } => tracing::debug!("socket {} closed: {stats:?}", leg.0),
+            NetEvent::Removed { leg, stats } => {
+                tracing::debug!("socket {} closed: {stats:?}", leg.0);
+                tell(self.endings.on_removed(leg, stats));
+            }
         }
     }
 
@@ -386,7 +393,10 @@ impl<S: Sockets> Gateway<S> {
                 }
             }
             MixEvent::RoomClosed(room) => tracing::debug!("room {} closed", room.0),
-            MixEvent::CallerRemoved { caller, stats } => tracing::debug!("caller {} removed: {stats:?}", caller.0),
+            MixEvent::CallerRemoved { caller, stats } => {
+                tracing::debug!("caller {} removed: {stats:?}", caller.0);
+                tell(self.endings.on_caller_removed(*caller, *stats));
+            }
             MixEvent::StreamRemoved { stream, stats } => tracing::debug!("voice {} removed: {stats:?}", stream.0),
             MixEvent::Refused(why) => tracing::warn!("the mixer refused a command: {why}"),
         }
@@ -415,6 +425,9 @@ impl<S: Sockets> Gateway<S> {
     fn forget_call(&mut self, now: Instant, key: CallKey) {
         let Some(mut call) = self.calls.remove(&key) else { return };
         call.release(now, &mut self.desk);
+        if let Some(ending) = call.ending(now) {
+            self.endings.begin(now, ending);
+        }
         self.desk.keep_ghost(now, call.member.client.id());
         tracing::info!("{}: ended; {} calls remain", call.title, self.calls.len());
         let Call { member, room, .. } = call;
@@ -472,5 +485,12 @@ impl<S: Sockets> Gateway<S> {
             self.end_call(now, key, &CallFailure::ShuttingDown);
         }
         self.desk.sip.shut_down(now);
+    }
+}
+
+/// The line of a call that is over, once it is complete.
+fn tell(summary: Option<String>) {
+    if let Some(summary) = summary {
+        tracing::info!("{summary}");
     }
 }

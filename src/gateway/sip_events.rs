@@ -173,7 +173,8 @@ impl<S: Sockets> Gateway<S> {
         );
         let opened = desk.sockets.open_telephone(now, leg, path.local).map_err(CallFailure::from).and_then(|local| {
             let address = desk.address_for(path.local, path.remote);
-            let mut telephone = TelephoneLeg::new(leg, local, address, (formats, encryption), &mut desk.random);
+            let mut telephone =
+                TelephoneLeg::new(leg, local, (address, path.remote), (formats, encryption), &mut desk.random);
             match offer {
                 Some(offer) => telephone.answer(offer)?,
                 None => telephone.offer(),
@@ -202,7 +203,7 @@ impl<S: Sockets> Gateway<S> {
         if call.telephone.local_ip() != path.local {
             return Err(CallFailure::NoSuchCall);
         }
-        call.telephone.change_hands(address, may_tell_keys, offer)?;
+        call.telephone.change_hands((address, path.remote), may_tell_keys, offer)?;
         let sdp = call.telephone.local_description().to_owned();
         self.desk.sip.take_over(now, key, former, sdp);
         tracing::info!("{}: taken over by call {} from {}", call.title, key.0, path.remote);

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::desk::is_private;
 use super::dtls_terms::DtlsTerms;
 use super::encryption::{Choice, Encryption, Said};
 use super::formats::Formats;
@@ -31,6 +32,8 @@ pub(super) struct Settings {
 pub(super) struct TelephoneLeg {
     pub(super) leg: LegKey,
     local: SocketAddr,
+    /// Where its SIP comes from, if that is known.
+    signalling_host: Option<IpAddr>,
     cname: String,
     formats: Formats,
     encryption: Encryption,
@@ -42,11 +45,12 @@ pub(super) struct TelephoneLeg {
 }
 
 impl TelephoneLeg {
-    /// A leg whose RTP socket is bound to `local` and shown to the telephone at `address`; nothing is negotiated.
+    /// A leg whose RTP socket is bound to `local` and shown at `address` to the telephone, whose SIP comes from
+    /// `signalling_host`; nothing is negotiated.
     pub(super) fn new(
         leg: LegKey,
         local: SocketAddr,
-        address: IpAddr,
+        (address, signalling_host): (IpAddr, IpAddr),
         (formats, encryption): (Formats, Encryption),
         random: &mut Random,
     ) -> Self {
@@ -55,6 +59,7 @@ impl TelephoneLeg {
         Self {
             leg,
             local,
+            signalling_host: Some(signalling_host.to_canonical()),
             cname: random.token(16),
             formats,
             encryption,
@@ -127,19 +132,20 @@ impl TelephoneLeg {
     }
 
     /// Another telephone takes the place of this one: nothing is left of what was settled but our own end, which is
-    /// shown at `address`.
+    /// shown at `address`. Its SIP comes from `signalling_host`.
     ///
     /// # Errors
     /// Its offer cannot be read, or holds no audio that we speak; everything stays as it was.
     pub(super) fn change_hands(
         &mut self,
-        address: IpAddr,
+        (address, signalling_host): (IpAddr, IpAddr),
         may_tell_keys: bool,
         offer: Option<&[u8]>,
     ) -> Result<(), CallFailure> {
         let another = self.encryption.for_another(may_tell_keys);
         let encryption = std::mem::replace(&mut self.encryption, another);
         let former = (std::mem::replace(&mut self.session.address, address), self.theirs.take());
+        let former_host = self.signalling_host.replace(signalling_host.to_canonical());
         let settled = match offer {
             Some(offer) => self.answer(offer),
             None => {
@@ -149,6 +155,7 @@ impl TelephoneLeg {
         };
         if settled.is_err() {
             (self.session.address, self.theirs) = former;
+            self.signalling_host = former_host;
             self.encryption = encryption;
         }
         settled
@@ -159,6 +166,8 @@ impl TelephoneLeg {
         let mut another = Self {
             leg: self.leg,
             local: self.local,
+            // Its answer comes by way of servers, as may be; who sends it is not asked.
+            signalling_host: None,
             cname: self.cname.clone(),
             formats: self.formats.clone(),
             encryption: self.encryption.for_another(may_tell_keys),
@@ -193,7 +202,7 @@ impl TelephoneLeg {
     /// What the line that we take settles.
     fn settle(&self, audio: &AudioDescription) -> Result<Settings, CallFailure> {
         let chosen = self.formats.choose(audio).ok_or(CallFailure::NoTelephoneCodec)?;
-        Ok(settle(audio, chosen, self.local))
+        Ok(settle(audio, chosen, self.local, self.signalling_host))
     }
 
     fn audio(&self, codecs: Vec<Codec>, protocol: &str, said: Said) -> LocalAudio {
@@ -217,13 +226,22 @@ impl Settings {
     const fn unsettled() -> Self {
         let telephone = Telephone::new(TelephoneCodec::Pcmu, 0);
         let clock_rate_hz = telephone.codec.clock_rate_hz();
-        let remote = TelephoneRemote { rtp: None, rtcp: None, rtcp_mux: false, payload_type: 0, clock_rate_hz };
+        let remote = TelephoneRemote {
+            rtp: None,
+            rtcp: None,
+            rtcp_mux: false,
+            payload_type: 0,
+            clock_rate_hz,
+            signalling_host: None,
+            has_claim: false,
+            is_expected: false,
+        };
         Self { telephone, remote }
     }
 }
 
 /// Takes what `chosen` says of the format, the rest from the line.
-fn settle(audio: &AudioDescription, chosen: Telephone, local: SocketAddr) -> Settings {
+fn settle(audio: &AudioDescription, chosen: Telephone, local: SocketAddr, signalling_host: Option<IpAddr>) -> Settings {
     let longest = audio.maxptime_ms.unwrap_or(u16::MAX);
     let wanted = audio.ptime_ms.filter(|ms| [10, 20, 30, 40, 60].contains(ms)).unwrap_or(PTIME_MS);
     // A host name in c= is not looked up: the voice goes to where the telephone's packets come from.
@@ -243,6 +261,9 @@ fn settle(audio: &AudioDescription, chosen: Telephone, local: SocketAddr) -> Set
             rtcp_mux: audio.has_rtcp_mux,
             payload_type: chosen.receive_payload_type,
             clock_rate_hz: chosen.codec.clock_rate_hz(),
+            signalling_host,
+            has_claim: address.is_some_and(|ip| !is_private(ip) || signalling_host.is_some_and(is_private)),
+            is_expected: audio.direction.sends(),
         },
     }
 }
@@ -259,7 +280,13 @@ mod tests {
     fn speaking(codecs: Option<&[SipCodec]>) -> TelephoneLeg {
         let local: SocketAddr = "192.0.2.9:20000".parse().unwrap();
         let encryption = Encryption::new(SrtpPolicy::Optional, true, String::new(), Random::for_test(2));
-        TelephoneLeg::new(LegKey(1), local, local.ip(), (Formats::new(codecs), encryption), &mut Random::for_test(1))
+        TelephoneLeg::new(
+            LegKey(1),
+            local,
+            (local.ip(), "192.0.2.1".parse().unwrap()),
+            (Formats::new(codecs), encryption),
+            &mut Random::for_test(1),
+        )
     }
 
     fn offer(lines: &str) -> Vec<u8> {
@@ -346,6 +373,18 @@ mod tests {
         let mut leg = leg();
         leg.answer(&offer("m=audio 4002 RTP/AVP 0\nc=IN IP4 0.0.0.0\n")).unwrap();
         assert!(!leg.settings().telephone.sends && leg.settings().remote.rtp.is_none());
+    }
+
+    #[test]
+    fn a_private_address_that_comes_from_a_public_one_has_no_claim() {
+        let mut leg = leg();
+        let claims = |leg: &mut TelephoneLeg, address: &str| {
+            leg.answer(&offer(&format!("m=audio 4002 RTP/AVP 0\nc=IN IP4 {address}\n"))).unwrap();
+            leg.settings().remote.has_claim
+        };
+        assert_eq!(["192.0.2.7", "10.0.0.7", "0.0.0.0"].map(|address| claims(&mut leg, address)), [true, false, false]);
+        leg.signalling_host = Some("192.168.1.5".parse().unwrap());
+        assert_eq!(["192.0.2.7", "10.0.0.7", "0.0.0.0"].map(|address| claims(&mut leg, address)), [true, true, false]);
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub use super::stream::Stream;
 pub use super::up::Up;
 pub use mix::{CallerSetup, CallerStats, Command, MixEvent, Retired, StreamSetup, StreamStats, UpSetup};
 pub use net::{
-    Drops, DtlsSource, LegStats, NetCommand, NetEvent, PeerRole, PeerSetup, Protection, TelephoneRemote, TelephoneSetup,
+    Drops, DtlsSource, LegStats, NetCommand, NetEvent, PeerReport, PeerRole, PeerSetup, Protection, TelephoneRemote,
+    TelephoneSetup,
 };
 
 /// The rhythm of every room: one frame of each voice.

@@ -1,25 +1,82 @@
 //! Which address a telephone's packets really come from.
 //!
 //! Owns: the rule by which an RTP source is believed (symmetric RTP, RFC 4961; the cautions of RFC 7362 §4).
-//! Does not own: the socket.
+//! Does not own: the socket; whether a packet is authentic (`srtp`); whether an address could be the telephone's (`gateway`).
 //!
-//! SDP names an address, but behind a NAT packets come from another. So the first source that sends a few consistent packets
-//! is taken, one on the signalled host sooner than a stranger, and then frozen until a re-INVITE: a later stranger can
-//! neither be heard nor draw the sound to itself.
+//! SDP names an address, but behind a NAT packets come from another. Whoever else sends to our port must neither be heard nor
+//! draw the sound to itself. So, as long as no source is latched:
+//!
+//! | packets from | are believed |
+//! |---|---|
+//! | the signalled address | at once |
+//! | its host on another port, or the host that SIP comes from | after 2 consistent ones |
+//! | elsewhere, if the signalled host cannot be where it says | after 4 |
+//! | elsewhere, if it can | after 8, once it has sent nothing for 2 s |
+//!
+//! Consistent are packets of one source with one SSRC, the negotiated payload type and an ascending sequence. Nobody's silence
+//! counts before the answer or on hold, since a telephone has no reason to send then. The latched source is frozen, until
+//!
+//! - a new SDP names another address: all begins anew;
+//! - its stream goes on from another port of its host (a NAT has rebound): 8 packets, and 1 s of silence of the old port;
+//! - it has sent nothing for 7 s, neither RTP nor RTCP: then the table holds again, the 2 s being two more. Sound goes
+//!   on to it meanwhile, since silence may be all that it has to say; and if it speaks again after a stranger has
+//!   taken its place, it gets that back after 4 packets, once.
+//!
+//! A packet that is authentic (SRTP) is the telephone's, wherever it comes from, and moves the latch at once, unless it is
+//! older than what has come already: then it was overtaken on its former way.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-/// Consistent packets after which a source on another host than the signalled one is believed: 80 ms of speech.
+use super::control::TelephoneRemote;
+use crate::time::Instant;
+use candidates::Candidates;
+
+mod candidates;
+#[cfg(test)]
+mod tests;
+
+/// Consistent packets after which a source is believed that may well be the telephone's.
+const LIKELY_PACKETS: u8 = 2;
+
+/// The same for a source that nothing speaks for, but nobody has a better claim: 80 ms of speech.
 const STRANGER_PACKETS: u8 = 4;
 
-/// The same for the signalled host on another port than the signalled one.
-const OTHER_PORT_PACKETS: u8 = 2;
+/// The same where somebody has a better claim, but is silent: 160 ms of speech.
+const USURPER_PACKETS: u8 = 8;
 
-/// Sources watched at once; a flood of further ones replaces the least convincing.
-const MAX_CANDIDATES: usize = 4;
+/// So long the signalled host may be silent and keeps its claim: a slow telephone has opened its microphone by then.
+const CLAIM: Duration = Duration::from_secs(2);
 
-/// A step in the sequence numbers that still counts as advancing: one second of 20 ms packets lost.
-const MAX_ADVANCE: u16 = 50;
+/// So long the latched port may be silent before its stream is believed to go on from another one: more than any outage of
+/// a network that does not change addresses as well.
+const REBINDING: Duration = Duration::from_secs(1);
+
+/// So long the latched source may be silent before it may have moved elsewhere. With voice activity detection a telephone
+/// sends RTCP alone, every 6.2 s at least (5 s times 1.5 / 1.218, RFC 3550 §6.3.1).
+const GONE: Duration = Duration::from_secs(7);
+
+/// An authentic packet from elsewhere is looked for once the latched source has been silent for so long, so that a flood of
+/// forged ones costs nothing while the telephone speaks: more than 60 ms packets, two of which are lost.
+const LOOK_AROUND: Duration = Duration::from_millis(200);
+
+/// A packet that is farther behind than so many is not an overtaken one, but one of a new beginning (RFC 3550 A.1).
+const MAX_LAG: u16 = 100;
+
+/// What the judgement of a packet goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Evidence {
+    /// Where it comes from.
+    pub(crate) source: SocketAddr,
+    /// From its header.
+    pub(crate) ssrc: u32,
+    /// From its header.
+    pub(crate) sequence: u16,
+    /// From its header.
+    pub(crate) payload_type: u8,
+    /// SRTP has proven it to be the telephone's, under the keys in use.
+    pub(crate) is_authentic: bool,
+}
 
 /// What to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,52 +89,55 @@ pub(crate) enum Verdict {
     Drop,
 }
 
+/// Where the telephone is, and how far its stream has come.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
+struct Latched {
     source: SocketAddr,
     ssrc: u32,
     sequence: u16,
-    consistent: u8,
+    /// Whose place it took after a silence.
+    former: Option<SocketAddr>,
 }
-
-#[derive(Clone, Copy, Debug)]
-enum State {
-    Open { candidates: [Option<Candidate>; MAX_CANDIDATES] },
-    Latched { source: SocketAddr },
-}
-
-const OPEN: State = State::Open { candidates: [None; MAX_CANDIDATES] };
 
 /// The rule for one telephone leg.
 #[derive(Debug)]
 pub(crate) struct Latch {
-    signalled: Option<SocketAddr>,
-    payload_type: u8,
-    state: State,
+    remote: TelephoneRemote,
+    latched: Option<Latched>,
+    candidates: Candidates,
+    /// Since when whoever has the best claim, the latched source or else the signalled host, has sent nothing; `None` if
+    /// nobody has begun to wait for it.
+    silent_since: Option<Instant>,
 }
 
 impl Latch {
-    /// Open, expecting `payload_type` from `signalled` or from wherever the telephone's NAT puts it.
-    pub(crate) fn new(signalled: Option<SocketAddr>, payload_type: u8) -> Self {
-        Self { signalled, payload_type, state: OPEN }
+    /// Open, expecting packets from where `remote` says or from wherever the telephone's NAT puts it.
+    pub(crate) fn new(remote: TelephoneRemote) -> Self {
+        Self { remote, latched: None, candidates: Candidates::default(), silent_since: None }
     }
 
-    /// A new SDP. The latch opens again only if it names another address: a session refresh, a hold (`None`), or a new
-    /// codec moves nobody.
-    pub(crate) fn update(&mut self, signalled: Option<SocketAddr>, payload_type: u8) {
-        self.payload_type = payload_type;
-        if signalled.is_some() && signalled != self.signalled {
-            self.signalled = signalled;
-            self.state = OPEN;
+    /// A new SDP, or the answer. The latch opens again only if it names another address: a session refresh, a hold (`None`),
+    /// or a new codec moves nobody.
+    pub(crate) fn update(&mut self, remote: TelephoneRemote) {
+        let signalled = remote.rtp.or(self.remote.rtp);
+        if signalled != self.remote.rtp {
+            self.latched = None;
+            self.candidates.clear();
         }
+        if signalled != self.remote.rtp || remote.is_expected != self.remote.is_expected {
+            self.silent_since = None;
+        }
+        self.remote = TelephoneRemote { rtp: signalled, ..remote };
     }
 
-    /// Whether packets of `source` may still be the telephone's, so that it is worth the work to find out.
+    /// Whether packets of `source` may be the telephone's as far as is known: where nothing has latched, all may.
     pub(crate) fn may_come_from(&self, source: SocketAddr) -> bool {
-        match self.state {
-            State::Open { .. } => true,
-            State::Latched { source: latched } => latched == source,
-        }
+        self.latched.is_none_or(|latched| latched.source == source)
+    }
+
+    /// Whether it is worth the work to find out if a packet of `source` is authentic.
+    pub(crate) fn is_worth_a_try(&mut self, now: Instant, source: SocketAddr) -> bool {
+        self.may_come_from(source) || self.silence(now) >= LOOK_AROUND
     }
 
     /// Whether `source` is on the telephone's host, as far as that is known.
@@ -85,132 +145,117 @@ impl Latch {
         self.remote().is_some_and(|remote| remote.ip() == source.ip())
     }
 
+    /// Whether another host than the signalled one has proven to be the telephone's.
+    pub(crate) fn has_moved(&self) -> bool {
+        let signalled = self.remote.rtp.map(|signalled| signalled.ip());
+        self.latched.is_some_and(|latched| Some(latched.source.ip()) != signalled)
+    }
+
     /// Where to send: the latched source, else what SDP says.
     pub(crate) fn remote(&self) -> Option<SocketAddr> {
-        match self.state {
-            State::Open { .. } => self.signalled,
-            State::Latched { source } => Some(source),
+        self.latched.map(|latched| latched.source).or(self.remote.rtp)
+    }
+
+    /// The telephone's host sent something else than RTP: it is there.
+    pub(crate) fn on_sign_of_life(&mut self, now: Instant, source: SocketAddr) {
+        if self.expects(source) {
+            self.silent_since = Some(now);
         }
     }
 
-    /// Judges one packet by its source and RTP header.
-    pub(crate) fn judge(&mut self, source: SocketAddr, ssrc: u32, sequence: u16, payload_type: u8) -> Verdict {
-        let candidates = match &mut self.state {
-            State::Latched { source: latched } if *latched == source => return Verdict::Take,
-            State::Latched { .. } => return Verdict::Drop,
-            State::Open { candidates } => candidates,
-        };
-        // From where its description says, a telephone may begin with a key or with comfort noise.
-        if self.signalled != Some(source) && payload_type != self.payload_type {
+    /// Judges one packet.
+    pub(crate) fn judge(&mut self, now: Instant, packet: &Evidence) -> Verdict {
+        let silence = self.silence(now);
+        let Some(latched) = self.latched.as_mut() else { return self.judge_open(now, silence, packet) };
+        let lag = latched.sequence.wrapping_sub(packet.sequence);
+        let is_overtaken = packet.ssrc == latched.ssrc && (1..=MAX_LAG).contains(&lag);
+        if packet.source == latched.source {
+            self.silent_since = Some(now);
+            if !is_overtaken {
+                (latched.ssrc, latched.sequence) = (packet.ssrc, packet.sequence);
+            }
+            return Verdict::Take;
+        }
+        if packet.is_authentic {
+            return if is_overtaken { Verdict::Take } else { self.take(now, packet, None) };
+        }
+        let latched = *latched;
+        if self.is_elsewhere(packet) {
             return Verdict::Drop;
         }
-        let needed = match self.signalled {
-            Some(signalled) if signalled == source => 1,
-            Some(signalled) if signalled.ip() == source.ip() => OTHER_PORT_PACKETS,
-            Some(_) | None => STRANGER_PACKETS,
-        };
-        if observe(candidates, source, ssrc, sequence) < needed {
+        let seen = self.candidates.observe(now, packet, self.is_likely(packet), (latched.ssrc, latched.sequence));
+        let is_back = latched.former == Some(packet.source) && seen.consistent >= STRANGER_PACKETS;
+        let is_rebound = packet.source.ip() == latched.source.ip()
+            && seen.goes_on
+            && seen.consistent >= USURPER_PACKETS
+            && silence >= REBINDING;
+        // The signalled host's own claim counts from then on, and so does the silence that ends it.
+        let needed = || self.needed(silence.saturating_sub(GONE), true, packet);
+        let is_gone = silence >= GONE && needed().is_some_and(|needed| seen.consistent >= needed);
+        match (is_back || is_rebound, is_gone) {
+            (true, _) => self.take(now, packet, None),
+            (false, true) => self.take(now, packet, Some(latched.source)),
+            (false, false) => Verdict::Drop,
+        }
+    }
+
+    fn judge_open(&mut self, now: Instant, silence: Duration, packet: &Evidence) -> Verdict {
+        if packet.is_authentic {
+            return self.take(now, packet, None);
+        }
+        if self.expects(packet.source) {
+            self.silent_since = Some(now);
+        }
+        if self.is_elsewhere(packet) {
             return Verdict::Drop;
         }
-        self.state = State::Latched { source };
+        // There is no stream that its own could go on.
+        let seen = self.candidates.observe(now, packet, self.is_likely(packet), (packet.ssrc, packet.sequence));
+        match self.needed(silence, self.remote.has_claim, packet) {
+            Some(needed) if seen.consistent >= needed => self.take(now, packet, None),
+            Some(_) | None => Verdict::Drop,
+        }
+    }
+
+    /// From where its description says, a telephone may begin with a key or with comfort noise; from elsewhere that tells
+    /// nothing.
+    fn is_elsewhere(&self, packet: &Evidence) -> bool {
+        self.remote.rtp != Some(packet.source) && packet.payload_type != self.remote.payload_type
+    }
+
+    /// How many consistent packets the source must have sent, where `has_claim` says whether it is somebody else's turn first,
+    /// who has been silent for so long; `None` if no number is enough yet.
+    fn needed(&self, silence: Duration, has_claim: bool, packet: &Evidence) -> Option<u8> {
+        if self.remote.rtp == Some(packet.source) {
+            Some(1)
+        } else if self.is_likely(packet) {
+            Some(LIKELY_PACKETS)
+        } else if !has_claim {
+            Some(STRANGER_PACKETS)
+        } else {
+            (silence >= CLAIM).then_some(USURPER_PACKETS)
+        }
+    }
+
+    /// A NAT that SIP comes through is the one that RTP comes through.
+    fn is_likely(&self, packet: &Evidence) -> bool {
+        let host = packet.source.ip();
+        self.remote.rtp.is_some_and(|signalled| signalled.ip() == host) || self.remote.signalling_host == Some(host)
+    }
+
+    /// How long whoever has the best claim has been silent though it should send.
+    fn silence(&mut self, now: Instant) -> Duration {
+        if !self.remote.is_expected {
+            return Duration::ZERO;
+        }
+        now.saturating_since(*self.silent_since.get_or_insert(now))
+    }
+
+    fn take(&mut self, now: Instant, packet: &Evidence, former: Option<SocketAddr>) -> Verdict {
+        let Evidence { source, ssrc, sequence, .. } = *packet;
+        self.latched = Some(Latched { source, ssrc, sequence, former });
+        self.candidates.clear();
+        self.silent_since = Some(now);
         Verdict::Latched
-    }
-}
-
-/// How many consistent packets `source` has sent, this one included.
-fn observe(candidates: &mut [Option<Candidate>; MAX_CANDIDATES], source: SocketAddr, ssrc: u32, sequence: u16) -> u8 {
-    let first = Candidate { source, ssrc, sequence, consistent: 1 };
-    for candidate in candidates.iter_mut().flatten() {
-        if candidate.source == source {
-            let step = sequence.wrapping_sub(candidate.sequence);
-            let advances = candidate.ssrc == ssrc && (1..=MAX_ADVANCE).contains(&step);
-            let consistent = if advances { candidate.consistent.saturating_add(1) } else { 1 };
-            *candidate = Candidate { consistent, ..first };
-            return consistent;
-        }
-    }
-    let weakest = candidates.iter_mut().min_by_key(|slot| slot.as_ref().map_or(0, |candidate| candidate.consistent));
-    if let Some(slot) = weakest {
-        *slot = Some(first);
-    }
-    first.consistent
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(host: u8, port: u16) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, host], port))
-    }
-
-    #[test]
-    fn the_signalled_address_is_believed_at_once() {
-        let mut latch = Latch::new(Some(address(1, 4000)), 0);
-        assert_eq!(latch.judge(address(1, 4000), 7, 100, 0), Verdict::Latched);
-        assert_eq!(latch.judge(address(1, 4000), 9, 5, 8), Verdict::Take);
-        assert_eq!(latch.judge(address(2, 4000), 7, 101, 0), Verdict::Drop);
-    }
-
-    #[test]
-    fn a_telephone_may_begin_with_a_key_where_it_is_expected_but_a_stranger_may_not() {
-        let mut latch = Latch::new(Some(address(1, 4000)), 0);
-        for sequence in 0..10 {
-            assert_eq!(latch.judge(address(9, 777), 7, sequence, 101), Verdict::Drop);
-        }
-        assert_eq!(latch.judge(address(1, 4000), 7, 100, 101), Verdict::Latched);
-        assert_eq!(latch.judge(address(1, 4000), 7, 101, 0), Verdict::Take);
-    }
-
-    #[test]
-    fn a_telephone_behind_nat_is_believed_after_four_consistent_packets() {
-        let mut latch = Latch::new(Some(address(1, 4000)), 0);
-        assert_eq!(latch.remote(), Some(address(1, 4000)));
-        for sequence in [65534, 65535, 0] {
-            assert_eq!(latch.judge(address(9, 777), 7, sequence, 0), Verdict::Drop);
-        }
-        assert_eq!(latch.judge(address(9, 777), 7, 1, 0), Verdict::Latched);
-        assert_eq!(latch.remote(), Some(address(9, 777)));
-    }
-
-    #[test]
-    fn the_signalled_host_overtakes_a_stranger_who_began_first() {
-        let mut latch = Latch::new(Some(address(1, 4000)), 0);
-        for sequence in 1..4 {
-            assert_eq!(latch.judge(address(9, 777), 7, sequence, 0), Verdict::Drop);
-        }
-        assert_eq!(latch.judge(address(1, 5000), 8, 1, 0), Verdict::Drop);
-        assert_eq!(latch.judge(address(1, 5000), 8, 2, 0), Verdict::Latched);
-    }
-
-    #[test]
-    fn random_packets_never_latch() {
-        let mut latch = Latch::new(None, 0);
-        for packet in 0..10_000_u32 {
-            let random = packet.wrapping_mul(2_654_435_761);
-            assert_eq!(latch.judge(address(9, 777), random, (random >> 7) as u16, 0), Verdict::Drop, "packet {packet}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_payload_type_or_a_frozen_sequence_does_not_count() {
-        let mut latch = Latch::new(None, 0);
-        for sequence in 0..10 {
-            assert_eq!(latch.judge(address(9, 777), 7, sequence, 13), Verdict::Drop);
-            assert_eq!(latch.judge(address(9, 777), 7, 4, 0), Verdict::Drop);
-        }
-    }
-
-    #[test]
-    fn only_a_new_signalled_address_opens_the_latch_again() {
-        let mut latch = Latch::new(Some(address(1, 4000)), 0);
-        latch.judge(address(1, 4000), 7, 1, 0);
-        latch.update(None, 0);
-        latch.update(Some(address(1, 4000)), 8);
-        assert_eq!(latch.judge(address(1, 4000), 7, 2, 8), Verdict::Take);
-        latch.update(Some(address(2, 4000)), 8);
-        assert_eq!(latch.remote(), Some(address(2, 4000)));
-        assert_eq!(latch.judge(address(1, 4000), 7, 3, 8), Verdict::Drop);
-        assert_eq!(latch.judge(address(2, 4000), 7, 3, 8), Verdict::Latched);
     }
 }

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use super::control::PeerReport;
 use crate::time::{Deadline, Instant, NtpAnchor};
 use crate::wire::rtcp::{ReportBlock, RtcpError, RtcpPacket, SenderInfo, Writer, packets};
 use crate::wire::rtp::RtpHeader;
@@ -77,6 +78,8 @@ pub struct RtcpSession {
     last_report: Option<Instant>,
     last_sent: Option<(Instant, u32)>,
     reception: Option<Reception>,
+    /// Packets that sources before the present one lost.
+    lost_before: u32,
     /// Source, middle of the NTP time and arrival of the peer's last sender report.
     last_sender_report: Option<(u32, u32, Instant)>,
     /// The fraction lost as the peer reports it, averaged, in 1/65536.
@@ -93,6 +96,7 @@ impl RtcpSession {
             last_report: None,
             last_sent: None,
             reception: None,
+            lost_before: 0,
             last_sender_report: None,
             peer_loss_x256: 0,
             stats: RtcpStats::default(),
@@ -112,7 +116,34 @@ impl RtcpSession {
     /// A new codec has another RTP clock, both ways: what was measured with the former one means nothing any more.
     pub fn set_clock_rate(&mut self, clock_rate_hz: u32) {
         (self.config.send_clock_rate_hz, self.config.receive_clock_rate_hz) = (clock_rate_hz, clock_rate_hz);
-        (self.last_sent, self.reception) = (None, None);
+        self.forget_source();
+        self.last_sent = None;
+    }
+
+    /// Another source, or another meaning of its clock: the sum of loss goes on.
+    fn forget_source(&mut self) {
+        self.lost_before = self.lost();
+        self.reception = None;
+    }
+
+    /// Packets that never came, of all sources so far.
+    pub fn lost(&self) -> u32 {
+        self.lost_before.saturating_add(self.reception.as_ref().map_or(0, Reception::lost))
+    }
+
+    /// How unevenly the received source's packets come.
+    pub fn jitter(&self) -> Duration {
+        self.reception.as_ref().map_or(Duration::ZERO, |reception| {
+            duration_of_ticks(reception.jitter_ticks(), self.config.receive_clock_rate_hz)
+        })
+    }
+
+    /// What the peer's last report says of all that it was sent.
+    pub fn peer_report(&self) -> Option<PeerReport> {
+        self.stats.peer_report.map(|report| PeerReport {
+            lost: u32::try_from(report.cumulative_lost).unwrap_or(0),
+            jitter: duration_of_ticks(report.jitter, self.config.send_clock_rate_hz),
+        })
     }
 
     /// Counts an RTP packet that was sent.
@@ -127,7 +158,10 @@ impl RtcpSession {
         let clock_rate_hz = self.config.receive_clock_rate_hz;
         match &mut self.reception {
             Some(reception) if reception.ssrc == header.ssrc => reception.update(arrival, header, clock_rate_hz),
-            Some(_) | None => self.reception = Some(Reception::new(arrival, header, clock_rate_hz)),
+            Some(_) | None => {
+                self.forget_source();
+                self.reception = Some(Reception::new(arrival, header, clock_rate_hz));
+            }
         }
     }
 
@@ -167,8 +201,11 @@ impl RtcpSession {
         sends || misses || is_long_ago
     }
 
-    /// Writes a last report and BYE into `out`.
+    /// Writes a last report and BYE into `out`; nothing if the peer has never heard of us (RFC 3550 §6.3.7).
     pub fn bye(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
+        if self.last_report.is_none() && self.stats.sent_packets == 0 {
+            return None;
+        }
         let mut writer = Writer::new(out);
         self.write_report(now, &mut writer);
         writer.bye(self.config.ssrc);
@@ -268,6 +305,10 @@ impl RtcpSession {
             self.stats.round_trip = Some(Duration::from_micros(units * 1_000_000 / 65_536));
         }
     }
+}
+
+fn duration_of_ticks(ticks: u32, clock_rate_hz: u32) -> Duration {
+    Duration::from_micros(u64::from(ticks) * 1_000_000 / u64::from(clock_rate_hz.max(1)))
 }
 
 /// A duration in units of 1/65536 s; what does not fit becomes the most that does.
@@ -406,12 +447,25 @@ mod tests {
     fn a_bye_of_the_received_source_is_news() {
         let (mut a, mut b) = (session(1, 0), session(2, 0));
         let mut out = [0; MAX_REPORT_BYTES];
+        assert_eq!(b.bye(ms(4), &mut out), None, "nobody knows it");
+        b.on_rtp_sent(ms(5), 160, 160);
         let len = b.bye(ms(5), &mut out).unwrap();
         assert!(!a.on_rtcp(ms(6), &out[..len]).has_left);
         a.on_rtp_received(ms(7), &header(2, 1));
         assert_eq!(a.on_rtcp(ms(8), &out[..len]), RtcpNews { has_left: true, has_report: false });
         assert_eq!(a.on_rtcp(ms(9), &out[..len - 1]), RtcpNews::default());
         assert_eq!(a.stats().malformed, 1);
+    }
+
+    #[test]
+    fn the_sum_of_loss_goes_on_with_another_source_and_jitter_is_told_in_time() {
+        let mut session = session(1, 0);
+        for (ssrc, number, late_ms) in [(9, 1, 0), (9, 4, 16), (8, 1, 0), (8, 3, 16)] {
+            session.on_rtp_received(ms(u64::from(number) * 20 + late_ms), &header(ssrc, number));
+        }
+        // One deviation of 16 ms, of which a sixteenth counts.
+        assert_eq!((session.lost(), session.jitter()), (3, Duration::from_millis(1)));
+        assert_eq!(session.peer_report(), None);
     }
 
     #[test]

@@ -114,6 +114,7 @@ fn is_client_hello(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::control::TelephoneRemote;
 
     fn address(host: u8, port: u16) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, host], port))
@@ -132,7 +133,17 @@ mod tests {
     /// A telephone that says it is at host 1, port 4000.
     fn believes(gate: &mut DtlsGate, from: SocketAddr, bytes: &[u8]) -> bool {
         let signalled = Some(address(1, 4000));
-        gate.believes(gate.expected.unwrap(), from, bytes, &Latch::new(signalled, 0), signalled)
+        let remote = TelephoneRemote {
+            rtp: signalled,
+            rtcp: None,
+            rtcp_mux: true,
+            payload_type: 0,
+            clock_rate_hz: 8000,
+            signalling_host: None,
+            has_claim: true,
+            is_expected: true,
+        };
+        gate.believes(gate.expected.unwrap(), from, bytes, &Latch::new(remote), signalled)
     }
 
     #[test]

@@ -62,6 +62,14 @@ pub(super) enum Refused {
     Unsendable,
 }
 
+/// A packet that was let through: where it was, a plain one of `len` bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opened {
+    pub(super) len: usize,
+    /// It was encrypted under the keys in use; those before may have been another telephone's.
+    pub(super) is_authentic: bool,
+}
+
 /// The ciphers of one telephone.
 #[derive(Debug)]
 pub(super) struct TelephoneCipher {
@@ -95,18 +103,24 @@ impl TelephoneCipher {
         matches!(self.ciphers, Ciphers::Plain)
     }
 
-    /// The length of the plain packet, which is where the encrypted one was.
-    pub(super) fn open_rtp(&mut self, arrival: Instant, packet: &mut [u8]) -> Result<usize, Refused> {
+    /// Decrypts a packet in place, if it is to be encrypted.
+    pub(super) fn open_rtp(&mut self, arrival: Instant, packet: &mut [u8]) -> Result<Opened, Refused> {
         let current = match &mut self.ciphers {
-            Ciphers::Plain => return Ok(packet.len()),
+            Ciphers::Plain => return Ok(Opened { len: packet.len(), is_authentic: false }),
             Ciphers::Awaited if self.former.is_none() => return Err(Refused::Unready),
             Ciphers::Awaited => Err(SrtpError::Forged),
             Ciphers::Srtp(contexts) => contexts.open_rtp(arrival, packet),
         };
-        current.or_else(|_| self.former(arrival)?.receiver.unprotect_rtp(packet).map_err(|_| Refused::Unauthentic))
+        match current {
+            Ok(len) => Ok(Opened { len, is_authentic: true }),
+            Err(_) => {
+                let opened = self.former(arrival)?.receiver.unprotect_rtp(packet);
+                opened.map(|len| Opened { len, is_authentic: false }).map_err(|_| Refused::Unauthentic)
+            }
+        }
     }
 
-    /// The same for a compound RTCP packet.
+    /// The same for a compound RTCP packet, of which only the plain length is told.
     pub(super) fn open_rtcp(&mut self, arrival: Instant, packet: &mut [u8]) -> Result<usize, Refused> {
         let current = match &mut self.ciphers {
             Ciphers::Plain => return Ok(packet.len()),
@@ -199,15 +213,17 @@ mod tests {
             let mut cipher = TelephoneCipher::new(ciphers(profile, 1));
             let mut old = Sender::new(&material(profile, 2)).unwrap();
             let mut new = Sender::new(&material(profile, 6)).unwrap();
-            assert_eq!(cipher.open_rtp(at(1), &mut sealed(&mut old, 1, 1)), Ok(172), "{profile:?}");
+            let opened = Ok(Opened { len: 172, is_authentic: true });
+            assert_eq!(cipher.open_rtp(at(1), &mut sealed(&mut old, 1, 1)), opened, "{profile:?}");
             cipher.replace(at(10), ciphers(profile, 5));
-            assert_eq!(cipher.open_rtp(at(10), &mut sealed(&mut new, 1, 3)), Ok(172));
+            assert_eq!(cipher.open_rtp(at(10), &mut sealed(&mut new, 1, 3)).map(|opened| opened.len), Ok(172));
             // Overtaken on its way, and still good; but not twice, and not for ever.
             let late = sealed(&mut old, 1, 2);
-            assert_eq!(cipher.open_rtp(at(11), &mut late.clone()), Ok(172), "{profile:?}");
+            let opened = Ok(Opened { len: 172, is_authentic: false });
+            assert_eq!(cipher.open_rtp(at(11), &mut late.clone()), opened, "{profile:?}");
             assert_eq!(cipher.open_rtp(at(11), &mut late.clone()), Err(Refused::Unauthentic));
             assert_eq!(cipher.open_rtp(at(12), &mut sealed(&mut old, 1, 4)), Err(Refused::Unauthentic));
-            assert_eq!(cipher.open_rtp(at(12), &mut sealed(&mut new, 1, 4)), Ok(172));
+            assert_eq!(cipher.open_rtp(at(12), &mut sealed(&mut new, 1, 4)).map(|opened| opened.len), Ok(172));
         }
     }
 
@@ -216,14 +232,20 @@ mod tests {
         let profile = SrtpProfile::Aes128CmSha1_80;
         let mut cipher = TelephoneCipher::new(ciphers(profile, 1));
         let mut telephone = Sender::new(&material(profile, 2)).unwrap();
-        assert_eq!(cipher.open_rtp(at(100), &mut sealed(&mut telephone, 1, 65_000)), Ok(172));
+        assert_eq!(cipher.open_rtp(at(100), &mut sealed(&mut telephone, 1, 65_000)).map(|opened| opened.len), Ok(172));
         // Two hours of packets at 50 a second go somewhere else.
         let resumed = 65_000 + 2 * 3600 * 50;
         (65_000..resumed).step_by(20_000).skip(1).for_each(|number| drop(sealed(&mut telephone, 1, number)));
         let forged = [&sealed(&mut telephone, 1, resumed)[..100], &[0; 82]].concat();
         assert_eq!(cipher.open_rtp(at(7300), &mut forged.clone()), Err(Refused::Unauthentic));
-        assert_eq!(cipher.open_rtp(at(7300), &mut sealed(&mut telephone, 1, resumed + 1)), Ok(172));
-        assert_eq!(cipher.open_rtp(at(7300), &mut sealed(&mut telephone, 1, resumed + 2)), Ok(172));
+        assert_eq!(
+            cipher.open_rtp(at(7300), &mut sealed(&mut telephone, 1, resumed + 1)).map(|opened| opened.len),
+            Ok(172)
+        );
+        assert_eq!(
+            cipher.open_rtp(at(7300), &mut sealed(&mut telephone, 1, resumed + 2)).map(|opened| opened.len),
+            Ok(172)
+        );
     }
 
     #[test]
@@ -232,7 +254,11 @@ mod tests {
         let mut cipher = TelephoneCipher::new(ciphers(profile, 1));
         for ssrc in 0..TELEPHONE_SOURCES as u32 {
             let mut telephone = Sender::new(&material(profile, 2)).unwrap();
-            assert_eq!(cipher.open_rtp(at(1), &mut sealed(&mut telephone, ssrc, 40_000)), Ok(172), "{ssrc}");
+            assert_eq!(
+                cipher.open_rtp(at(1), &mut sealed(&mut telephone, ssrc, 40_000)).map(|opened| opened.len),
+                Ok(172),
+                "{ssrc}"
+            );
         }
     }
 
@@ -245,6 +271,9 @@ mod tests {
         assert_eq!(cipher.seal_rtp(&mut packet, 172), Err(Refused::Unready));
         assert_eq!(cipher.seal_rtcp(&mut packet, 172), Err(Refused::Unready));
         cipher.replace(at(2), Ciphers::new(&Protection::Plain));
-        assert_eq!((cipher.open_rtp(at(3), &mut packet), cipher.seal_rtp(&mut packet, 172)), (Ok(200), Ok(172)));
+        assert_eq!(
+            (cipher.open_rtp(at(3), &mut packet).map(|opened| opened.len), cipher.seal_rtp(&mut packet, 172)),
+            (Ok(200), Ok(172))
+        );
     }
 }

@@ -17,7 +17,7 @@ use crate::io::rings::Target;
 use crate::media::control::{
     CallerKey, DtlsSource, LegKey, LegStats, MixIndex, NetEvent, TelephoneRemote, TelephoneSetup,
 };
-use crate::media::latch::{Latch, Verdict};
+use crate::media::latch::{Evidence, Latch, Verdict};
 use crate::media::rtcp_session::RtcpSession;
 use crate::time::Instant;
 use crate::wire::rtp::{DatagramKind, RtpHeader};
@@ -64,7 +64,7 @@ impl TelephoneSocket {
             caller: setup.caller,
             rtp,
             rtcp,
-            latch: Latch::new(setup.remote.rtp, setup.remote.payload_type),
+            latch: Latch::new(setup.remote),
             remote: setup.remote,
             rtcp_source: None,
             rtp_rate: Rate::new(RTP_A_SECOND),
@@ -92,7 +92,10 @@ impl TelephoneSocket {
 
     pub(super) fn stats(&self) -> LegStats {
         LegStats {
+            lost: self.session.lost(),
+            jitter: self.session.jitter(),
             reported_loss_percent: self.session.peer_loss_percent(),
+            reported: self.session.peer_report(),
             round_trip: self.session.stats().round_trip,
             ..self.stats
         }
@@ -146,20 +149,29 @@ impl TelephoneSocket {
         if !self.is_worth_a_try(datagram) {
             return;
         }
-        let bytes = match self.cipher.open_rtp(datagram.arrival, bytes) {
-            Ok(len) => &bytes[..len],
+        let (bytes, is_authentic) = match self.cipher.open_rtp(datagram.arrival, bytes) {
+            Ok(opened) => (&bytes[..opened.len], opened.is_authentic),
             Err(why) => return self.count(why),
         };
         let Ok((header, _)) = RtpHeader::parse(bytes) else {
             self.stats.dropped.malformed += 1;
             return;
         };
-        match self.latch.judge(datagram.from, header.ssrc, header.sequence_number, header.payload_type) {
+        let evidence = Evidence {
+            source: datagram.from,
+            ssrc: header.ssrc,
+            sequence: header.sequence_number,
+            payload_type: header.payload_type,
+            is_authentic,
+        };
+        match self.latch.judge(datagram.arrival, &evidence) {
             Verdict::Drop => {
                 self.stats.dropped.stranger += 1;
                 return;
             }
             Verdict::Latched => {
+                // Whatever has sent RTCP from another host was not the telephone.
+                self.rtcp_source = self.rtcp_source.filter(|source| source.ip() == datagram.from.ip());
                 // Should the ring be full, signalling merely does not hear of an address that it does not need.
                 out.tell(NetEvent::Latched { leg: self.leg, remote: datagram.from });
             }
@@ -183,7 +195,7 @@ impl TelephoneSocket {
             return true;
         }
         let tries = if self.latch.expects(datagram.from) { &mut self.tries } else { &mut self.strange_tries };
-        if !self.latch.may_come_from(datagram.from) {
+        if !self.latch.is_worth_a_try(datagram.arrival, datagram.from) {
             self.stats.dropped.stranger += 1;
         } else if !tries.admits(datagram.arrival) {
             self.stats.dropped.flood += 1;
@@ -201,14 +213,18 @@ impl TelephoneSocket {
         }
     }
 
+    /// Whether RTCP may come from `source`: from the telephone's host, or from the one that its SDP names for RTCP alone
+    /// (RFC 3605) as long as its RTP comes from where that says.
+    fn takes_rtcp_from(&self, source: SocketAddr) -> bool {
+        let is_signalled = || self.remote.rtcp.is_some_and(|remote| remote.ip() == source.ip());
+        self.latch.expects(source) || (!self.latch.has_moved() && is_signalled())
+    }
+
     /// A datagram on the RTCP port, or RTCP on the other. It must come from the telephone's host, since it may be plain.
     pub(super) fn handle_rtcp(&mut self, datagram: &Datagram, bytes: &mut [u8], out: &mut Outlets) {
-        let host = self.latch.remote().map(|remote| remote.ip());
-        let signalled_host = self.remote.rtcp.map(|remote| remote.ip());
-        let from = Some(datagram.from.ip());
         if DatagramKind::of(bytes) != DatagramKind::Rtcp {
             self.stats.dropped.malformed += 1;
-        } else if from != host && from != signalled_host {
+        } else if !self.takes_rtcp_from(datagram.from) {
             self.stats.dropped.stranger += 1;
         } else if !self.has_rtcp() {
             self.stats.dropped.unready += 1;
@@ -220,6 +236,7 @@ impl TelephoneSocket {
                 Err(why) => return self.count(why),
             };
             self.rtcp_source = Some(datagram.from);
+            self.latch.on_sign_of_life(datagram.arrival, datagram.from);
             self.stats.rtcp_received += 1;
             let before = self.session.peer_loss_percent();
             self.session.on_rtcp(datagram.arrival, bytes);
@@ -254,9 +271,9 @@ impl TelephoneSocket {
         }
     }
 
-    /// A re-INVITE.
+    /// The answer, or a re-INVITE.
     pub(super) fn update(&mut self, remote: TelephoneRemote) {
-        self.latch.update(remote.rtp, remote.payload_type);
+        self.latch.update(remote);
         if remote.clock_rate_hz != self.remote.clock_rate_hz {
             self.session.set_clock_rate(remote.clock_rate_hz);
         }

@@ -1,6 +1,6 @@
 //! Between signalling and the net thread: what a leg is, commands, events, counters.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{CallerKey, LegKey, RoomKey, StreamKey};
@@ -56,6 +56,13 @@ pub struct TelephoneRemote {
     pub payload_type: u8,
     /// The RTP clock of its codec.
     pub clock_rate_hz: u32,
+    /// Where SIP comes from, if that is known: the telephone itself, its NAT or its provider.
+    pub signalling_host: Option<IpAddr>,
+    /// Packets can come from `rtp`, as far as is known: it is no private address while SIP comes from a public one. Then
+    /// others have to wait until it has been silent for a while.
+    pub has_claim: bool,
+    /// The telephone has reason to send: the call is answered and not on hold. Only then silence says that it is not there.
+    pub is_expected: bool,
 }
 
 /// What a telephone's packets are wrapped in.
@@ -141,7 +148,7 @@ pub enum NetCommand {
         /// What.
         bytes: Vec<u8>,
     },
-    /// A re-INVITE: the far end may have moved, so the latch opens again.
+    /// The answer, or a re-INVITE: if the far end has moved, the latch opens again.
     UpdateTelephone {
         /// Which pair.
         leg: LegKey,
@@ -229,6 +236,15 @@ pub enum NetEvent {
     },
 }
 
+/// What a far end tells of our stream (RFC 3550 §6.4.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerReport {
+    /// Packets that it missed since the start.
+    pub lost: u32,
+    /// How unevenly they come.
+    pub jitter: Duration,
+}
+
 /// Counters of one leg of the net thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LegStats {
@@ -238,8 +254,14 @@ pub struct LegStats {
     pub sent: u32,
     /// RTCP packets taken.
     pub rtcp_received: u32,
+    /// Packets that never came, from a telephone.
+    pub lost: u32,
+    /// How unevenly a telephone's packets come, by RFC 3550 §6.4.1, at the end.
+    pub jitter: Duration,
     /// Packets of ours that the far end lost, of a hundred, in its latest reports.
     pub reported_loss_percent: u8,
+    /// What a telephone's last report says of all that it was sent.
+    pub reported: Option<PeerReport>,
     /// Round trip to the far end: by its last report on our stream, or by its answers to our requests.
     pub round_trip: Option<Duration>,
     /// RTP packets that were lost and asked for again, each try counted.

@@ -22,6 +22,8 @@ pub(super) struct Reception {
     received: u32,
     expected_before: u32,
     received_before: u32,
+    /// The last packet's payload type and timestamp.
+    kind: (u8, u32),
     /// The last packet's arrival minus its timestamp, in RTP clock units.
     transit: u32,
     /// The mean deviation, times 16.
@@ -39,6 +41,7 @@ impl Reception {
             received: 1,
             expected_before: 0,
             received_before: 0,
+            kind: (header.payload_type, header.timestamp),
             transit: transit(arrival, header, clock_rate_hz),
             jitter_x16: 0,
         }
@@ -64,6 +67,11 @@ impl Reception {
         let transit = transit(arrival, header, clock_rate_hz);
         let deviation = transit.wrapping_sub(self.transit).cast_signed().unsigned_abs();
         self.transit = transit;
+        let (payload_type, timestamp) = std::mem::replace(&mut self.kind, (header.payload_type, header.timestamp));
+        // The packets of a key have the timestamp of its beginning (RFC 4733 §2.2.1), perhaps of another clock than speech.
+        if payload_type != header.payload_type || timestamp == header.timestamp {
+            return;
+        }
         // A.8's integer form; a clock that was set must not poison it for minutes.
         let deviation = deviation.min(clock_rate_hz);
         self.jitter_x16 = self.jitter_x16 + deviation - ((self.jitter_x16 + 8) >> 4);
@@ -73,6 +81,17 @@ impl Reception {
     pub(super) fn misses(&self) -> bool {
         let (expected, _) = self.expected();
         expected.wrapping_sub(self.expected_before) > self.received.wrapping_sub(self.received_before)
+    }
+
+    /// Packets that never came, as far as duplicates do not hide it.
+    pub(super) fn lost(&self) -> u32 {
+        let (expected, _) = self.expected();
+        u32::try_from(expected.wrapping_sub(self.received).cast_signed()).unwrap_or(0)
+    }
+
+    /// The mean deviation, in RTP clock units.
+    pub(super) const fn jitter_ticks(&self) -> u32 {
+        self.jitter_x16 >> 4
     }
 
     /// How many packets there should be, and the highest number so far.
@@ -98,7 +117,7 @@ impl Reception {
             fraction_lost,
             cumulative_lost: expected.wrapping_sub(self.received).cast_signed().clamp(-0x80_0000, 0x7f_ffff),
             highest_sequence,
-            jitter: self.jitter_x16 >> 4,
+            jitter: self.jitter_ticks(),
             last_sender_report: 0,
             delay_since_last_sender_report: 0,
         }
@@ -151,6 +170,21 @@ mod tests {
         }
         let jitter = reception.report().jitter;
         assert!((78..=80).contains(&jitter), "{jitter}");
+    }
+
+    #[test]
+    fn a_key_is_no_jitter() {
+        let mut reception = Reception::new(at(0, 0), &header(0, 0), 48_000);
+        for packet in 1..50u64 {
+            // The key's clock is another one, and stands still while it lasts.
+            let is_key = (20..30).contains(&packet);
+            let timestamp = if is_key { 777_777 } else { packet as u32 * 960 };
+            let payload_type = if is_key { 101 } else { 0 };
+            let header = RtpHeader { payload_type, ..header(packet as u16, timestamp) };
+            reception.update(at(packet, 0), &header, 48_000);
+        }
+        let report = reception.report();
+        assert_eq!((report.jitter, report.cumulative_lost), (0, 0));
     }
 
     #[test]
