@@ -202,6 +202,7 @@ impl World {
                 | NetEvent::Dtls { .. }
                 | NetEvent::Latched { .. }
                 | NetEvent::Flows { .. }
+                | NetEvent::Silent { .. }
                 | NetEvent::LossReported { .. } => {}
             }
         }

@@ -129,7 +129,8 @@ impl<S: Sockets> Gateway<S> {
         let probe = Some(desk.new_member(now, PROBE, WantedName::of_caller(None, None), None));
         let (calls, rooms) = (BTreeMap::new(), BTreeMap::new());
         let (ladders, endings) = (Ladders::default(), Endings::default());
-        let mut gateway = Self { desk, calls, rooms, ladders, admission, endings, probe, stop_by: None, stopped: false };
+        let mut gateway =
+            Self { desk, calls, rooms, ladders, admission, endings, probe, stop_by: None, stopped: false };
         gateway.settle(now);
         gateway
     }
@@ -307,6 +308,11 @@ impl<S: Sockets> Gateway<S> {
                 };
                 if let Some(command) = command {
                     self.desk.mix(command);
+                }
+            }
+            NetEvent::Silent { leg } => {
+                if let Some(call) = self.call_of(leg).map(|call| call.key) {
+                    self.desk.sip.probe(now, call);
                 }
             }
             NetEvent::Flows { leg } => {

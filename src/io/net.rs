@@ -42,6 +42,7 @@ mod peer_socket;
 mod pulse;
 mod rate;
 mod relay;
+mod silence;
 mod socket;
 mod telephone_cipher;
 mod telephone_socket;

@@ -7,6 +7,7 @@ mod encryption;
 mod ladders;
 mod moderation;
 mod restoration;
+mod silent;
 mod take_over;
 mod world;
 

@@ -90,11 +90,11 @@ impl Leg {
         }
     }
 
-    /// Sends the RTCP report if it is due.
-    pub(super) fn report_if_due(&mut self, now: Instant, buffer: &mut [u8]) {
+    /// Sends the RTCP report if it is due, and tells of a telephone that has fallen silent.
+    pub(super) fn report_if_due(&mut self, now: Instant, buffer: &mut [u8], out: &mut Outlets) {
         match &mut self.kind {
             LegKind::Peer(peer) => peer.report_if_due(now, buffer),
-            LegKind::Telephone(telephone) => telephone.report_if_due(now, buffer),
+            LegKind::Telephone(telephone) => telephone.report_if_due(now, buffer, out),
         }
     }
 

@@ -11,6 +11,7 @@ use super::dtls_gate::{DtlsGate, Passed};
 use super::dtls_pending::Stopped;
 use super::outlets::Outlets;
 use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate};
+use super::silence::Silence;
 use super::socket::Socket;
 use super::telephone_cipher::{Ciphers, Refused, TelephoneCipher};
 use crate::io::rings::Target;
@@ -46,6 +47,7 @@ pub(super) struct TelephoneSocket {
     /// Encrypted packets of the telephone's host, and of others while it may still be one of them.
     tries: Rate,
     strange_tries: Rate,
+    silence: Silence,
     stats: LegStats,
 }
 
@@ -74,6 +76,7 @@ impl TelephoneSocket {
             dtls,
             tries: Rate::new(TRIES_A_SECOND),
             strange_tries: Rate::new(TRIES_A_SECOND),
+            silence: Silence::default(),
             stats: LegStats::default(),
         }
     }
@@ -177,6 +180,7 @@ impl TelephoneSocket {
             }
             Verdict::Take => {}
         }
+        self.silence.on_heard(datagram.arrival);
         if !self.rtp_rate.admits(datagram.arrival) {
             self.stats.dropped.flood += 1;
             return;
@@ -237,6 +241,7 @@ impl TelephoneSocket {
             };
             self.rtcp_source = Some(datagram.from);
             self.latch.on_sign_of_life(datagram.arrival, datagram.from);
+            self.silence.on_heard(datagram.arrival);
             self.stats.rtcp_received += 1;
             let before = self.session.peer_loss_percent();
             self.session.on_rtcp(datagram.arrival, bytes);
@@ -302,7 +307,11 @@ impl TelephoneSocket {
         }
     }
 
-    pub(super) fn report_if_due(&mut self, now: Instant, buffer: &mut [u8]) {
+    pub(super) fn report_if_due(&mut self, now: Instant, buffer: &mut [u8], out: &mut Outlets) {
+        if self.silence.is_news(now, self.remote.is_expected) {
+            // Should the ring be full, it is told again.
+            out.tell(NetEvent::Silent { leg: self.leg });
+        }
         let report = self.session.handle_timeout(now, buffer);
         self.send_rtcp(report, buffer);
     }

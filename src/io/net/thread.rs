@@ -128,7 +128,8 @@ impl NetThread {
             }
             if now >= self.next_report_scan {
                 self.next_report_scan = Instant::from_us((now.as_us() / REPORT_SCAN_US + 1) * REPORT_SCAN_US);
-                self.legs.iter_mut().for_each(|leg| leg.report_if_due(now, &mut buffer));
+                let out = &mut self.out;
+                self.legs.iter_mut().for_each(|leg| leg.report_if_due(now, &mut buffer, out));
                 self.out.wake_signalling();
             }
         }

@@ -220,6 +220,11 @@ pub enum NetEvent {
         /// The source.
         remote: SocketAddr,
     },
+    /// Nothing at all has come from a telephone that should be sending for 20 s, and for each 20 s more.
+    Silent {
+        /// Which pair.
+        leg: LegKey,
+    },
     /// The far end reports another loss of our packets than before; for an up stream, [`super::Command::SetUpLoss`] follows.
     LossReported {
         /// Of what we send here.
