@@ -11,7 +11,7 @@ use super::dtls_gate::{DtlsGate, Passed};
 use super::dtls_pending::Stopped;
 use super::outlets::Outlets;
 use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate};
-use super::silence::Silence;
+use super::silence::{Binding, Silence};
 use super::socket::Socket;
 use super::telephone_cipher::{Ciphers, Refused, TelephoneCipher};
 use crate::io::rings::Target;
@@ -48,6 +48,7 @@ pub(super) struct TelephoneSocket {
     tries: Rate,
     strange_tries: Rate,
     silence: Silence,
+    binding: Binding,
     stats: LegStats,
 }
 
@@ -77,6 +78,7 @@ impl TelephoneSocket {
             tries: Rate::new(TRIES_A_SECOND),
             strange_tries: Rate::new(TRIES_A_SECOND),
             silence: Silence::default(),
+            binding: Binding::default(),
             stats: LegStats::default(),
         }
     }
@@ -266,6 +268,7 @@ impl TelephoneSocket {
                 if let Ok((header, payload_at)) = header {
                     self.session.on_rtp_sent(now, header.timestamp, len - payload_at);
                 }
+                self.binding.on_sent(now);
                 if self.rtp.send(&slot[..sealed], remote) {
                     self.stats.sent += 1;
                 } else {
@@ -312,8 +315,21 @@ impl TelephoneSocket {
             // Should the ring be full, it is told again.
             out.tell(NetEvent::Silent { leg: self.leg });
         }
+        self.keep_binding(now);
         let report = self.session.handle_timeout(now, buffer);
         self.send_rtcp(report, buffer);
+    }
+
+    /// While no sound goes to the telephone, on hold, a NAT must not forget where its RTP comes from: an empty datagram, which
+    /// every telephone overlooks (RFC 6263 §4.1). With RTCP on the same port, that does it.
+    fn keep_binding(&mut self, now: Instant) {
+        if let Some(remote) = self.latch.remote()
+            && !self.remote.rtcp_mux
+            && self.binding.is_due(now)
+            && !self.rtp.send(&[], remote)
+        {
+            self.stats.dropped.send_failed += 1;
+        }
     }
 
     pub(super) fn say_bye(&mut self, now: Instant, buffer: &mut [u8]) {
