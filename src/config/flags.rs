@@ -103,6 +103,12 @@ pub const FLAGS: &[Flag] = &[
         "local UDP ports towards Galene: callers + 2 × voices in the room are needed; a used port rests for 60 s",
     ),
     flag("ice-lite", Bool, "", "let Galene do the connectivity checks: for a host that Galene can always reach"),
+    flag(
+        "drain-for",
+        One("SECONDS"),
+        "0",
+        "how long calls may go on after SIGTERM, while no more are taken; a second one, or SIGINT, ends them at once",
+    ),
     flag("max-calls", One("N"), "64", "calls at once, 1 to 64; further ones are refused with 503"),
     flag(
         "max-calls-per-caller",

@@ -27,7 +27,7 @@ pub const MAX_CALLS: usize = 64;
 /// Longer than restarts and updates of a server take; a caller who hears tones for longer has hung up.
 const DEFAULT_REJOIN_FOR: Duration = Duration::from_secs(300);
 /// A day: beyond that a number is a slip.
-const MAX_REJOIN_S: u64 = 86_400;
+const MAX_SECONDS: u64 = 86_400;
 
 /// A password or token, which never shows in a log.
 #[derive(Clone, PartialEq, Eq)]
@@ -160,6 +160,8 @@ pub struct Config {
     pub max_calls: usize,
     /// `-max-calls-per-caller`.
     pub max_calls_per_caller: usize,
+    /// `-drain-for`.
+    pub drain_for: Duration,
     /// `-rejoin-for`.
     pub rejoin_for: Duration,
 }
@@ -261,7 +263,8 @@ pub fn parse(
         no_agc: flags.bool("no-agc", "--no-agc")?,
         max_calls,
         max_calls_per_caller: per_caller.unwrap_or(max_calls),
-        rejoin_for: parse_rejoin_for(flags.one("--rejoin-for")?)?,
+        drain_for: parse_seconds("drain-for", flags.one("--drain-for")?)?.unwrap_or(Duration::ZERO),
+        rejoin_for: parse_seconds("rejoin-for", flags.one("--rejoin-for")?)?.unwrap_or(DEFAULT_REJOIN_FOR),
         group_url: Url::parse("https://invalid/").expect("a constant URL parses"),
         token: None,
     };
@@ -388,11 +391,11 @@ fn parse_calls(name: &str, text: Option<String>) -> Result<Option<usize>, UsageE
     calls.map(Some).ok_or_else(|| UsageError::flag(name, &text, &format!("write a number from 1 to {MAX_CALLS}")))
 }
 
-fn parse_rejoin_for(text: Option<String>) -> Result<Duration, UsageError> {
-    let Some(text) = text else { return Ok(DEFAULT_REJOIN_FOR) };
-    let seconds = text.parse().ok().filter(|seconds| *seconds <= MAX_REJOIN_S);
-    let seconds = seconds.ok_or_else(|| UsageError::flag("rejoin-for", &text, "write seconds, 0 to 86400"))?;
-    Ok(Duration::from_secs(seconds))
+fn parse_seconds(name: &str, text: Option<String>) -> Result<Option<Duration>, UsageError> {
+    let Some(text) = text else { return Ok(None) };
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= MAX_SECONDS);
+    let seconds = seconds.ok_or_else(|| UsageError::flag(name, &text, "write seconds, 0 to 86400"))?;
+    Ok(Some(Duration::from_secs(seconds)))
 }
 
 fn parse_ports(name: &str, text: Option<String>) -> Result<Option<RangeInclusive<u16>>, UsageError> {

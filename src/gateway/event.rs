@@ -42,7 +42,10 @@ pub enum Input<'a> {
     },
     /// How the media threads did in the last seconds.
     Load(Load),
-    /// SIGTERM or SIGINT: end every call, take the binding back, then [`Output::Stopped`].
+    /// SIGTERM: take no more calls, wait for those that there are as long as `-drain-for` says, then as [`Self::ShutDown`]. Said
+    /// again, it waits no longer.
+    Drain,
+    /// SIGINT: end every call, take the binding back, then [`Output::Stopped`].
     ShutDown,
 }
 

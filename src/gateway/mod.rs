@@ -29,6 +29,7 @@ pub mod refusal;
 mod restarts;
 mod restoration;
 mod room;
+mod shut_down;
 mod sip_events;
 mod statistics;
 mod telephone;
@@ -65,9 +66,6 @@ use crate::time::{Deadline, Instant, earliest};
 /// The name of [`Gateway::probe`]; calls' keys begin at 1.
 const PROBE: MemberKey = MemberKey { call: CallKey(0), nth: 0 };
 
-/// How long SIGTERM waits for BYE and un-REGISTER to be answered.
-const SHUT_DOWN_WITHIN: Duration = Duration::from_millis(900);
-
 /// What the gateway is built from, beside the SIP endpoint's own settings.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
@@ -93,6 +91,8 @@ pub struct GatewayConfig {
     pub max_calls: usize,
     /// `-max-calls-per-caller`.
     pub max_calls_per_caller: usize,
+    /// `-drain-for`: how long calls may go on after SIGTERM.
+    pub drain_for: Duration,
     /// `-rejoin-for`: how long a caller stays on the line while Galene is away.
     pub rejoin_for: Duration,
 }
@@ -107,6 +107,8 @@ pub struct Gateway<S> {
     endings: Endings,
     /// Asks at the start whether the group is there, so that a wrong URL shows before the first call.
     probe: Option<Member>,
+    /// No more calls are taken; those that there are may go on until this moment.
+    drain_until: Option<Instant>,
     /// When shutting down has to be over.
     stop_by: Option<Instant>,
     stopped: bool,
@@ -129,8 +131,18 @@ impl<S: Sockets> Gateway<S> {
         let probe = Some(desk.new_member(now, PROBE, WantedName::of_caller(None, None), None));
         let (calls, rooms) = (BTreeMap::new(), BTreeMap::new());
         let (ladders, endings) = (Ladders::default(), Endings::default());
-        let mut gateway =
-            Self { desk, calls, rooms, ladders, admission, endings, probe, stop_by: None, stopped: false };
+        let mut gateway = Self {
+            desk,
+            calls,
+            rooms,
+            ladders,
+            admission,
+            endings,
+            probe,
+            drain_until: None,
+            stop_by: None,
+            stopped: false,
+        };
         gateway.settle(now);
         gateway
     }
@@ -154,6 +166,7 @@ impl<S: Sockets> Gateway<S> {
             Input::Mix(event) => self.on_mix(&event),
             Input::IceServer { name, addresses } => self.on_ice_server(now, &name, &addresses),
             Input::Load(load) => self.on_load(load),
+            Input::Drain => self.drain(now),
             Input::ShutDown => self.shut_down(now),
         }
         self.settle(now);
@@ -187,7 +200,8 @@ impl<S: Sockets> Gateway<S> {
         let rooms = earliest(self.rooms.values().map(Room::next_timeout));
         let stop = self.stop_by.filter(|_| !self.stopped).map(|at| Deadline::new(at, "shut down"));
         let probe = self.probe.as_ref().and_then(|probe| probe.client.next_timeout());
-        earliest([self.desk.sip.next_timeout(), calls, rooms, probe, stop])
+        let drain = self.drain_until.filter(|_| self.stop_by.is_none()).map(|at| Deadline::new(at, "calls drain"));
+        earliest([self.desk.sip.next_timeout(), calls, rooms, probe, stop, drain])
     }
 
     /// What is to be done next.
@@ -217,6 +231,9 @@ impl<S: Sockets> Gateway<S> {
             if quiet {
                 break;
             }
+        }
+        if self.drain_until.is_some_and(|until| until <= now || self.calls.is_empty()) {
+            self.shut_down(now);
         }
         self.close_ladders();
         let over = self.desk.sip.is_idle() || self.stop_by.is_some_and(|by| by <= now);
@@ -479,24 +496,5 @@ impl<S: Sockets> Gateway<S> {
             tracing::debug!("{}: listens for the room {name}", call.title);
             room.listen(now, next, &mut call.member.client);
         }
-    }
-
-    fn shut_down(&mut self, now: Instant) {
-        if self.stop_by.is_some() {
-            return;
-        }
-        tracing::info!("shutting down: {} calls end", self.calls.len());
-        self.stop_by = Some(now + SHUT_DOWN_WITHIN);
-        for key in self.calls.keys().copied().collect::<Vec<_>>() {
-            self.end_call(now, key, &CallFailure::ShuttingDown);
-        }
-        self.desk.sip.shut_down(now);
-    }
-}
-
-/// The line of a call that is over, once it is complete.
-fn tell(summary: Option<String>) {
-    if let Some(summary) = summary {
-        tracing::info!("{summary}");
     }
 }

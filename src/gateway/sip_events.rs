@@ -134,7 +134,7 @@ impl<S: Sockets> Gateway<S> {
         offer: Option<&[u8]>,
         path: CallPath,
     ) -> Result<(), CallFailure> {
-        if self.stop_by.is_some() {
+        if self.stop_by.is_some() || self.drain_until.is_some() {
             return Err(CallFailure::ShuttingDown);
         }
         let of_this_caller = self.calls.values().filter(|call| call.uri == caller.uri).count();

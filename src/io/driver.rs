@@ -75,6 +75,9 @@ enum Word {
     },
     /// SIGUSR1: somebody wants to know how the sound does.
     Report,
+    /// SIGTERM.
+    Drain,
+    /// SIGINT.
     Stop,
 }
 
@@ -102,7 +105,7 @@ pub(super) struct Driver {
     pub(super) ipv6: bool,
     pub(super) tls: Tls,
     pub(super) http: Http,
-    /// From SIGTERM or SIGINT on: when all is over, whatever is left to say.
+    /// When all is over, whatever is left to say, once the end has begun.
     pub(super) stop_by: Option<Instant>,
     /// The gateway has nothing left to do.
     pub(super) stopped: bool,
@@ -132,6 +135,9 @@ impl Driver {
                 Turn::Word(word) => self.take_word(now, word, &mut connections),
                 Turn::Media => self.take_media(now),
                 Turn::Timeout => self.gateway.handle_timeout(now),
+            }
+            if self.gateway.is_stopping() {
+                self.stop_by.get_or_insert(now + STOP_WITHIN);
             }
             // Where there are calls, there are turns enough; where there are none, nobody needs to know.
             if let Some(load) = self.load.look(now, self.mix.late_ticks()) {
@@ -208,10 +214,8 @@ impl Driver {
                 }
                 self.gateway.ladders().iter().for_each(|ladder| tracing::info!("{ladder}"));
             }
-            Word::Stop => {
-                self.stop_by.get_or_insert(now + STOP_WITHIN);
-                self.gateway.handle_input(now, Input::ShutDown);
-            }
+            Word::Drain => self.gateway.handle_input(now, Input::Drain),
+            Word::Stop => self.gateway.handle_input(now, Input::ShutDown),
         }
     }
 
@@ -372,7 +376,11 @@ impl Driver {
             Ok(mut signals) => {
                 let task = async move {
                     while let Some(signal) = signals.next().await {
-                        let word = if matches!(signal, Ok(Signal::Usr1)) { Word::Report } else { Word::Stop };
+                        let word = match signal {
+                            Ok(Signal::Usr1) => Word::Report,
+                            Ok(Signal::Term) => Word::Drain,
+                            _ => Word::Stop,
+                        };
                         if words.send(word).await.is_err() {
                             break;
                         }

@@ -153,6 +153,7 @@ fn gateway_config(config: Config) -> GatewayConfig {
         password: config.password,
         ice_lite: config.ice_lite,
         agc: !config.no_agc,
+        drain_for: config.drain_for,
         rejoin_for: config.rejoin_for,
         max_calls: config.max_calls,
         max_calls_per_caller: config.max_calls_per_caller,

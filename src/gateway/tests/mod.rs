@@ -228,3 +228,31 @@ fn the_end_of_a_callers_own_stream_makes_nobody_ask_for_it() {
     world.run(seconds(10));
     assert_eq!(world.sent(1, "request").len(), 2);
 }
+
+#[test]
+fn after_sigterm_calls_go_on_for_a_while_and_no_more_are_taken() {
+    let mut world = world_with_calls(&["ada", "ben"]);
+    world.gateway.handle_input(world.now, super::Input::Drain);
+    world.invite("cyd");
+    assert_eq!(world.statuses("cyd"), [480]);
+    world.run(seconds(10));
+    assert!(!world.sip.iter().any(|text| text.starts_with("BYE")) && !world.stopped);
+    world.request("ada", "BYE", 2, None);
+    assert!(!world.gateway.is_stopping());
+    world.request("ben", "BYE", 2, None);
+    assert!(world.gateway.is_stopping());
+    world.run(seconds(1));
+    assert!(world.stopped);
+}
+
+#[test]
+fn who_has_not_hung_up_in_time_gets_bye_and_so_does_everybody_at_a_second_sigterm() {
+    for signals in [1, 2] {
+        let mut world = world_with_calls(&["ada"]);
+        for _ in 0..signals {
+            world.gateway.handle_input(world.now, super::Input::Drain);
+        }
+        world.run(seconds(if signals == 1 { 30 } else { 0 }));
+        assert!(world.sip.last().unwrap().starts_with("BYE"), "{signals}");
+    }
+}

@@ -113,6 +113,7 @@ impl World {
             codecs: None,
             srtp,
             srtp_keys_in_clear,
+            drain_for: Duration::from_secs(30),
             rejoin_for: Duration::from_secs(60),
             max_calls: 64,
             max_calls_per_caller: 2,
