@@ -232,8 +232,9 @@ impl<S: Sockets> Gateway<S> {
                 break;
             }
         }
-        if self.drain_until.is_some_and(|until| until <= now || self.calls.is_empty()) {
+        if self.stop_by.is_none() && self.drain_until.is_some_and(|until| until <= now || self.calls.is_empty()) {
             self.shut_down(now);
+            return self.settle(now);
         }
         self.close_ladders();
         let over = self.desk.sip.is_idle() || self.stop_by.is_some_and(|by| by <= now);
@@ -496,5 +497,12 @@ impl<S: Sockets> Gateway<S> {
             tracing::debug!("{}: listens for the room {name}", call.title);
             room.listen(now, next, &mut call.member.client);
         }
+    }
+}
+
+/// The line of a call that is over, once it is complete.
+fn tell(summary: Option<String>) {
+    if let Some(summary) = summary {
+        tracing::info!("{summary}");
     }
 }

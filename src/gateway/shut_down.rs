@@ -38,10 +38,3 @@ impl<S: Sockets> Gateway<S> {
         self.desk.sip.shut_down(now);
     }
 }
-
-/// The line of a call that is over, once it is complete.
-fn tell(summary: Option<String>) {
-    if let Some(summary) = summary {
-        tracing::info!("{summary}");
-    }
-}
