@@ -34,15 +34,23 @@ impl Coturn {
     /// # Errors
     /// In words, with its last lines when it does not come up.
     pub fn start(binary: &Path, tls: Option<(&str, &str)>, options: &[&str]) -> Result<Self, String> {
+        Self::start_at(Ipv4Addr::LOCALHOST, binary, tls, options)
+    }
+
+    /// The same at another address of this machine, or of the namespace that the calling thread is in.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_at(ip: Ipv4Addr, binary: &Path, tls: Option<(&str, &str)>, options: &[&str]) -> Result<Self, String> {
         let folder = Folder::new().map_err(words)?;
         // It listens at one port over UDP and TCP. Nearly always both are free if one is.
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_tcp_port().map_err(words)?));
+        let address = SocketAddr::from((ip, free_tcp_port().map_err(words)?));
         let mut command = Command::new(binary);
         // An empty file, else the system's configuration would count.
         command.arg("-c").arg(folder.write("turnserver.conf", "").map_err(words)?);
         command.args(["--no-cli", "--lt-cred-mech", "--realm", "lab", "--allow-loopback-peers", "--no-dtls"]);
         command.args(["--user", &format!("{USER}:{PASSWORD}"), "--verbose", "--log-file", "stdout"]);
-        command.args(["--listening-ip", "127.0.0.1", "--relay-ip", "127.0.0.1"]);
+        command.args(["--listening-ip", &ip.to_string(), "--relay-ip", &ip.to_string()]);
         command.args(["--listening-port", &address.port().to_string()]);
         command.arg("--pidfile").arg(folder.path().join("pid"));
         command.arg("--userdb").arg(folder.path().join("users"));
@@ -51,7 +59,7 @@ impl Coturn {
             None => drop(command.arg("--no-tls")),
             Some((certificate, key)) => {
                 let port = free_tcp_port().map_err(words)?;
-                tls_address = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+                tls_address = Some(SocketAddr::from((ip, port)));
                 command.args(["--tls-listening-port", &port.to_string()]);
                 command.arg("--cert").arg(folder.write("certificate.pem", certificate).map_err(words)?);
                 command.arg("--pkey").arg(folder.write("key.pem", key).map_err(words)?);
@@ -82,7 +90,7 @@ impl Coturn {
 /// Whether a STUN Binding request is answered in time.
 fn answers(address: SocketAddr) -> std::io::Result<bool> {
     const BINDING_REQUEST: [u8; 20] = *b"\x00\x01\x00\x00\x21\x12\xa4\x42are-you-here";
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_read_timeout(Some(ANSWER_PATIENCE))?;
     socket.send_to(&BINDING_REQUEST, address)?;
     let mut answer = [0; 100];

@@ -25,6 +25,7 @@ pub mod linphone;
 pub mod load;
 pub mod member;
 pub mod message;
+pub mod network;
 pub mod noisy_speech;
 pub mod opus;
 pub mod pcm;

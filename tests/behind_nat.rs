@@ -1,0 +1,146 @@
+//! The gateway stands behind a symmetric NAT of its own, Galene on the open network: sound goes both ways whatever UDP the
+//! router lets through, and after a change of the router's address.
+
+mod real;
+
+use std::time::{Duration, Instant};
+
+use lab::coturn::{Coturn, PASSWORD, USER};
+use lab::gateway::Gateway;
+use lab::member::{Crowd, MemberConfig, MemberEventKind, Speech};
+use lab::network::{Host, Network, SERVER};
+use lab::opus;
+use lab::pcm::Pcm;
+use lab::program::find_or_skip;
+use lab::room::{GroupConfig, RoomConfig};
+use lab::telephone::{RATE_HZ, Telephone, TelephoneSetup};
+use real::{AUDIBLE_DBFS, GROUP, Judge, PATIENCE, alone, binary, eventually, from};
+use serde_json::json;
+
+/// From the answer to the room's sound, where Galene's side sees the way only by our checks (one second) and by a relay.
+const HEARD_WITHIN: [Duration; 2] = [Duration::from_millis(1200), Duration::from_millis(2300)];
+
+/// A room on the open network with a member who speaks and listens, and a gateway at home that calls into it.
+struct World {
+    network: Network,
+    gateway: Gateway,
+    member: Crowd,
+    _room: Judge,
+}
+
+impl World {
+    /// `server` is the only one that Galene names, if any.
+    fn new(network: Network, server: Option<&str>) -> Self {
+        let ice_servers = server.map(|url| json!([{"urls": [url], "username": USER, "credential": PASSWORD}]));
+        let config = RoomConfig {
+            listen: (SERVER, 0).into(),
+            media_address: SERVER.into(),
+            ice_servers: ice_servers.unwrap_or_else(|| json!([])),
+            ..RoomConfig::new(vec![GroupConfig::open(GROUP)])
+        };
+        let room = network.inside(Host::Server, || Judge::start(config));
+        let url = room.group_url(GROUP);
+        let member = network.inside(Host::Server, || {
+            let speech = Some(Speech::looped(Pcm::warble(opus::RATE_HZ, 5.0)));
+            let levels_every = Some(Duration::from_millis(200));
+            let config = MemberConfig { insecure: true, speech, levels_every, ..MemberConfig::new(&url, "Member") };
+            Crowd::one(config).unwrap()
+        });
+        let gateway = network.inside(Host::Home, || Gateway::start(binary(), &url, &["-insecure", "-debug"])).unwrap();
+        Self { network, gateway, member, _room: room }
+    }
+
+    fn call(&self) -> Telephone {
+        let setup = TelephoneSetup::new(&self.gateway.uri()).from(&from("Ada"));
+        let telephone = self.network.inside(Host::Home, || Telephone::call(setup)).unwrap();
+        telephone.speak(Pcm::warble(RATE_HZ, 5.0).samples.into(), true);
+        telephone.wait_answered(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", self.log()));
+        telephone
+    }
+
+    fn log(&self) -> String {
+        self.gateway.lines().join("\n")
+    }
+
+    /// Waits until both hear each other, from now on.
+    fn assert_both_ways(&mut self, telephone: &Telephone) {
+        telephone.wait_heard(PATIENCE, AUDIBLE_DBFS).unwrap_or_else(|why| panic!("{why}\n{}", self.log()));
+        self.member.events.forget();
+        let is_heard = |kind: &MemberEventKind| matches!(kind, MemberEventKind::Level { username, dbfs, .. } if username == "Ada" && *dbfs > AUDIBLE_DBFS);
+        let heard = self.member.events.wait_for(PATIENCE, |event| is_heard(&event.kind));
+        assert!(heard.is_some(), "the room does not hear the telephone\n{}", self.log());
+    }
+
+    /// Calls, and tells how soon after the answer the room was heard.
+    fn heard_after(&mut self) -> Duration {
+        let telephone = self.call();
+        let answered = Instant::now();
+        self.assert_both_ways(&telephone);
+        let heard = telephone.finish().recording.render(answered);
+        let onset = heard.iter().position(|sample| sample.unsigned_abs() > 1000).expect("it was heard");
+        Duration::from_secs_f64(onset as f64 / f64::from(RATE_HZ))
+    }
+
+    fn ways(&self) -> Vec<String> {
+        self.gateway.lines().into_iter().filter(|line| line.contains("the way to Galene is")).collect()
+    }
+}
+
+#[test]
+fn behind_a_symmetric_nat_both_ways_are_found_without_any_server() {
+    let _alone = alone();
+    let Some(network) = Network::new() else { return };
+    let mut world = World::new(network, None);
+    let heard_after = world.heard_after();
+    println!("without servers: heard {heard_after:?} after the answer");
+    assert!(heard_after < HEARD_WITHIN[0], "{heard_after:?}\n{}", world.log());
+}
+
+#[test]
+fn where_udp_passes_to_the_turn_server_alone_its_relay_carries_both_ways() {
+    let _alone = alone();
+    let Some(binary) = find_or_skip("turnserver") else { return };
+    let Some(network) = Network::new() else { return };
+    let coturn = network.inside(Host::Server, || Coturn::start_at(SERVER, &binary, None, &[])).unwrap();
+    network.block_udp_but(Some(coturn.address().port())).unwrap();
+    let mut world = World::new(network, Some(&format!("turn:{}", coturn.address())));
+    // The first connection tries without for a while; those after it know better.
+    let heard_after = [world.heard_after(), world.heard_after()];
+    println!("UDP to the TURN server alone: heard {heard_after:?} after the answer");
+    assert!(heard_after[1] < HEARD_WITHIN[1], "{heard_after:?}\n{}", world.log());
+    let ways = world.ways();
+    assert!(ways.len() >= 4 && ways.iter().all(|way| way.contains("by the relay")), "{ways:#?}");
+}
+
+#[test]
+fn where_no_udp_passes_at_all_a_relay_by_tcp_carries_both_ways() {
+    let _alone = alone();
+    let Some(binary) = find_or_skip("turnserver") else { return };
+    let Some(network) = Network::new() else { return };
+    let coturn = network.inside(Host::Server, || Coturn::start_at(SERVER, &binary, None, &[])).unwrap();
+    network.block_udp_but(None).unwrap();
+    let mut world = World::new(network, Some(&format!("turn:{}?transport=tcp", coturn.address())));
+    let heard_after = world.heard_after();
+    println!("no UDP: heard {heard_after:?} after the answer");
+    assert!(heard_after < HEARD_WITHIN[1], "{heard_after:?}\n{}", world.log());
+}
+
+#[test]
+fn a_change_of_the_routers_address_in_mid_call_is_healed_both_ways() {
+    let _alone = alone();
+    let Some(network) = Network::new() else { return };
+    let mut world = World::new(network, None);
+    let telephone = world.call();
+    world.assert_both_ways(&telephone);
+    world.network.change_address(77).unwrap();
+    let changed = Instant::now();
+    // What was on its way is past within a second.
+    std::thread::sleep(Duration::from_secs(1));
+    world.assert_both_ways(&telephone);
+    println!("both ways again {:?} after the change", changed.elapsed());
+    // The connection to Galene is dead too, which takes until the second ping without an answer to see.
+    eventually("the caller is a member anew", || world.gateway.lines().iter().any(|line| line.contains("back in")));
+    world.assert_both_ways(&telephone);
+    println!("all is well {:?} after the change", changed.elapsed());
+    assert!(!telephone.is_over());
+}
