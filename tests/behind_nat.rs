@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lab::coturn::{Coturn, PASSWORD, USER};
 use lab::gateway::Gateway;
 use lab::member::{Crowd, MemberConfig, MemberEventKind, Speech};
-use lab::network::{Host, Network, SERVER};
+use lab::network::{Host, Nat, Network, SERVER};
 use lab::opus;
 use lab::pcm::Pcm;
 use lab::program::find_or_skip;
@@ -17,8 +17,11 @@ use lab::telephone::{RATE_HZ, Telephone, TelephoneSetup};
 use real::{AUDIBLE_DBFS, GROUP, Judge, PATIENCE, alone, binary, eventually, from};
 use serde_json::json;
 
-/// From the answer to the room's sound, where Galene's side sees the way only by our checks (one second) and by a relay.
-const HEARD_WITHIN: [Duration; 2] = [Duration::from_millis(1200), Duration::from_millis(2300)];
+/// From the answer to the room's sound. Galene's side waits for something better than what a STUN server sees, than an address
+/// that it sees by our checks alone, and than a relay: half a second, one, and two.
+const REFLEXIVE_WITHIN: Duration = Duration::from_millis(700);
+const UNTOLD_WITHIN: Duration = Duration::from_millis(1200);
+const RELAYED_WITHIN: Duration = Duration::from_millis(2300);
 
 /// A room on the open network with a member who speaks and listens, and a gateway at home that calls into it.
 struct World {
@@ -81,6 +84,16 @@ impl World {
         Duration::from_secs_f64(onset as f64 / f64::from(RATE_HZ))
     }
 
+    /// Holds if one of three calls is heard so soon: a busy machine delays one, a way that is found late delays all.
+    fn assert_heard_within(&mut self, limit: Duration) {
+        let mut heard_after = Vec::new();
+        while heard_after.last().is_none_or(|last| *last > limit) {
+            assert!(heard_after.len() < 3, "{heard_after:?}\n{}", self.log());
+            heard_after.push(self.heard_after());
+        }
+        println!("heard {heard_after:?} after the answer");
+    }
+
     fn ways(&self) -> Vec<String> {
         self.gateway.lines().into_iter().filter(|line| line.contains("the way to Galene is")).collect()
     }
@@ -89,46 +102,49 @@ impl World {
 #[test]
 fn behind_a_symmetric_nat_both_ways_are_found_without_any_server() {
     let _alone = alone();
-    let Some(network) = Network::new() else { return };
+    let Some(network) = Network::new(Nat::Symmetric) else { return };
     let mut world = World::new(network, None);
-    let heard_after = world.heard_after();
-    println!("without servers: heard {heard_after:?} after the answer");
-    assert!(heard_after < HEARD_WITHIN[0], "{heard_after:?}\n{}", world.log());
+    world.assert_heard_within(UNTOLD_WITHIN);
+}
+
+#[test]
+fn behind_a_nat_that_keeps_ports_a_stun_server_saves_half_a_second() {
+    let _alone = alone();
+    let Some(binary) = find_or_skip("turnserver") else { return };
+    let Some(network) = Network::new(Nat::KeepsPorts) else { return };
+    let coturn = network.inside(Host::Server, || Coturn::start_at(SERVER, &binary, None, &[])).unwrap();
+    let mut world = World::new(network, Some(&format!("stun:{}", coturn.address())));
+    world.assert_heard_within(REFLEXIVE_WITHIN);
 }
 
 #[test]
 fn where_udp_passes_to_the_turn_server_alone_its_relay_carries_both_ways() {
     let _alone = alone();
     let Some(binary) = find_or_skip("turnserver") else { return };
-    let Some(network) = Network::new() else { return };
+    let Some(network) = Network::new(Nat::Symmetric) else { return };
     let coturn = network.inside(Host::Server, || Coturn::start_at(SERVER, &binary, None, &[])).unwrap();
     network.block_udp_but(Some(coturn.address().port())).unwrap();
     let mut world = World::new(network, Some(&format!("turn:{}", coturn.address())));
-    // The first connection tries without for a while; those after it know better.
-    let heard_after = [world.heard_after(), world.heard_after()];
-    println!("UDP to the TURN server alone: heard {heard_after:?} after the answer");
-    assert!(heard_after[1] < HEARD_WITHIN[1], "{heard_after:?}\n{}", world.log());
+    world.assert_heard_within(RELAYED_WITHIN);
     let ways = world.ways();
-    assert!(ways.len() >= 4 && ways.iter().all(|way| way.contains("by the relay")), "{ways:#?}");
+    assert!(ways.len() >= 2 && ways.iter().all(|way| way.contains("by the relay")), "{ways:#?}");
 }
 
 #[test]
 fn where_no_udp_passes_at_all_a_relay_by_tcp_carries_both_ways() {
     let _alone = alone();
     let Some(binary) = find_or_skip("turnserver") else { return };
-    let Some(network) = Network::new() else { return };
+    let Some(network) = Network::new(Nat::Symmetric) else { return };
     let coturn = network.inside(Host::Server, || Coturn::start_at(SERVER, &binary, None, &[])).unwrap();
     network.block_udp_but(None).unwrap();
     let mut world = World::new(network, Some(&format!("turn:{}?transport=tcp", coturn.address())));
-    let heard_after = world.heard_after();
-    println!("no UDP: heard {heard_after:?} after the answer");
-    assert!(heard_after < HEARD_WITHIN[1], "{heard_after:?}\n{}", world.log());
+    world.assert_heard_within(RELAYED_WITHIN);
 }
 
 #[test]
 fn a_change_of_the_routers_address_in_mid_call_is_healed_both_ways() {
     let _alone = alone();
-    let Some(network) = Network::new() else { return };
+    let Some(network) = Network::new(Nat::Symmetric) else { return };
     let mut world = World::new(network, None);
     let telephone = world.call();
     world.assert_both_ways(&telephone);

@@ -34,6 +34,15 @@ pub enum Host {
     Server,
 }
 
+/// What the router does with ports. It filters by address and port either way (RFC 4787 §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nat {
+    /// Every flow gets one at random: a symmetric NAT, mapping by address and port (RFC 4787 §4.1).
+    Symmetric,
+    /// They are kept, so that a socket has one address for all whom it talks to.
+    KeepsPorts,
+}
+
 /// The hosts and the wires between them.
 #[derive(Debug)]
 pub struct Network {
@@ -42,15 +51,15 @@ pub struct Network {
 }
 
 impl Network {
-    /// Three hosts without a NAT yet. `None`, with the reason told, where the system does not grant namespaces: to none but
+    /// Three hosts. `None`, with the reason told, where the system does not grant namespaces: to none but
     /// root, and in many containers to nobody.
-    pub fn new() -> Option<Self> {
+    pub fn new(nat: Nat) -> Option<Self> {
         if let Some(missing) = ["ip", "nft"].into_iter().find(|program| find(program).is_none()) {
             crate::program::skip(&format!("{missing} is not installed"));
             return None;
         }
         let network = Self { name: format!("gs{:08x}", random_u64() as u32) };
-        match network.build() {
+        match network.build(nat) {
             Ok(()) => Some(network),
             Err(why) => {
                 println!("skipped: network namespaces are not to be had here: {why}");
@@ -59,7 +68,7 @@ impl Network {
         }
     }
 
-    fn build(&self) -> Result<(), String> {
+    fn build(&self, nat: Nat) -> Result<(), String> {
         let [home, router, server] = [Host::Home, Host::Router, Host::Server].map(|host| self.name_of(host));
         for name in [&home, &router, &server] {
             run(&["ip", "netns", "add", name])?;
@@ -79,10 +88,10 @@ impl Network {
         }
         run(&["ip", "-n", &home, "route", "add", "default", "via", ROUTER_INSIDE])?;
         run(&["ip", "netns", "exec", &router, "sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
-        // Mapping and filtering by address and port (RFC 4787 §4.1, §5), each flow's port at random: a symmetric NAT.
         self.nft("add table ip home")?;
         self.nft("add chain ip home out { type nat hook postrouting priority srcnat; }")?;
-        self.nft("add rule ip home out oifname outside masquerade random")?;
+        let ports = if nat == Nat::Symmetric { "random" } else { "" };
+        self.nft(&format!("add rule ip home out oifname outside masquerade {ports}"))?;
         self.nft("add chain ip home pass { type filter hook forward priority 0; }")
     }
 
