@@ -34,6 +34,7 @@ pub mod quality;
 pub mod recording;
 pub mod registrar;
 pub mod room;
+pub mod soak;
 pub mod speech;
 pub mod telephone;
 pub mod trial;

@@ -5,6 +5,7 @@ use std::process::exit;
 const USAGE: &str = "\
 lab demo …        room, gateway, member and telephone in one call
 lab load …        many telephones and members, and what they cost
+lab soak …        calls that come and go for hours while things go wrong
 lab telephone …   call somebody
 lab room …        serve a room (lab room --help)
 lab member …      join a room (lab member --help)
@@ -16,6 +17,7 @@ fn main() {
     let ended = match part {
         "demo" => lab::demo::run(rest),
         "load" => lab::load::run(rest),
+        "soak" => lab::soak::run(rest),
         "telephone" => lab::telephone::cli::run(rest),
         "room" => lab::room::cli::run(rest),
         "member" => lab::member::cli::run(rest),

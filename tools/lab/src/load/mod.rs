@@ -18,6 +18,8 @@ use crate::options::Options;
 use crate::speech::Reference;
 use floor::Floor;
 use run::{Conference, Figures};
+pub(crate) use run::{MixLine, start_gateway};
+pub(crate) use usage::kib;
 
 /// The text for a wrong command line.
 pub const USAGE: &str = "\

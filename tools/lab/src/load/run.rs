@@ -1,7 +1,7 @@
 //! One conference: the room, the gateway, members and telephones, and what it cost while all of them were there.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -56,9 +56,9 @@ pub(super) struct Figures {
 
 /// What the gateway says of its mixes upon SIGUSR1, since it was last asked.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct MixLine {
+pub(crate) struct MixLine {
     pub(super) ticks: u64,
-    pub(super) late: u64,
+    pub(crate) late: u64,
     pub(super) p50_us: u64,
     pub(super) p99_us: u64,
     pub(super) max_us: u64,
@@ -85,7 +85,7 @@ impl MixLine {
     }
 
     /// Asks the gateway.
-    fn ask(gateway: &mut Gateway) -> Result<Self, String> {
+    pub(crate) fn ask(gateway: &mut Gateway) -> Result<Self, String> {
         let said = |gateway: &Gateway| gateway.lines().iter().filter_map(|line| Self::parse(line)).collect::<Vec<_>>();
         let before = said(gateway).len();
         gateway.signal(Signal::SIGUSR1);
@@ -110,7 +110,7 @@ impl Conference {
     pub(super) fn run(&self, reference: &Reference) -> Result<Figures, String> {
         let room = RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)]))?;
         let group_url = room.group_url(GROUP);
-        let mut gateway = start_gateway(self, &group_url)?;
+        let mut gateway = start_gateway(&self.gateway, &group_url)?;
         let process = gateway.id().to_string();
         let idle_kib = kib(&process, "VmRSS");
         let _crowd = self.gather(&group_url, reference)?;
@@ -178,13 +178,13 @@ impl Conference {
     }
 }
 
-fn start_gateway(conference: &Conference, group_url: &str) -> Result<Gateway, String> {
+/// A gateway without `-debug`, which would be measured too.
+pub(crate) fn start_gateway(binary: &Path, group_url: &str) -> Result<Gateway, String> {
     let port = free_udp_port().map_err(|error| error.to_string())?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listen = address.to_string();
-    // Without -debug, which would be measured too.
     let arguments = ["-sip", "sip:6002@127.0.0.1", "-no-sip-register", "-sip-udp-address", &listen, group_url];
-    let mut gateway = Gateway::launch(&conference.gateway, &arguments, address)?;
+    let mut gateway = Gateway::launch(binary, &arguments, address)?;
     gateway.wait_ready()?;
     Ok(gateway)
 }

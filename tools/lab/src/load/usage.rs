@@ -56,7 +56,7 @@ impl Usage {
 }
 
 /// A line of /proc/PID/status in KiB: `VmRSS`, `RssAnon` …
-pub(super) fn kib(process: &str, line: &str) -> u64 {
+pub(crate) fn kib(process: &str, line: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let found = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
     found.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
