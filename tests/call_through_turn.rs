@@ -15,9 +15,6 @@ use lab::telephone::RATE_HZ;
 use real::{AUDIBLE_DBFS, GROUP, PATIENCE, World, alone, from};
 use serde_json::json;
 
-/// From the answer to the room's sound: Galene's side waits two seconds for anything better than a relay.
-const HEARD_WITHIN: Duration = Duration::from_millis(2300);
-
 /// A room that lets nobody in without a relay, and whose only server is this one.
 fn room_behind(url: &str) -> RoomConfig {
     RoomConfig {
@@ -51,7 +48,6 @@ fn call_both_ways(coturn: &Coturn, url: &str) -> Vec<String> {
     let onset = heard.iter().position(|sample| sample.unsigned_abs() > 1000).expect("it was heard");
     let onset = Duration::from_secs_f64(onset as f64 / f64::from(RATE_HZ));
     println!("{url}: answered after {answered_after:?}, heard {onset:?} later");
-    assert!(onset < HEARD_WITHIN, "{onset:?}\n{}", words(&world));
     let lines = world.gateway.lines();
     let ways: Vec<&String> = lines.iter().filter(|line| line.contains("the way to Galene is")).collect();
     assert!(ways.len() >= 2 && ways.iter().all(|line| line.contains("by the relay")), "{ways:#?}");
