@@ -103,3 +103,29 @@ fn a_password_opens_and_so_does_a_token() {
     telephone.wait_answered(PATIENCE).unwrap();
     assert!(!gateway.lines().iter().any(|line| line.contains("t0ken")), "a token is told in the log");
 }
+
+#[test]
+fn of_half_as_many_calls_more_than_there_may_be_the_surplus_gets_503_and_the_others_keep_every_packet() {
+    let _alone = alone();
+    let world = World::with(GroupConfig::open(GROUP), &["-max-calls", "8"]);
+    let calls: Vec<Telephone> = (0..12).map(|_| world.call(&from("Ada"))).collect();
+    let mut admitted = Vec::new();
+    for telephone in calls {
+        let is_decided = |what: &What| matches!(what, What::Answered { .. } | What::Refused { .. });
+        match telephone.wait_for(PATIENCE, is_decided).unwrap().what {
+            What::Answered { .. } => admitted.push(telephone),
+            What::Refused { status, retry_after_s, .. } => assert_eq!((status, retry_after_s), (503, Some(60))),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(admitted.len(), 8);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    // The line that was not there before is answered at once when another becomes free.
+    drop(admitted.pop().map(Telephone::finish));
+    real::eventually("a line is free", || world.names().len() == 7);
+    world.call(&from("Ada")).wait_answered(PATIENCE).unwrap();
+    for telephone in admitted {
+        let reception = telephone.finish().reception;
+        assert!(reception.packets > 140 && reception.lost == 0, "{reception:?}");
+    }
+}
