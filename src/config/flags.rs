@@ -104,6 +104,13 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("ice-lite", Bool, "", "let Galene do the connectivity checks: for a host that Galene can always reach"),
     flag(
+        "public-address",
+        One("ADDRESS"),
+        "what the registrar sees",
+        "our router's IP address, for telephones beyond it that call without the registrar; the router must send \
+         -sip-udp-address and -rtp-ports on to us",
+    ),
+    flag(
         "drain-for",
         One("SECONDS"),
         "0",

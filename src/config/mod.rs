@@ -160,6 +160,8 @@ pub struct Config {
     pub max_calls: usize,
     /// `-max-calls-per-caller`.
     pub max_calls_per_caller: usize,
+    /// `-public-address`.
+    pub public_address: Option<IpAddr>,
     /// `-drain-for`.
     pub drain_for: Duration,
     /// `-rejoin-for`.
@@ -263,6 +265,7 @@ pub fn parse(
         no_agc: flags.bool("no-agc", "--no-agc")?,
         max_calls,
         max_calls_per_caller: per_caller.unwrap_or(max_calls),
+        public_address: flags.one("--public-address")?.map(|text| parse_public_address(&text)).transpose()?,
         drain_for: parse_seconds("drain-for", flags.one("--drain-for")?)?.unwrap_or(Duration::ZERO),
         rejoin_for: parse_seconds("rejoin-for", flags.one("--rejoin-for")?)?.unwrap_or(DEFAULT_REJOIN_FOR),
         group_url: Url::parse("https://invalid/").expect("a constant URL parses"),
@@ -352,6 +355,12 @@ fn sip_uri(text: &str) -> Option<SipUri> {
 
 fn parse_allow(text: &str) -> Result<IpAddr, UsageError> {
     text.parse().map_err(|_| UsageError::flag("sip-allow", text, "write one IP address, such as 192.0.2.7"))
+}
+
+fn parse_public_address(text: &str) -> Result<IpAddr, UsageError> {
+    text.parse().map_err(|_| {
+        UsageError::flag("public-address", text, "write the router's IP address on the Internet, such as 192.0.2.7")
+    })
 }
 
 fn parse_codecs(text: &str) -> Result<Vec<SipCodec>, UsageError> {

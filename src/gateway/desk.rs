@@ -20,6 +20,7 @@ use crate::rtc::dtls::Identity;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::event::CallKey;
 use crate::time::Instant;
+use crate::wire::address::is_private;
 
 /// How long a client id of ours counts as ours after its connection broke: Galene keeps such a ghost 45 to 55 s.
 const GHOST: Duration = Duration::from_secs(60);
@@ -137,7 +138,7 @@ impl<S: Sockets> Desk<S> {
 
     /// The address that a session description shows to a caller: the public one where a NAT stands between us.
     pub(super) fn address_for(&self, local: IpAddr, caller: IpAddr) -> IpAddr {
-        let public = self.registered.flatten().map(|public| public.ip());
+        let public = self.registered.flatten().map(|public| public.ip()).or(self.config.public_address);
         match public.filter(|public| public.is_ipv4() == local.is_ipv4()) {
             Some(public) if is_private(local) && !is_private(caller) => public,
             Some(_) | None => local,
@@ -169,39 +170,11 @@ impl<S: Sockets> Desk<S> {
     }
 }
 
-/// An address of a home or company network (RFC 1918, RFC 4193, RFC 6598), of this machine or of one link.
-pub(super) fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => {
-            let is_shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            v4.is_private() || v4.is_loopback() || v4.is_link_local() || is_shared
-        }
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local(),
-    }
-}
-
 impl From<SocketError> for CallFailure {
     fn from(error: SocketError) -> Self {
         match error {
             SocketError::NoPort(flag) => Self::NoPort(flag),
             SocketError::System(text) => Self::Socket(text),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_that_no_provider_can_reach_are_private() {
-        for private in
-            ["10.1.2.3", "192.168.0.9", "100.64.0.1", "127.0.0.1", "169.254.7.7", "fd00::1", "::1", "fe80::1"]
-        {
-            assert!(is_private(private.parse().unwrap()), "{private}");
-        }
-        for public in ["192.0.2.1", "100.128.0.1", "2001:db8::1"] {
-            assert!(!is_private(public.parse().unwrap()), "{public}");
         }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Does not own: the handshake (`association`), the choice of the line (`encryption`).
 
-use super::desk::is_private;
 use super::refusal::CallFailure;
 use crate::rtc::dtls::DtlsRole;
 use crate::rtc::fingerprint::{Fingerprint, FingerprintHash};
+use crate::wire::address::is_private;
 use crate::wire::sdp::{AudioDescription, Setup};
 use crate::wire::uri::Host;
 

@@ -91,6 +91,8 @@ pub struct GatewayConfig {
     pub max_calls: usize,
     /// `-max-calls-per-caller`.
     pub max_calls_per_caller: usize,
+    /// `-public-address`: ours beyond a NAT, where no registrar tells it.
+    pub public_address: Option<IpAddr>,
     /// `-drain-for`: how long calls may go on after SIGTERM.
     pub drain_for: Duration,
     /// `-rejoin-for`: how long a caller stays on the line while Galene is away.

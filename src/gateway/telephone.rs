@@ -6,13 +6,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::desk::is_private;
 use super::dtls_terms::DtlsTerms;
 use super::encryption::{Choice, Encryption, Said};
 use super::formats::Formats;
 use super::refusal::CallFailure;
 use crate::media::control::{LegKey, Protection, Telephone, TelephoneCodec, TelephoneRemote};
 use crate::random::Random;
+use crate::wire::address::is_private;
 use crate::wire::sdp::{AudioDescription, Codec, Direction, LocalAudio, LocalSession, SessionDescription};
 
 /// Milliseconds of speech in a packet, ours and the ones we like to get.

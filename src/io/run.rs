@@ -126,6 +126,7 @@ fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {
         }),
         instance: machine_id().map(|machine| instance_id(&machine, &config.sip.to_string())),
         gruu: config.sip_gruu,
+        public_address: config.public_address,
         local: sip.bound(),
         user_agent: concat!("galene-sip/", env!("CARGO_PKG_VERSION")).into(),
     }
@@ -153,6 +154,7 @@ fn gateway_config(config: Config) -> GatewayConfig {
         password: config.password,
         ice_lite: config.ice_lite,
         agc: !config.no_agc,
+        public_address: config.public_address,
         drain_for: config.drain_for,
         rejoin_for: config.rejoin_for,
         max_calls: config.max_calls,

@@ -42,6 +42,8 @@ pub struct EndpointConfig {
     pub instance: Option<String>,
     /// Whether callers are given a URI that the registrar has made (RFC 5627) in the place of our address.
     pub gruu: bool,
+    /// What others beyond a NAT reach us at, where no registrar tells it.
+    pub public_address: Option<IpAddr>,
     /// The bound sockets; their addresses may be unspecified.
     pub local: Vec<SocketAddr>,
     /// Name and version for the `User-Agent` and `Server` headers.

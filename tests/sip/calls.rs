@@ -400,3 +400,23 @@ fn a_key_by_info_is_told_once_and_other_infos_are_answered_as_rfc_6086_asks() {
     world.receive(PHONE, &foreign);
     assert_eq!(world.said(), ["481 INFO"]);
 }
+
+#[test]
+fn beyond_the_router_our_contact_is_the_public_address_with_our_port() {
+    for (caller, host) in [("192.0.2.77:5060", "203.0.113.9"), ("10.0.0.7:5060", "10.0.0.9")] {
+        let public_address = Some("203.0.113.9".parse().unwrap());
+        let mut world =
+            World::new(galene_sip::sip::event::EndpointConfig { public_address, ..crate::peer::config(None, None) });
+        let invite = Phone::new().request("INVITE", "", OFFER);
+        let input = galene_sip::sip::event::Input::Datagram {
+            local: "10.0.0.9:5070".parse().unwrap(),
+            remote: caller.parse().unwrap(),
+            bytes: invite.as_bytes(),
+        };
+        world.input(input);
+        let call = world.invited();
+        world.act(|endpoint, now| endpoint.answer(now, call, ANSWER.into()));
+        let contact = world.sent().pop().unwrap().header("Contact");
+        assert!(contact.contains(&format!("@{host}:5070")), "{contact}");
+    }
+}

@@ -245,6 +245,7 @@ pub(crate) fn config(registrar: Option<&str>, password: Option<&str>) -> Endpoin
         guests: None,
         instance: None,
         gruu: false,
+        public_address: None,
         local: vec!["0.0.0.0:5060".parse().unwrap()],
         user_agent: "galene-sip/test".into(),
     }

@@ -256,3 +256,24 @@ fn who_has_not_hung_up_in_time_gets_bye_and_so_does_everybody_at_a_second_sigter
         assert!(world.sip.last().unwrap().starts_with("BYE"), "{signals}");
     }
 }
+
+#[test]
+fn who_calls_from_beyond_the_router_is_told_its_address_and_who_is_within_ours() {
+    for (caller, public) in [("192.0.2.1:5060", true), ("192.168.9.7:5060", false)] {
+        let mut world = World::new();
+        world.gateway.desk.config.public_address = Some("203.0.113.9".parse().unwrap());
+        let (local, remote) = ("192.168.9.9:5060".parse().unwrap(), caller.parse().unwrap());
+        let text = format!(
+            "INVITE sip:room@203.0.113.9 SIP/2.0\r\nVia: SIP/2.0/UDP {caller};branch=z9hG4bKp\r\nFrom: <sip:a@b>;tag=1\r\n\
+             To: <sip:room@203.0.113.9>\r\nCall-ID: p\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\nContact: <sip:a@{caller}>\r\n\
+             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{OFFER}",
+            OFFER.len()
+        );
+        let input = crate::sip::event::Input::Datagram { local, remote, bytes: text.as_bytes() };
+        world.gateway.handle_input(world.now, super::Input::Sip(input));
+        world.run(seconds(1));
+        let answer = world.sip.iter().find(|text| text.starts_with("SIP/2.0 200")).unwrap();
+        let address = if public { "203.0.113.9" } else { "192.168.9.9" };
+        assert!(answer.contains(&format!("c=IN IP4 {address}\r\n")), "{answer}");
+    }
+}

@@ -113,6 +113,7 @@ impl World {
             codecs: None,
             srtp,
             srtp_keys_in_clear,
+            public_address: None,
             drain_for: Duration::from_secs(30),
             rejoin_for: Duration::from_secs(60),
             max_calls: 64,
@@ -126,6 +127,7 @@ impl World {
             guests: None,
             instance: None,
             gruu: false,
+            public_address: None,
             local: vec![GATEWAY.parse().unwrap()],
             user_agent: "test".into(),
         };

@@ -16,6 +16,7 @@ use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED, is_supported};
 use crate::sip::transaction::server_invite::InviteServer;
 use crate::sip::transaction::{Origin, ServerKey, ServerTransaction};
 use crate::time::Instant;
+use crate::wire::address::is_private;
 use crate::wire::sip::{Headers, Method, Request, Response, Transport};
 use crate::wire::uri::{Host, SipUri, Uri};
 
@@ -349,7 +350,16 @@ impl Endpoint {
             let is_by_public = uri.host().and_then(Host::address) == Some(public.ip());
             (is_by_public || registration.is_registrar(path.remote.ip())).then_some(public)
         });
-        public.map_or_else(|| own_address(path), |public| (public.ip().into(), public.port()))
+        if let Some(public) = public {
+            return (public.ip().into(), public.port());
+        }
+        let (host, port) = own_address(path);
+        let is_within = host.address().is_none_or(|local| !is_private(local)) || is_private(path.remote.ip());
+        match self.config.public_address {
+            // Its router sends the same port on to us.
+            Some(public) if !is_within => (public.into(), port),
+            Some(_) | None => (host, port),
+        }
     }
 
     /// Sends a final response, and keeps it for a resent request while there is room.
