@@ -1,4 +1,4 @@
-//! When a STUN request is sent again (RFC 8489 §6.2.1, §6.2.2).
+//! When a STUN request, an ICE check among them, is sent again (RFC 8489 §6.2.1, §6.2.2).
 
 use std::time::Duration;
 
@@ -32,6 +32,11 @@ impl Retransmission {
     /// When it is to be sent again, or given up.
     pub(super) const fn next_at(&self) -> Instant {
         self.next_at
+    }
+
+    /// It is to be sent again at once.
+    pub(super) const fn hurry(&mut self, now: Instant) {
+        self.next_at = now;
     }
 
     /// Counts one more transmission, or says that there have been enough.

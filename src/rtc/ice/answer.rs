@@ -108,7 +108,7 @@ impl Agent {
                 pair.is_peer_ahead = true;
                 // Not a new transaction: an answer that is late still counts.
                 if now.saturating_since(check.sent_at) >= JUST_SENT {
-                    check.next_at = now;
+                    check.hurry(now);
                     self.retransmit_due_checks(now);
                 }
             }

@@ -41,7 +41,7 @@ impl Agent {
     pub(super) fn retransmit_due_checks(&mut self, now: Instant) {
         for index in 0..self.pairs.len() {
             let PairState::InProgress(check) = &mut self.pairs[index].state else { continue };
-            if now < check.next_at {
+            if now < check.next_at() {
                 continue;
             }
             if check.retransmit(now) {

@@ -320,7 +320,7 @@ impl Agent {
         };
         let paced = self.next_to_check().map(|_| Deadline::new(self.next_check_at, "ICE check (Ta)"));
         let retransmission = earliest(self.pairs.iter().map(|pair| match pair.state {
-            PairState::InProgress(check) => Some(Deadline::new(check.next_at, "ICE check retransmission")),
+            PairState::InProgress(check) => Some(Deadline::new(check.next_at(), "ICE check retransmission")),
             PairState::Waiting | PairState::Succeeded | PairState::Failed => None,
         }));
         earliest([state, paced, retransmission])

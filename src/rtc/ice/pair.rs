@@ -4,19 +4,10 @@
 //! is one pair for each remote candidate, with our best candidate of its address family, and one more with our relay if
 //! there is one; more pairs would send the same datagrams.
 
-use std::time::Duration;
-
+use crate::rtc::retransmission::Retransmission;
 use crate::time::Instant;
 use crate::wire::route::Route;
 use crate::wire::stun::TransactionId;
-
-/// Pause before a check's first retransmission; it doubles after each (RFC 8489 §6.2.1). Shorter than RFC 8445's
-/// 500 ms, because a caller waits: at 10 % loss one check in five needs it.
-const FIRST_RETRANSMISSION: Duration = Duration::from_millis(250);
-/// Longest pause between two transmissions of a check.
-const MAX_RETRANSMISSION: Duration = Duration::from_millis(2000);
-/// Transmissions of one check: at 0, 0.25, 0.75, 1.75, 3.75, 5.75 and 7.75 s (Rc = 7, RFC 8489 §6.2.1).
-const MAX_TRANSMISSIONS: u32 = 7;
 
 /// A check that has been sent and not been answered.
 #[derive(Clone, Copy, Debug)]
@@ -25,25 +16,31 @@ pub(super) struct Check {
     /// It carried USE-CANDIDATE.
     pub(super) nominating: bool,
     pub(super) sent_at: Instant,
-    pub(super) next_at: Instant,
-    transmissions: u32,
+    schedule: Retransmission,
 }
 
 impl Check {
     pub(super) fn new(now: Instant, id: TransactionId, nominating: bool) -> Self {
-        Self { id, nominating, sent_at: now, next_at: now + FIRST_RETRANSMISSION, transmissions: 1 }
+        Self { id, nominating, sent_at: now, schedule: Retransmission::new(now, false) }
+    }
+
+    /// When it is to be sent again, or given up.
+    pub(super) const fn next_at(&self) -> Instant {
+        self.schedule.next_at()
+    }
+
+    /// It is to be sent again at once.
+    pub(super) const fn hurry(&mut self, now: Instant) {
+        self.schedule.hurry(now);
     }
 
     /// Counts one more transmission, or says that there have been enough.
     pub(super) fn retransmit(&mut self, now: Instant) -> bool {
-        if self.transmissions >= MAX_TRANSMISSIONS {
-            return false;
+        let is_due = self.schedule.retransmit(now);
+        if is_due {
+            self.sent_at = now;
         }
-        let pause = (FIRST_RETRANSMISSION * 2u32.pow(self.transmissions)).min(MAX_RETRANSMISSION);
-        self.transmissions += 1;
-        self.sent_at = now;
-        self.next_at = now + pause;
-        true
+        is_due
     }
 }
 
