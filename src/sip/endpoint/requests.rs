@@ -9,7 +9,7 @@ use super::Endpoint;
 use crate::sip::call::{Call, OpenInvite};
 use crate::sip::dialog::Dialog;
 use crate::sip::digest::hexadecimal;
-use crate::sip::event::{CallKey, Caller, Event, Path};
+use crate::sip::event::{CallKey, Caller, Event, Path, StrangerGot};
 use crate::sip::guests::Verdict;
 use crate::sip::info::{self, InfoKey};
 use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED, is_supported};
@@ -172,18 +172,22 @@ impl Endpoint {
     fn take_guest(&mut self, now: Instant, path: Path, request: &Request) -> Result<(), Refusal> {
         let asks = matches!(request.method, Method::Invite | Method::Options);
         let address = path.remote.ip();
-        let challenge = match self.guests.as_mut().filter(|_| asks) {
-            None => None,
+        let (got, refusal) = match self.guests.as_mut().filter(|_| asks) {
+            None => (StrangerGot::Refused, Refusal::new(403)),
             Some(guests) => match guests.judge(now, address, request) {
                 Verdict::Welcome => return Ok(()),
-                Verdict::Challenge { is_stale } => Some(guests.challenge(now, address, is_stale)),
-                Verdict::Locked => None,
+                Verdict::Challenge { is_stale } => (StrangerGot::Asked, guests.challenge(now, address, is_stale)),
+                Verdict::Wrong => (StrangerGot::Mistaken, guests.challenge(now, address, false)),
+                Verdict::Locked => (StrangerGot::Locked, Refusal::new(403)),
             },
         };
-        if request.method == Method::Invite {
-            self.report_stranger(now, path.remote, challenge.is_some());
+        // Whoever asks what we can do wants nothing of us, unless he guesses.
+        let is_told = matches!(request.method, Method::Invite | Method::Register)
+            || matches!(got, StrangerGot::Mistaken | StrangerGot::Locked);
+        if is_told {
+            self.report_stranger(now, path.remote, got);
         }
-        Err(challenge.unwrap_or_else(|| Refusal::new(403)))
+        Err(refusal)
     }
 
     fn handle_invite(&mut self, now: Instant, path: Path, key: ServerKey, request: Request) {
