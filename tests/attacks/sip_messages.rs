@@ -6,7 +6,7 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use lab::room::RoomCommand;
+use lab::room::{ClientName, RoomCommand};
 
 use crate::caller::{Caller, receive};
 use crate::ground::{Ground, OFFER, connect, message, paced, request, stranger, unique};
@@ -271,7 +271,8 @@ pub(crate) fn digest_leaks(ground: &mut Ground) {
         let elsewhere = stranger(11);
         let caller = Caller::call(ground.open.udp(), 1, &name);
         eventually("the caller is in the room", || names(&ground.room).contains(&name));
-        ground.room.command(RoomCommand::Kick { client: name.clone(), by: None, message: "out".to_owned() });
+        let operator = ClientName { id: "op".to_owned(), username: "op".to_owned() };
+        ground.room.command(RoomCommand::Kick { client: name.clone(), by: Some(operator), message: "out".to_owned() });
         let bye = receive(&caller.socket, |text| text.starts_with("BYE ")).expect("a BYE");
         let headers: String = bye.split_once("\r\n").unwrap().1.replace("Content-Length", "X");
         let challenge = "Digest realm=\"127.0.0.1\", nonce=\"n\", algorithm=MD5, qop=\"auth\"";

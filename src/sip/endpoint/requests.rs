@@ -114,10 +114,7 @@ impl Endpoint {
                     self.refuse(now, path, key, &request, &refusal);
                 }
             }
-            Method::Options => {
-                let response = self.capabilities(&request);
-                self.respond(now, path, key, None, response);
-            }
+            Method::Options => self.tell_capabilities(path, &request),
             Method::Info => self.handle_info(now, path, key, call_key, &request),
             other => {
                 let refusal = refuse_method(other);
@@ -159,11 +156,12 @@ impl Endpoint {
             return self.refuse_statelessly(path, &request, &refusal);
         }
         match self.inspect(path, &key, &request) {
-            Err(refusal) => self.refuse(now, path, key, &request, &refusal),
-            Ok(()) if request.method == Method::Options => {
-                let response = self.capabilities(&request);
-                self.respond(now, path, key, None, response);
+            // Nobody may fill the table with what leads nowhere: the same request again gets the same answer anyway.
+            Err(refusal) if request.method != Method::Invite || self.layer.servers.is_crowded() => {
+                self.refuse_statelessly(path, &request, &refusal);
             }
+            Err(refusal) => self.refuse(now, path, key, &request, &refusal),
+            Ok(()) if request.method == Method::Options => self.tell_capabilities(path, &request),
             Ok(()) => self.handle_invite(now, path, key, request),
         }
     }
@@ -308,15 +306,16 @@ impl Endpoint {
         named.as_deref() == Some(self.token.as_str()) || named == name(&self.config.account.uri)
     }
 
-    /// 200 to OPTIONS (RFC 3261 §11.2).
-    fn capabilities(&self, request: &Request) -> Response {
+    /// 200 to OPTIONS (RFC 3261 §11.2), without state.
+    fn tell_capabilities(&mut self, path: Path, request: &Request) {
         let mut response = Response::to_request(request, 200, "")
             .with("Allow", ALLOW)
             .with("Accept", ACCEPT)
             .with("Accept-Encoding", "identity")
             .with("Supported", SUPPORTED);
         response.set_to_tag(&self.stateless_tag(&request.headers));
-        response
+        let bytes = self.layer.encode(response);
+        self.layer.out.send(path, bytes);
     }
 
     /// The call whose dialog these headers name.
