@@ -81,12 +81,20 @@ impl Target {
         format!("{}:\n  {}", self.name, lines[lines.len().saturating_sub(15)..].join("\n  "))
     }
 
-    /// Descriptors and threads are as they were when nothing had happened yet.
+    /// Whether descriptors and threads are as they were when nothing had happened yet.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.in_use() == self.idle
+    }
+
+    fn in_use(&self) -> (usize, usize) {
+        (self.gateway.open_files(), self.gateway.threads())
+    }
+
+    /// The same, after a while.
     pub(crate) fn assert_returned(&self, after: &str, within: Duration) {
-        let now = || (self.gateway.open_files(), self.gateway.threads());
         let until = Instant::now() + within;
-        while now() != self.idle {
-            let found = now();
+        while !self.is_idle() {
+            let found = self.in_use();
             assert!(Instant::now() < until, "{after}: {found:?}, not {:?}: {}", self.idle, self.last_words());
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -99,13 +107,14 @@ impl Target {
         let inodes: Vec<String> = targets
             .filter_map(|target| Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
             .collect();
-        let table = std::fs::read_to_string("/proc/net/udp").unwrap();
+        // Sockets towards Galene are of both families at once.
+        let table = ["/proc/net/udp", "/proc/net/udp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
         let port = |line: &str| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let is_ours = inodes.iter().any(|inode| Some(&inode.as_str()) == fields.get(9));
             is_ours.then(|| u16::from_str_radix(fields[1].rsplit_once(':')?.1, 16).ok()).flatten()
         };
-        table.lines().skip(1).filter_map(port).collect()
+        table.iter().flat_map(|table| table.lines().skip(1)).filter_map(port).collect()
     }
 
     /// The same without SIP's.
