@@ -13,7 +13,7 @@ use super::refusal::CallFailure;
 use super::telephone::TelephoneLeg;
 use crate::galene::name::WantedName;
 use crate::media::control::{CallerKey, KeyForm, KeyPress};
-use crate::sip::event::{self as sip, CallKey, Caller, EndReason, Event};
+use crate::sip::event::{self as sip, CallKey, Caller, EndReason, Event, StrangerGot};
 use crate::time::Instant;
 
 /// The way that an INVITE came.
@@ -103,13 +103,7 @@ impl<S: Sockets> Gateway<S> {
                 self.tell_failed_registration(&text, retry_in);
             }
             Event::Unregistered => tracing::info!("unregistered"),
-            Event::Stranger { remote, is_asked } => {
-                let ip = remote.ip();
-                let what = if is_asked { "asked for the guests' password" } else { "refused" };
-                tracing::warn!(
-                    "{what}: a call from {ip}, which is not the registrar: if it is your provider's, add -sip-allow {ip}"
-                );
-            }
+            Event::Stranger { remote, got } => tell_of_stranger(remote.ip().to_canonical(), got),
         }
     }
 
@@ -270,6 +264,20 @@ impl<S: Sockets> Gateway<S> {
         if let Err(failure) = applied {
             self.end_call(now, key, &failure);
         }
+    }
+}
+
+/// `stranger ADDRESS refused: ` at the beginning of a line is a promise to fail2ban: tools/fail2ban/filter.d/galene-sip.conf
+/// and README.md tell of it. Nothing that a stranger has written may stand in it.
+fn tell_of_stranger(ip: IpAddr, got: StrangerGot) {
+    let remedy = "if it is your provider's address, add -sip-allow";
+    match got {
+        StrangerGot::Asked => tracing::info!("stranger {ip} was asked for the guests' password: {remedy} {ip}"),
+        StrangerGot::Refused => {
+            tracing::warn!("stranger {ip} refused: neither the registrar nor let in by a flag: {remedy} {ip}");
+        }
+        StrangerGot::Mistaken => tracing::warn!("stranger {ip} refused: a wrong answer for the guests' password"),
+        StrangerGot::Locked => tracing::warn!("stranger {ip} refused: too many wrong answers, locked out"),
     }
 }
 

@@ -13,7 +13,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::call::Call;
-use super::event::{CallKey, Direction, EndpointConfig, Event, Input, Output, Path, Rejection, Route, Status, Target};
+use super::event::{
+    CallKey, Direction, EndpointConfig, Event, Input, Output, Path, Rejection, Route, Status, StrangerGot, Target,
+};
 use super::guests::Guests;
 use super::layer::{Outcome, Owner, TransactionLayer};
 use super::registration::Registration;
@@ -388,9 +390,9 @@ impl Endpoint {
         is_full.then(|| Refusal::because(503, "The gateway is full").with("Retry-After", 10))
     }
 
-    fn report_stranger(&mut self, now: Instant, remote: SocketAddr, is_asked: bool) {
-        if self.strangers.is_news(now, remote.ip().to_canonical()) {
-            self.layer.out.event(Event::Stranger { remote, is_asked });
+    fn report_stranger(&mut self, now: Instant, remote: SocketAddr, got: StrangerGot) {
+        if self.strangers.is_news(now, remote.ip().to_canonical(), got) {
+            self.layer.out.event(Event::Stranger { remote, got });
         }
     }
 }

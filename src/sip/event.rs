@@ -344,13 +344,26 @@ pub enum Event {
     },
     /// The registrar has dropped our address, after `shut_down`.
     Unregistered,
-    /// A call from `remote` was refused: it neither carried our token nor came from the registrar or an allowed address.
+    /// A request from `remote` was not let in: it neither carried our token nor came from the registrar or an allowed address.
     Stranger {
         /// Where it came from.
         remote: SocketAddr,
-        /// It was asked for the guests' password, and may come again with it.
-        is_asked: bool,
+        /// What it got.
+        got: StrangerGot,
     },
+}
+
+/// What a stranger gets who wants to call or to register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrangerGot {
+    /// 401 for the guests' password: whoever knows it comes again with it.
+    Asked,
+    /// 403.
+    Refused,
+    /// 401 again, after a wrong answer. It was asked at this address, so that nobody has forged it.
+    Mistaken,
+    /// 403 for too many of those.
+    Locked,
 }
 
 /// How the registration stands.

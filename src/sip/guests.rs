@@ -74,8 +74,10 @@ struct Guesser {
 pub(crate) enum Verdict {
     /// It proves that its sender knows the password.
     Welcome,
-    /// It has no proof yet, or an old one (`is_stale`), or a wrong one.
+    /// It has no proof yet, or an old one (`is_stale`).
     Challenge { is_stale: bool },
+    /// Its proof is wrong.
+    Wrong,
     /// Its address has guessed too often.
     Locked,
 }
@@ -109,7 +111,7 @@ impl Guests {
         let Some(made) = self.open(&nonce, address) else { return Verdict::Challenge { is_stale: true } };
         let Some(count) = self.proven_count(&answer, &nonce, request) else {
             self.note_failure(now, address);
-            return Verdict::Challenge { is_stale: false };
+            return Verdict::Wrong;
         };
         let is_old = now >= made + NONCE_LIFETIME || self.forgotten.is_some_and(|until| made <= until);
         if is_old || !self.count_up(&nonce, made, count) {
@@ -301,7 +303,7 @@ mod tests {
             // Whoever forges a source address cannot read what that address was asked.
             let elsewhere = guests.judge(seconds(1), "192.0.2.8".parse().unwrap(), &request);
             assert_eq!(elsewhere, Verdict::Challenge { is_stale: true });
-            assert_eq!(judge(&mut guests, seconds(1), &request), Verdict::Challenge { is_stale: false });
+            assert_eq!(judge(&mut guests, seconds(1), &request), Verdict::Wrong);
         }
         let mut authorizer = authorizer(&guests, seconds(299), |_| true);
         let right = answer(&mut authorizer, "right");
@@ -337,7 +339,10 @@ mod tests {
             let mut broken = Authentication::parse(&whole).unwrap();
             broken.parameters.remove(name);
             let verdict = judge(&mut self::guests(), seconds(2), &invite(Some(&broken.to_string())));
-            assert_eq!(verdict, Verdict::Challenge { is_stale: false }, "without {name}");
+            // Without these two it is no answer to us.
+            let is_none = ["realm", "nonce"].contains(&name);
+            let expected = if is_none { Verdict::Challenge { is_stale: false } } else { Verdict::Wrong };
+            assert_eq!(verdict, expected, "without {name}");
         }
         assert!(!format!("{guests:?}").contains("right"));
     }

@@ -2,7 +2,7 @@
 
 use galene_sip::random::Random;
 use galene_sip::sip::auth::{Authorizer, Challenge, Credentials};
-use galene_sip::sip::event::{EndpointConfig, Event};
+use galene_sip::sip::event::{EndpointConfig, Event, StrangerGot};
 use galene_sip::wire::sip::Contacts;
 
 use crate::peer::{OFFER, PHONE, Phone, REGISTRAR, Sent, World, config};
@@ -61,7 +61,7 @@ fn a_stranger_gets_403_one_line_and_no_state() {
     world.receive(PHONE, &invite);
     let first = world.one();
     assert_eq!(first.what(), "403 INVITE");
-    assert_eq!(world.event(), Event::Stranger { remote: PHONE.parse().unwrap(), is_asked: false });
+    assert_eq!(world.event(), Event::Stranger { remote: PHONE.parse().unwrap(), got: StrangerGot::Refused });
     world.receive(PHONE, &invite);
     assert_eq!(world.one().bytes, first.bytes);
     assert!(world.events().is_empty());
@@ -70,6 +70,11 @@ fn a_stranger_gets_403_one_line_and_no_state() {
     assert_eq!(world.said(), ["403 OPTIONS"]);
     assert_eq!((world.endpoint.calls(), world.endpoint.next_timeout()), (0, before));
     assert_eq!(world.endpoint.counters().strangers, 3);
+    // Whoever goes on, and be it by registering, is told of again, for those who count.
+    world.pass(10_000);
+    let register = Phone::new().request("REGISTER", "", "");
+    world.receive(PHONE, &register);
+    assert_eq!(world.event(), Event::Stranger { remote: PHONE.parse().unwrap(), got: StrangerGot::Refused });
 }
 
 #[test]
@@ -111,7 +116,7 @@ fn a_guest_is_asked_without_state_and_let_in_with_the_password() {
     world.receive(PHONE, &invite);
     let challenged = world.one();
     assert_eq!((world.endpoint.calls(), world.endpoint.next_timeout()), (0, before));
-    assert_eq!(world.event(), Event::Stranger { remote: PHONE.parse().unwrap(), is_asked: true });
+    assert_eq!(world.event(), Event::Stranger { remote: PHONE.parse().unwrap(), got: StrangerGot::Asked });
     let offered: Vec<_> = challenged.headers().lines("WWW-Authenticate").map(|line| line.value().to_owned()).collect();
     assert!(offered[0].contains("algorithm=SHA-256") && offered[1].contains("algorithm=MD5"), "{offered:?}");
     assert!(offered.iter().all(|one| one.contains("realm=\"example.com\"") && one.contains("qop=\"auth\"")));
@@ -146,7 +151,15 @@ fn a_guest_who_guesses_is_locked_out_and_the_next_address_is_not() {
     assert_eq!(world.said(), ["403 INVITE"]);
     world.receive("10.0.0.8:5060", &invite);
     assert_eq!(world.said(), ["401 INVITE"]);
-    assert!(world.events().iter().all(|event| matches!(event, Event::Stranger { .. })));
+    let got = |event| match event {
+        Event::Stranger { got, .. } => got,
+        other => panic!("{other:?}"),
+    };
+    let got: Vec<_> = world.events().into_iter().map(got).collect();
+    assert_eq!(got, [StrangerGot::Asked, StrangerGot::Mistaken, StrangerGot::Asked], "one line for five guesses");
+    world.pass(10_000);
+    world.receive(PHONE, &invite);
+    assert_eq!(world.event(), Event::Stranger { remote: PHONE.parse().unwrap(), got: StrangerGot::Locked });
 }
 
 #[test]
@@ -155,6 +168,7 @@ fn the_registrar_is_not_asked_and_other_methods_get_no_challenge() {
     let register = Phone::new().request("REGISTER", "", "");
     world.receive(PHONE, &register);
     assert_eq!(world.said(), ["403 REGISTER"]);
+    assert_eq!(world.event(), Event::Stranger { remote: PHONE.parse().unwrap(), got: StrangerGot::Refused });
     let invite = Phone::new().request("INVITE", "", OFFER);
     world.receive(REGISTRAR, &invite);
     world.invited();

@@ -198,15 +198,29 @@ fn more_calls_than_fit_get_503() {
 }
 
 #[test]
-fn a_flood_is_answered_without_state_once_the_table_is_full() {
+fn a_flood_of_what_leads_nowhere_is_answered_without_state() {
     let mut world = World::open();
     for n in 0..5_000 {
         let mut phone = Phone { call_id: format!("call-{n}"), branch: n * 10, ..Phone::new() };
-        let options = phone.request("OPTIONS", "", "");
-        world.receive(PHONE, &options);
+        let request = phone.request(["OPTIONS", "REGISTER", "BYE"][n as usize % 3], "", "");
+        world.receive(PHONE, &request);
     }
     assert_eq!(world.sent().len(), 5_000);
-    assert_eq!(world.endpoint.counters().overflows, 5_000 - 4096);
-    world.pass(32_000);
     assert_eq!(world.endpoint.next_timeout(), None);
+}
+
+#[test]
+fn refused_invites_leave_room_for_calls() {
+    let mut world = World::open();
+    let phone = |n: u32| Phone { call_id: format!("call-{n}"), branch: n * 10, ..Phone::new() };
+    for n in 0..5_000 {
+        let invite = phone(n).request("INVITE", "Require: nothing\r\n", OFFER);
+        world.receive(PHONE, &invite);
+    }
+    assert!(world.said().iter().all(|said| said == "420 INVITE"));
+    let invite = phone(5_000).request("INVITE", "", OFFER);
+    world.receive(PHONE, &invite);
+    world.invited();
+    world.pass(32_000);
+    assert_eq!(world.endpoint.calls(), 1);
 }

@@ -9,7 +9,7 @@ use super::Endpoint;
 use crate::sip::call::{Call, OpenInvite};
 use crate::sip::dialog::Dialog;
 use crate::sip::digest::hexadecimal;
-use crate::sip::event::{CallKey, Caller, Event, Path};
+use crate::sip::event::{CallKey, Caller, Event, Path, StrangerGot};
 use crate::sip::guests::Verdict;
 use crate::sip::info::{self, InfoKey};
 use crate::sip::reply::{ACCEPT, ALLOW, Refusal, SUPPORTED, is_supported};
@@ -115,10 +115,7 @@ impl Endpoint {
                     self.refuse(now, path, key, &request, &refusal);
                 }
             }
-            Method::Options => {
-                let response = self.capabilities(&request);
-                self.respond(now, path, key, None, response);
-            }
+            Method::Options => self.tell_capabilities(path, &request),
             Method::Info => self.handle_info(now, path, key, call_key, &request),
             other => {
                 let refusal = refuse_method(other);
@@ -160,11 +157,12 @@ impl Endpoint {
             return self.refuse_statelessly(path, &request, &refusal);
         }
         match self.inspect(path, &key, &request) {
-            Err(refusal) => self.refuse(now, path, key, &request, &refusal),
-            Ok(()) if request.method == Method::Options => {
-                let response = self.capabilities(&request);
-                self.respond(now, path, key, None, response);
+            // Nobody may fill the table with what leads nowhere: the same request again gets the same answer anyway.
+            Err(refusal) if request.method != Method::Invite || self.layer.servers.is_crowded() => {
+                self.refuse_statelessly(path, &request, &refusal);
             }
+            Err(refusal) => self.refuse(now, path, key, &request, &refusal),
+            Ok(()) if request.method == Method::Options => self.tell_capabilities(path, &request),
             Ok(()) => self.handle_invite(now, path, key, request),
         }
     }
@@ -173,18 +171,22 @@ impl Endpoint {
     fn take_guest(&mut self, now: Instant, path: Path, request: &Request) -> Result<(), Refusal> {
         let asks = matches!(request.method, Method::Invite | Method::Options);
         let address = path.remote.ip();
-        let challenge = match self.guests.as_mut().filter(|_| asks) {
-            None => None,
+        let (got, refusal) = match self.guests.as_mut().filter(|_| asks) {
+            None => (StrangerGot::Refused, Refusal::new(403)),
             Some(guests) => match guests.judge(now, address, request) {
                 Verdict::Welcome => return Ok(()),
-                Verdict::Challenge { is_stale } => Some(guests.challenge(now, address, is_stale)),
-                Verdict::Locked => None,
+                Verdict::Challenge { is_stale } => (StrangerGot::Asked, guests.challenge(now, address, is_stale)),
+                Verdict::Wrong => (StrangerGot::Mistaken, guests.challenge(now, address, false)),
+                Verdict::Locked => (StrangerGot::Locked, Refusal::new(403)),
             },
         };
-        if request.method == Method::Invite {
-            self.report_stranger(now, path.remote, challenge.is_some());
+        // Whoever asks what we can do wants nothing of us, unless he guesses.
+        let is_told = matches!(request.method, Method::Invite | Method::Register)
+            || matches!(got, StrangerGot::Mistaken | StrangerGot::Locked);
+        if is_told {
+            self.report_stranger(now, path.remote, got);
         }
-        Err(challenge.unwrap_or_else(|| Refusal::new(403)))
+        Err(refusal)
     }
 
     fn handle_invite(&mut self, now: Instant, path: Path, key: ServerKey, request: Request) {
@@ -305,15 +307,16 @@ impl Endpoint {
         named.as_deref() == Some(self.token.as_str()) || named == name(&self.config.account.uri)
     }
 
-    /// 200 to OPTIONS (RFC 3261 §11.2).
-    fn capabilities(&self, request: &Request) -> Response {
+    /// 200 to OPTIONS (RFC 3261 §11.2), without state.
+    fn tell_capabilities(&mut self, path: Path, request: &Request) {
         let mut response = Response::to_request(request, 200, "")
             .with("Allow", ALLOW)
             .with("Accept", ACCEPT)
             .with("Accept-Encoding", "identity")
             .with("Supported", SUPPORTED);
         response.set_to_tag(&self.stateless_tag(&request.headers));
-        response
+        let bytes = self.layer.encode(response);
+        self.layer.out.send(path, bytes);
     }
 
     /// The call whose dialog these headers name.

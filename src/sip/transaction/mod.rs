@@ -63,6 +63,11 @@ impl ServerTransactions {
         self.0.len() >= MAX_SERVER_TRANSACTIONS
     }
 
+    /// Whether there is room left for nothing but calls.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.0.len() >= MAX_SERVER_TRANSACTIONS / 2
+    }
+
     /// The transaction that a request belongs to.
     pub(crate) fn find(&mut self, key: &ServerKey) -> Option<&mut ServerTransaction> {
         self.0.get_mut(key).map(|entry| &mut entry.transaction)

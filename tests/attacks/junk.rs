@@ -1,0 +1,136 @@
+//! Junk at every port while two people talk: nobody hears a difference.
+//!
+//! Owns: one call without junk, which is the fresh call after all attacks, and one with it, compared by PESQ.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use lab::program::{Folder, make_do};
+use lab::speech::Reference;
+use lab::trial::{self, Outcome, TrialSetup};
+
+use crate::caller::{SSRC, rtp};
+use crate::ground::{Ground, Target, message, stranger};
+use crate::media;
+use crate::real::GROUP;
+
+/// Packets a second at each port.
+const A_SECOND: u32 = 2000;
+/// The least that telephone to room may have after all attacks.
+const LEAST_UP: f64 = 4.2;
+/// What junk may take of either direction.
+const MOST_LOST: f64 = 0.1;
+/// Of what a busy machine may spoil.
+const ATTEMPTS: usize = 3;
+
+fn call(ground: &Ground, folder: &Folder, caller: &str) -> Outcome {
+    let setup = TrialSetup {
+        group_url: ground.room.group_url(GROUP),
+        gateway_uri: ground.open.gateway.uri(),
+        member: format!("Friend of {caller}"),
+        caller: caller.to_owned(),
+        password: String::new(),
+        insecure: true,
+        is_encrypted: false,
+        folder: folder.path().join(caller),
+    };
+    trial::run(&setup, &Reference::new(), |_| ()).unwrap_or_else(|why| panic!("{why}: {}", ground.open.last_words()))
+}
+
+/// PESQ up and down; where there is no PESQ, the built-in measure alone has judged.
+fn pesq(outcome: &Outcome) -> Option<[f64; 2]> {
+    for heard in [&outcome.up, &outcome.down] {
+        assert!(heard.quality.is_recognised(), "{}", heard.quality);
+    }
+    match (&outcome.up.perceived, &outcome.down.perceived) {
+        (Ok(up), Ok(down)) => Some([up.pesq_nb, down.pesq_nb]),
+        (Err(why), _) | (_, Err(why)) => {
+            make_do(&format!("judged without PESQ: {why}"));
+            None
+        }
+    }
+}
+
+/// A fresh call is as good as any, and one under junk is as good as that.
+pub(crate) fn assert_harmless(ground: &mut Ground) {
+    let folder = Folder::new().unwrap();
+    let mut failures = Vec::new();
+    while failures.len() < ATTEMPTS {
+        let attempt = failures.len();
+        let clean = pesq(&call(ground, &folder, &format!("Clean {attempt}")));
+        let (outcome, sent) = under_junk(ground, || call(ground, &folder, &format!("Junk {attempt}")));
+        let found = format!("PESQ up and down {clean:.2?} without junk, {:.2?} with it, {sent}", pesq(&outcome));
+        println!("    {found}");
+        let Some((clean, junk)) = clean.zip(pesq(&outcome)) else { return };
+        let is_good = clean[0] >= LEAST_UP && clean.iter().zip(junk).all(|(clean, junk)| junk > clean - MOST_LOST);
+        if is_good {
+            return;
+        }
+        failures.push(found);
+    }
+    panic!("{failures:#?}");
+}
+
+/// Does something while junk comes to every UDP port of the open gateway, those that open meanwhile included.
+fn under_junk<T>(ground: &Ground, act: impl FnOnce() -> T) -> (T, String) {
+    let (target, is_over, sent) = (&ground.open, AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let sprayer = scope.spawn(|| spray(target, &is_over, &sent));
+        let began = Instant::now();
+        let result = act();
+        let seconds = began.elapsed().as_secs_f64();
+        is_over.store(true, Ordering::Relaxed);
+        let ports = sprayer.join().unwrap();
+        let sent = sent.load(Ordering::Relaxed);
+        // A sender that does not get its turn proves nothing.
+        assert!(
+            sent as f64 / seconds >= 0.8 * f64::from(A_SECOND),
+            "{sent} packets in {seconds} s to the busiest port"
+        );
+        (result, format!("{:.0} packets a second at each of {ports} ports", sent as f64 / seconds))
+    })
+}
+
+/// Sends until it is over, counting those to SIP's port; how many ports there were at most.
+fn spray(target: &Target, is_over: &AtomicBool, sent: &AtomicU64) -> usize {
+    let sockets: Vec<UdpSocket> = (70..78).map(stranger).collect();
+    let sip = target.udp();
+    let words: Vec<Vec<u8>> = (0..1000).map(|seed| junk(seed, &sockets[0], sip)).collect();
+    let (mut ports, mut most, mut looked): (Vec<SocketAddr>, usize, Option<Instant>) = (Vec::new(), 0, None);
+    let began = Instant::now();
+    let mut count = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        if looked.is_none_or(|looked| looked.elapsed() > Duration::from_millis(250)) {
+            looked = Some(Instant::now());
+            ports = target.media_ports();
+            ports.push(sip);
+            most = most.max(ports.len());
+        }
+        let due = (began.elapsed().as_secs_f64() * f64::from(A_SECOND)) as usize;
+        while count < due {
+            for &port in &ports {
+                // A port may close under our hands, and says so to the socket that sent there last.
+                let _ = sockets[count % sockets.len()].send_to(&words[count * 7 % words.len()], port);
+            }
+            count += 1;
+        }
+        sent.store(count as u64, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    most
+}
+
+fn junk(seed: usize, from: &UdpSocket, sip: SocketAddr) -> Vec<u8> {
+    match seed % 10 {
+        0 | 1 => media::noise(seed),
+        2 => media::stun_request("a:b"),
+        3 => media::client_hello(seed),
+        4 => rtp(0, seed as u16, SSRC, &[0x55; 160]),
+        5 => rtp(111, seed as u16, seed as u32, &media::noise(seed + 60)),
+        6 => media::rtcp(seed, seed as u32),
+        7 => message("BYE", from, sip, ""),
+        8 => message("OPTIONS", from, sip, "Content-Length: -1\r\n"),
+        _ => Vec::new(),
+    }
+}
