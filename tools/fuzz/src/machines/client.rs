@@ -44,7 +44,9 @@ struct World {
     is_secure: bool,
     has_joined: bool,
     is_over: bool,
+    /// It was asked for, and is open.
     has_socket: bool,
+    is_connected: bool,
     socket_is_secure: bool,
     requests: Vec<RequestKey>,
 }
@@ -74,6 +76,7 @@ pub fn run(bytes: &[u8]) {
         has_joined: false,
         is_over: false,
         has_socket: false,
+        is_connected: false,
         socket_is_secure: false,
         requests: Vec::new(),
     };
@@ -91,23 +94,23 @@ impl World {
             // Timers are late.
             1 => self.now += choices.duration(),
             2 | 3 => self.respond(choices),
-            4 => self.input(Input::Connected),
+            4 => self.connected(),
             5..=10 => {
                 let text = message(choices);
-                self.input(Input::Text(&text));
+                self.text(&text);
             }
             11 => {
                 let mut text = message(choices).into_bytes();
                 choices.mutate(&mut text);
-                self.input(Input::Text(&String::from_utf8_lossy(&text)));
+                self.text(&String::from_utf8_lossy(&text));
             }
             12 => {
                 let text = choices.text();
-                self.input(Input::Text(&text));
+                self.text(&text);
             }
             13 if choices.byte() % 4 == 0 => {
                 let fault = fault(choices);
-                self.has_socket = false;
+                (self.has_socket, self.is_connected) = (false, false);
                 self.input(Input::Disconnected(fault));
             }
             // All of a good way in: status, socket, handshake, joined.
@@ -124,9 +127,9 @@ impl World {
         }
         self.answer(200, PLACES[0], status.to_string().into_bytes());
         self.answer(200, PLACES[2], GIVEN.as_bytes().to_vec());
-        self.input(Input::Connected);
-        self.input(Input::Text(r#"{"type":"handshake","version":["2"]}"#));
-        self.input(Input::Text(r#"{"type":"joined","kind":"join","group":"a","permissions":["present"]}"#));
+        self.connected();
+        self.text(r#"{"type":"handshake","version":["2"]}"#);
+        self.text(r#"{"type":"joined","kind":"join","group":"a","permissions":["present"]}"#);
     }
 
     /// The answer to the latest request.
@@ -172,7 +175,7 @@ impl World {
                 client.leave();
                 let mut rest = std::iter::from_fn(|| client.poll_output());
                 assert!(rest.all(|output| matches!(output, Output::Disconnect)), "nothing is said after leaving");
-                (self.is_over, self.has_socket) = (true, false);
+                (self.is_over, self.has_socket, self.is_connected) = (true, false, false);
             }
             1 => client.request_audio(now),
             2 => client.request_nothing(now),
@@ -189,6 +192,20 @@ impl World {
             _ => assert_ne!(client.new_stream_id(), client.new_stream_id()),
         }
         self.drain();
+    }
+
+    /// The socket that was asked for is open.
+    fn connected(&mut self) {
+        if self.has_socket && !std::mem::replace(&mut self.is_connected, true) {
+            self.input(Input::Connected);
+        }
+    }
+
+    /// Only what is open brings anything.
+    fn text(&mut self, text: &str) {
+        if self.is_connected {
+            self.input(Input::Text(text));
+        }
     }
 
     fn input(&mut self, input: Input<'_>) {
@@ -240,11 +257,12 @@ impl World {
                 self.socket_is_secure = url.scheme() == "wss";
             }
             Output::Send(text) => {
-                assert!(self.has_socket, "nothing is open to send over");
+                assert!(self.is_connected, "nothing is open to send over");
                 assert!(serde_json::from_str::<Value>(&text).is_ok_and(|value| value["type"].is_string()));
                 assert!(!self.is_secure || self.socket_is_secure || !holds_secret(&text));
             }
             Output::Disconnect => {
+                self.is_connected = false;
                 assert!(std::mem::take(&mut self.has_socket), "there is no socket to close");
                 assert!(self.is_over);
             }

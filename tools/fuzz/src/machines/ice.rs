@@ -1,7 +1,7 @@
 //! Two ICE agents against each other, over a network that loses, repeats, reorders, forges and closes ways.
 //!
-//! Model: which route has brought an answer unchanged; only such a route may be selected. Once the network is good again, and
-//! after a restart of who has given up, both ends use the same way.
+//! Model: which route has brought an answer unchanged; only such a route may be selected. Once the network is good again what
+//! is selected works, and after a restart both ends use the same way.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -105,9 +105,17 @@ impl World {
                     raw = flight.bytes;
                     choices.mutate(&mut raw);
                 }
-                self.input(side, stranger(choices.byte()), &raw);
+                self.divert(side, stranger(choices.byte()), &raw);
             }
         }
+    }
+
+    /// A datagram comes from where it was not sent. A lite agent asks nobody back: who can hold up a check can divert it.
+    fn divert(&mut self, side: usize, from: Route, bytes: &[u8]) {
+        if self.sides[side].is_lite {
+            self.sides[side].answered.insert(from);
+        }
+        self.input(side, from, bytes);
     }
 
     /// One datagram arrives: once, or a copy of it, or from where it was not sent.
@@ -118,30 +126,35 @@ impl World {
         let index = index % self.flights.len();
         let flight = if how % 8 == 1 { self.flights[index].clone() } else { self.flights.remove(index) };
         if how % 8 == 2 {
-            return self.input(1 - flight.sender, stranger(how), &flight.bytes);
+            return self.divert(1 - flight.sender, stranger(how), &flight.bytes);
         }
         self.arrive(&flight);
     }
 
     /// Carries a datagram to its end, if there is a way.
     fn arrive(&mut self, flight: &Flight) {
-        let (sender, receiver) = (flight.sender, 1 - flight.sender);
-        let (source, target) = match flight.to {
-            Route::Direct(target) => (host(sender), target),
-            Route::Relayed(target) if self.sides[sender].has_relay => (relay(sender), target),
-            Route::Relayed(_) => return,
-        };
-        let from = match target {
-            _ if target == relay(receiver) && self.sides[receiver].has_relay => Route::Relayed(source),
-            _ if target != host(receiver) => return,
-            _ if source == host(sender) && !self.is_direct_open => return,
-            _ => Route::Direct(source),
-        };
+        let Some(from) = self.way(flight.sender, flight.to) else { return };
+        let receiver = 1 - flight.sender;
         let is_answer = Message::parse(&flight.bytes).is_ok_and(|message| message.class == Class::Success);
         if is_answer || self.sides[receiver].is_lite {
             self.sides[receiver].answered.insert(from);
         }
         self.input(receiver, from, &flight.bytes);
+    }
+
+    /// How the other side sees what is sent this way, if it gets there.
+    fn way(&self, sender: usize, to: Route) -> Option<Route> {
+        let receiver = 1 - sender;
+        let source = if to.is_relayed() { relay(sender) } else { host(sender) };
+        let target = to.peer();
+        if to.is_relayed() && !self.sides[sender].has_relay {
+            return None;
+        }
+        if target == relay(receiver) && self.sides[receiver].has_relay {
+            return Some(Route::Relayed(source));
+        }
+        let is_open = self.is_direct_open || to.is_relayed();
+        (target == host(receiver) && is_open).then_some(Route::Direct(source))
     }
 
     /// A check or an answer of somebody who does not know the password.
@@ -282,7 +295,8 @@ impl World {
         }
     }
 
-    /// With a good network both find the same way within a minute; who has given up begins anew.
+    /// With a good network both have a way, or have given up, within a minute, and after a restart they have the same one.
+    /// (Without it they need not: what is better and alive is not left for the other side's choice of a bad moment.)
     fn come_to_rest(&mut self) {
         self.flights.clear();
         if !self.is_direct_open && self.sides.iter().all(|side| !side.has_relay) {
@@ -299,11 +313,20 @@ impl World {
             (0..2).for_each(|side| self.signal(side));
             self.pass(Duration::from_secs(60), true);
         }
-        if !is_settled(self) || self.sides.iter().any(|side| side.agent.selected().is_none()) {
-            (0..2).for_each(|side| self.restart(side));
-            (0..2).for_each(|side| self.describe(side));
-            self.pass(Duration::from_secs(60), true);
+        if is_settled(self) {
+            for side in [0, 1] {
+                let Some(to) = self.sides[side].agent.selected() else { panic!("{side} has neither a way nor failed") };
+                let from = self.way(side, to).unwrap_or_else(|| panic!("{side} sends to {to}, which leads nowhere"));
+                assert!(self.sides[1 - side].agent.is_validated(from), "{from} is not heard");
+            }
         }
+        (0..2).for_each(|side| self.restart(side));
+        (0..2).for_each(|side| self.describe(side));
+        self.pass(Duration::from_secs(60), true);
+        self.check_agreement();
+    }
+
+    fn check_agreement(&self) {
         let ends = [0, 1].map(|side| {
             let route = self.sides[side].agent.selected().unwrap_or_else(|| panic!("{side} has no way"));
             (if route.is_relayed() { relay(side) } else { host(side) }, route.peer())

@@ -175,6 +175,9 @@ impl World {
     /// A message comes, as a datagram or by a connection, perhaps in two parts.
     fn receive(&mut self, index: usize, way: u8, bytes: &[u8]) {
         self.last = bytes.to_vec();
+        if bytes.starts_with(b"ACK ") {
+            self.model.on_ack(bytes);
+        }
         let connection = self.connections.get(usize::from(way >> 3)).filter(|_| way & 1 == 1).copied();
         let Some(connection) = connection else {
             return self.input(Input::Datagram { local: OWN, remote: address(index), bytes });
@@ -435,8 +438,8 @@ impl World {
     }
 }
 
-/// What a response of the model's is made of, for [`phone`] and [`model`].
+/// What names the transaction that a response belongs to; `None` for those of before RFC 3261.
 fn branch_of(response: &Response) -> Option<String> {
     let via = response.headers.via().ok()?;
-    Some(format!("{} {}:{}", via.branch()?, via.host, via.port_or_default()))
+    Some(format!("{} {}:{}", via.unique_branch()?, via.host, via.port_or_default()))
 }

@@ -142,15 +142,30 @@ impl Model {
         if response.status < 200 || !is_invite || !self.is_readable {
             return;
         }
-        let Some(final_one) = super::branch_of(response).and_then(|branch| self.invites.get_mut(&branch)) else {
-            return;
-        };
+        let Some(branch) = super::branch_of(response) else { return };
+        let Some(final_one) = self.invites.get_mut(&branch) else { return };
         let bytes = response.to_bytes();
         match final_one {
             Some((at, former)) if now.saturating_since(*at) < REMEMBERED => {
-                assert!(*former == bytes, "two final responses: {former:?} and {bytes:?}");
+                let shown = [former.as_slice(), &bytes].map(String::from_utf8_lossy);
+                assert!(*former == bytes, "two final responses: {shown:#?}");
             }
-            _ => *final_one = Some((now, bytes)),
+            Some(_) => {
+                self.invites.remove(&branch);
+            }
+            None => *final_one = Some((now, bytes)),
+        }
+    }
+
+    /// An ACK comes: what has refused the INVITE is soon forgotten.
+    pub(super) fn on_ack(&mut self, message: &[u8]) {
+        let Ok(Message::Request(ack)) = Message::parse(message) else { return };
+        let Some(branch) = super::branch_of(&Response::to_request(&ack, 200, "")) else { return };
+        let is_refusal = |bytes: &[u8]| !bytes.starts_with(b"SIP/2.0 2");
+        if let Some(Some((_, bytes))) = self.invites.get(&branch)
+            && is_refusal(bytes)
+        {
+            self.invites.remove(&branch);
         }
     }
 

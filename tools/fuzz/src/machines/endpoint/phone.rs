@@ -35,7 +35,6 @@ pub(super) struct Phone {
     cseq: u32,
     invite_cseq: u32,
     rseq: String,
-    target: String,
 }
 
 impl Phone {
@@ -51,9 +50,9 @@ impl Phone {
             cseq: 1,
             invite_cseq: 1,
             rseq: "1".into(),
-            target: "sip:gw@192.0.2.1".into(),
         };
         phone.forget();
+        phone.new_branch();
         phone
     }
 
@@ -63,7 +62,6 @@ impl Phone {
         self.call_id = format!("call-{}-{}", self.index, self.calls);
         self.local_tag = format!("tag-{}-{}", self.index, self.calls);
         self.remote_tag.clear();
-        self.target = "sip:gw@192.0.2.1".into();
         self.cseq = 1;
     }
 
@@ -85,7 +83,7 @@ impl Phone {
     /// REFER to somebody of the domain, by an address or by a name.
     pub(super) fn refer(&mut self, by_name: bool) -> Vec<u8> {
         self.new_branch();
-        self.cseq += 1;
+        self.cseq = self.cseq.wrapping_add(1);
         let host = if by_name { "example.test" } else { "192.0.2.11" };
         let extra = format!("Refer-To: <sip:carol@{host}>\r\n");
         self.write("REFER", true, self.cseq, &extra, None)
@@ -172,12 +170,12 @@ impl Phone {
     }
 
     fn write(&self, method: &str, is_in_dialog: bool, cseq: u32, extra: &str, body: Option<&str>) -> Vec<u8> {
-        let Self { branch, call_id, local_tag, remote_tag, target, .. } = self;
+        let Self { branch, call_id, local_tag, remote_tag, .. } = self;
         let host = address(self.index);
         let is_known = is_in_dialog && !remote_tag.is_empty();
         let to_tag = if is_known { format!(";tag={remote_tag}") } else { String::new() };
         let mut text = format!(
-            "{method} {target} SIP/2.0\r\nVia: SIP/2.0/UDP {host};branch={branch}\r\nMax-Forwards: 70\r\n\
+            "{method} sip:gw@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP {host};branch={branch}\r\nMax-Forwards: 70\r\n\
              From: \"Anna\" <sip:anna@example.test>;tag={local_tag}\r\nTo: <sip:gw@example.test>{to_tag}\r\n\
              Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\nContact: <sip:anna@{host}>\r\n{extra}"
         );
