@@ -25,7 +25,7 @@ use super::{Choices, Wakes};
 use model::Model;
 use phone::{PHONES, Phone, SDP, address};
 
-/// For one message; timers and shut-downs do something for each call.
+/// For one message; timers and shut-downs do something for each call, and for each transaction that a message has begun.
 const MAX_OUTPUTS: usize = 64;
 const MAX_OUTPUTS_A_CALL: usize = 16;
 /// What is remembered of what the user agent asked for.
@@ -54,6 +54,7 @@ struct World {
     has_registrar: bool,
     is_shut_down: bool,
     floods: usize,
+    received: usize,
 }
 
 /// Runs the operations.
@@ -104,6 +105,7 @@ impl World {
             has_registrar: first & 1 != 0,
             is_shut_down: false,
             floods: 0,
+            received: 0,
         };
         world.endpoint.start(world.now);
         world.drain(MAX_OUTPUTS);
@@ -175,6 +177,7 @@ impl World {
     /// A message comes, as a datagram or by a connection, perhaps in two parts.
     fn receive(&mut self, index: usize, way: u8, bytes: &[u8]) {
         self.last = bytes.to_vec();
+        self.received += 1;
         if bytes.starts_with(b"ACK ") {
             self.model.on_ack(bytes);
         }
@@ -332,7 +335,7 @@ impl World {
         while let Some(deadline) = self.endpoint.next_timeout().filter(|deadline| deadline.at <= until) {
             self.now = self.now.max(deadline.at);
             self.endpoint.handle_timeout(self.now);
-            self.drain(MAX_OUTPUTS + MAX_OUTPUTS_A_CALL * (self.endpoint.calls() + self.model.announced()));
+            self.drain(MAX_OUTPUTS + MAX_OUTPUTS_A_CALL * self.model.announced() + self.received);
             self.wakes.check(self.now, self.endpoint.next_timeout());
         }
         self.now = self.now.max(until);
