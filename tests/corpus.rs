@@ -40,7 +40,7 @@ fn every_seed_of_every_target_is_survived() {
 #[test]
 fn the_torture_messages_are_survived_at_every_length() {
     let torture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/rfc4475");
-    assert!(replay(fuzz_targets::sip, &torture) >= 50);
+    assert!(replay(fuzz_targets::parsers::sip, &torture) >= 50);
 }
 
 /// A file named after a target that is not in the table would never be replayed.

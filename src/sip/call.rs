@@ -295,7 +295,8 @@ impl Call {
         }
         self.hang_up(now, "The gateway is shutting down", layer);
         if let State::Answered(Answered { parting: Some(parting), .. }) = &mut self.state {
-            parting.by = now + UNACKNOWLEDGED_GRACE;
+            // Not later than without an end of the program, or the missing ACK would be told as another end of the call.
+            parting.by = parting.by.min(now + UNACKNOWLEDGED_GRACE);
         }
     }
 

@@ -420,3 +420,23 @@ fn beyond_the_router_our_contact_is_the_public_address_with_our_port() {
         assert!(contact.contains(&format!("@{host}:5070")), "{contact}");
     }
 }
+
+/// Found by fuzzing: keys and offers went on to a gateway that had done with the call.
+#[test]
+fn a_call_that_the_gateway_has_ended_brings_no_news() {
+    let (mut world, mut phone) = (World::open(), Phone::new());
+    let call = phone.call(&mut world);
+    world.act(|endpoint, now| endpoint.hang_up(now, call, ""));
+    let info = phone.request("INFO", "Content-Type: application/dtmf-relay\r\n", "Signal=5\r\n");
+    let update = phone.request("UPDATE", "", OFFER);
+    world.receive(PHONE, &info);
+    world.receive(PHONE, &update);
+    assert_eq!(world.said(), ["BYE", "481 INFO", "481 UPDATE"]);
+    // The same where our BYE waits for the ACK.
+    let mut phone = Phone { call_id: "another".into(), branch: 100, ..Phone::new() };
+    let call = phone.call_to_the_answer(&mut world, "");
+    world.act(|endpoint, now| endpoint.hang_up(now, call, ""));
+    let update = phone.request("UPDATE", "", OFFER);
+    world.receive(PHONE, &update);
+    assert_eq!((world.said(), world.events()), (vec!["481 UPDATE".to_owned()], vec![]));
+}

@@ -76,3 +76,16 @@ fn new_calls_are_turned_away_and_an_idle_agent_is_idle_at_once() {
     assert_eq!(world.said(), ["503 INVITE"]);
     assert!(world.events().is_empty());
 }
+
+/// Found by fuzzing: it was told as ended once more, for want of an ACK.
+#[test]
+fn a_shut_down_shortly_before_an_ack_is_given_up_ends_the_call_once() {
+    let (mut world, mut phone) = (World::open(), Phone::new());
+    let call = phone.call_to_the_answer(&mut world, "");
+    world.pass(31_900);
+    world.act(|endpoint, now| endpoint.shut_down(now));
+    assert_eq!(world.events(), [Event::Ended { call, why: EndReason::ShutDown }]);
+    world.said();
+    world.pass(500);
+    assert_eq!((world.said(), world.events()), (vec!["BYE".to_owned()], vec![]));
+}

@@ -93,6 +93,10 @@ impl Endpoint {
             return self.refuse(now, path, key, &request, &refusal);
         }
         match &request.method {
+            // The gateway has done with it and is told nothing more.
+            Method::Prack | Method::Update | Method::Info if call.is_released() => {
+                self.refuse(now, path, key, &request, &Refusal::new(481));
+            }
             Method::Bye => {
                 self.respond(now, path, key, None, Response::to_request(&request, 200, ""));
                 let is_transferring = self.transfers.values().any(|transfer| transfer.of == call_key);

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| galene_sip_fuzz::json(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| galene_sip_fuzz::parsers::json(bytes));
