@@ -77,8 +77,13 @@ impl Status {
             None => Ok(None),
             Some(text) => base.join(text).map(Some).map_err(|_| StatusError::Field(name)),
         };
+        // Whatever is asked by HTTP: Galene's own redirects and authorisation servers are.
+        let http_url = |name| match url(name)? {
+            Some(url) if !matches!(url.scheme(), "http" | "https") => Err(StatusError::Field(name)),
+            url => Ok(url),
+        };
         let name = text("name").filter(|name| name.len() <= MAX_NAME_BYTES).ok_or(StatusError::Field("name"))?;
-        if let Some(redirect) = url("redirect")? {
+        if let Some(redirect) = http_url("redirect")? {
             return Ok(Self::Redirect(redirect));
         }
         let endpoint = url("endpoint")?.filter(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host());
@@ -87,7 +92,7 @@ impl Status {
             display_name: text("displayName").map(Into::into),
             location: url("location")?.ok_or(StatusError::Field("location"))?,
             endpoint: endpoint.ok_or(StatusError::Field("endpoint"))?,
-            auth_server: url("authServer")?,
+            auth_server: http_url("authServer")?,
         })))
     }
 }
@@ -131,6 +136,11 @@ mod tests {
             ),
             (br#"{"name":"a","endpoint":"wss://g.example/ws"}"#, StatusError::Field("location")),
             (br#"{"name":"a","redirect":"https://["}"#, StatusError::Field("redirect")),
+            (br#"{"name":"a","redirect":"wss://g.example/ws"}"#, StatusError::Field("redirect")),
+            (
+                br#"{"name":"a","location":"/group/a/","endpoint":"wss://g.example/ws","authServer":"wss://g.example/"}"#,
+                StatusError::Field("authServer"),
+            ),
         ] {
             assert_eq!(Status::parse(body, &base), Err(error));
         }

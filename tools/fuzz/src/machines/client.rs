@@ -31,7 +31,7 @@ const PLACES: [&str; 12] = [
     "http://auth.example/",
     "/group/b/",
     "https://other.example/group/a/",
-    "https://g.example/group/b/?token=to-ken-secret",
+    "https://g.example/group/b/?token=another",
     "https://g.example:8443/group/a/",
     "",
     "wss://evil.example/ws",
