@@ -21,6 +21,8 @@ const A_SECOND: u32 = 2000;
 const LEAST_UP: f64 = 4.2;
 /// What junk may take of either direction.
 const MOST_LOST: f64 = 0.1;
+/// What PESQ needs to be sure of (P.862.3 §9.2).
+const SPEECH_S: f64 = 9.0;
 /// Of what a busy machine may spoil.
 const ATTEMPTS: usize = 3;
 
@@ -35,7 +37,8 @@ fn call(ground: &Ground, folder: &Folder, caller: &str) -> Outcome {
         is_encrypted: false,
         folder: folder.path().join(caller),
     };
-    trial::run(&setup, &Reference::new(), |_| ()).unwrap_or_else(|why| panic!("{why}: {}", ground.open.last_words()))
+    trial::run(&setup, &Reference::new().beginning(SPEECH_S), |_| ())
+        .unwrap_or_else(|why| panic!("{why}: {}", ground.open.last_words()))
 }
 
 /// PESQ up and down; where there is no PESQ, the built-in measure alone has judged.

@@ -67,7 +67,7 @@ const CONNECTIONS: [Attack; 6] = [
     ("dripping bytes", connections::dripping),
     ("huge lengths", connections::huge_lengths),
     ("garbage", connections::garbage),
-    ("a thousand comings and goings", connections::comings_and_goings),
+    ("five hundred comings and goings", connections::comings_and_goings),
 ];
 
 const MEDIA: [Attack; 7] = [
