@@ -106,13 +106,13 @@ fn attack(ground: &mut Ground, number: &mut usize, (name, act): Attack) {
     );
 }
 
-/// Fills what is built once: tables of transactions, the places of connections, buffers of a few calls.
+/// Fills what is built once: tables of transactions, the ladders of remembered calls, the places of connections, buffers of
+/// a few calls and of large messages.
 fn warm_up(ground: &mut Ground) {
-    floods::options(ground);
+    sip_messages::overlong_fields(ground);
     floods::invites_of_a_stranger(ground);
     connections::huge_lengths(ground);
-    let telephones: Vec<_> = (0..4).map(|index| ground.heard_call(&format!("Warm {index}"))).collect();
-    drop(telephones);
+    galene::floods_of_messages(ground);
     ground.assert_well("warm-up");
 }
 
@@ -149,7 +149,7 @@ fn thirty_nine_attacks_leave_the_program_as_it_was() {
     ground.open.assert_returned("all attacks", Duration::from_secs(10));
     ground.guarded.assert_returned("all attacks", UNACKNOWLEDGED.saturating_sub(unacknowledged_since.elapsed()));
     println!(
-        "{GUARDED_CALLS} unacknowledged calls are gone {:.0} s later",
+        "{GUARDED_CALLS} unacknowledged calls are gone within {:.0} s",
         unacknowledged_since.elapsed().as_secs_f64()
     );
     for (target, before) in [&ground.open, &ground.guarded].into_iter().zip(resident_kib) {
