@@ -11,7 +11,7 @@ use lab::telephone::Telephone;
 
 use crate::caller::{Caller, SSRC, rtp};
 use crate::ground::{Ground, paced, stranger};
-use crate::real::{AUDIBLE_DBFS, PATIENCE, eventually, names};
+use crate::real::{AUDIBLE_DBFS, eventually, names};
 
 /// Datagrams of an attack at each port.
 const SHOTS: usize = 1000;
@@ -162,5 +162,4 @@ pub(crate) fn extreme_lengths(ground: &mut Ground) {
         4 => [&[0x90, 0][..], &[0; 12], &[255; 4]].concat(),
         _ => Vec::new(),
     });
-    let _ = PATIENCE;
 }
