@@ -6,13 +6,15 @@ use lab::room::RoomCommand;
 use serde_json::{Value, json};
 
 use crate::ground::Ground;
+use crate::real::{eventually, names};
 
 const VICTIM: &str = "Mad";
 
 /// Sends to one caller's member while another call goes on, which must stay heard.
 fn send(ground: &mut Ground, messages: impl Iterator<Item = Value>) {
-    let other = ground.heard_call("Other");
-    let victim = ground.heard_call(VICTIM);
+    let other = ground.call("Other");
+    let victim = ground.call(VICTIM);
+    eventually("the caller is in the room", || names(&ground.room).iter().any(|name| name == VICTIM));
     for message in messages {
         ground.room.command(RoomCommand::Send { client: VICTIM.to_owned(), message });
     }

@@ -161,10 +161,16 @@ impl Ground {
 
     /// A call of the open gateway that is heard both ways.
     pub(crate) fn heard_call(&mut self, name: &str) -> Telephone {
+        let telephone = self.call(name);
+        self.assert_heard(&telephone, name);
+        telephone
+    }
+
+    /// A call of the open gateway that is answered and speaks.
+    pub(crate) fn call(&self, name: &str) -> Telephone {
         let telephone = Telephone::call(self.open.setup(name)).unwrap();
         telephone.speak(Arc::clone(&self.warble), true);
         telephone.wait_answered(PATIENCE).unwrap_or_else(|why| panic!("{name}: {why}: {}", self.open.last_words()));
-        self.assert_heard(&telephone, name);
         telephone
     }
 

@@ -19,8 +19,12 @@ use crate::real::GROUP;
 const A_SECOND: u32 = 2000;
 /// The least that telephone to room may have after all attacks.
 const LEAST_UP: f64 = 4.2;
+/// With less than this from room to telephone the machine has been too busy to judge by; it is 4.06 otherwise.
+const LEAST_DOWN: f64 = 3.8;
 /// What junk may take of either direction.
 const MOST_LOST: f64 = 0.1;
+/// What PESQ needs to be sure of (P.862.3 §9.2).
+const SPEECH_S: f64 = 9.0;
 /// Of what a busy machine may spoil.
 const ATTEMPTS: usize = 3;
 
@@ -35,7 +39,8 @@ fn call(ground: &Ground, folder: &Folder, caller: &str) -> Outcome {
         is_encrypted: false,
         folder: folder.path().join(caller),
     };
-    trial::run(&setup, &Reference::new(), |_| ()).unwrap_or_else(|why| panic!("{why}: {}", ground.open.last_words()))
+    trial::run(&setup, &Reference::new().beginning(SPEECH_S), |_| ())
+        .unwrap_or_else(|why| panic!("{why}: {}", ground.open.last_words()))
 }
 
 /// PESQ up and down; where there is no PESQ, the built-in measure alone has judged.
@@ -53,7 +58,7 @@ fn pesq(outcome: &Outcome) -> Option<[f64; 2]> {
 }
 
 /// A fresh call is as good as any, and one under junk is as good as that.
-pub(crate) fn assert_harmless(ground: &mut Ground) {
+pub(crate) fn assert_harmless(ground: &Ground) {
     let folder = Folder::new().unwrap();
     let mut failures = Vec::new();
     while failures.len() < ATTEMPTS {
@@ -63,7 +68,8 @@ pub(crate) fn assert_harmless(ground: &mut Ground) {
         let found = format!("PESQ up and down {clean:.2?} without junk, {:.2?} with it, {sent}", pesq(&outcome));
         println!("    {found}");
         let Some((clean, junk)) = clean.zip(pesq(&outcome)) else { return };
-        let is_good = clean[0] >= LEAST_UP && clean.iter().zip(junk).all(|(clean, junk)| junk > clean - MOST_LOST);
+        let is_judge = clean[0] >= LEAST_UP && clean[1] >= LEAST_DOWN;
+        let is_good = is_judge && clean.iter().zip(junk).all(|(clean, junk)| junk > clean - MOST_LOST);
         if is_good {
             return;
         }

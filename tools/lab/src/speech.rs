@@ -68,6 +68,12 @@ impl Reference {
         samples.map(|sample| (f64::from(sample) + noise.gauss() * floor).round() as i16).collect()
     }
 
+    /// No more than its first seconds.
+    pub fn beginning(mut self, seconds: f64) -> Self {
+        self.sound.samples.truncate((seconds * f64::from(REFERENCE_RATE_HZ)) as usize);
+        self
+    }
+
     /// Its length in seconds.
     pub fn seconds(&self) -> f64 {
         self.sound.samples.len() as f64 / f64::from(REFERENCE_RATE_HZ)
