@@ -108,7 +108,7 @@ impl World {
                 let text = choices.text();
                 self.text(&text);
             }
-            13 if choices.byte() % 4 == 0 => {
+            13 if choices.byte().is_multiple_of(4) => {
                 let fault = fault(choices);
                 (self.has_socket, self.is_connected) = (false, false);
                 self.input(Input::Disconnected(fault));

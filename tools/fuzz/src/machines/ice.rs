@@ -161,7 +161,7 @@ impl World {
     fn forge(&mut self, side: usize, choices: &mut Choices<'_>) {
         let asked = choices.pick_some(&self.flights);
         let asked = asked.as_ref().and_then(|flight| Message::parse(&flight.bytes).ok());
-        let id = asked.map_or(TransactionId([choices.byte(); 12]), |asked| asked.transaction_id);
+        let id = asked.map_or_else(|| TransactionId([choices.byte(); 12]), |asked| asked.transaction_id);
         let class = choices.pick(&[Class::Request, Class::Success, Class::Error, Class::Indication]);
         let ufrag = self.sides[side].agent.credentials().ufrag.clone();
         let tie_breaker = u64::from(choices.byte()) << 56;

@@ -163,7 +163,7 @@ impl World {
         self.is_forged = true;
         let asked = choices.pick_some(&self.requests);
         let asked = asked.as_deref().and_then(|bytes| Message::parse(bytes).ok());
-        let id = asked.map_or(TransactionId([choices.byte(); 12]), |asked| asked.transaction_id);
+        let id = asked.map_or_else(|| TransactionId([choices.byte(); 12]), |asked| asked.transaction_id);
         let method = match choices.below(8) {
             0 => BINDING,
             1 => DATA,
