@@ -24,7 +24,7 @@ const LEAST_DOWN: f64 = 3.8;
 /// What junk may take of either direction.
 const MOST_LOST: f64 = 0.1;
 /// What PESQ needs to be sure of (P.862.3 §9.2).
-const SPEECH_S: f64 = 9.0;
+const SPEECH_S: f64 = 8.0;
 /// Of what a busy machine may spoil.
 const ATTEMPTS: usize = 3;
 
@@ -43,10 +43,11 @@ fn call(ground: &Ground, folder: &Folder, caller: &str) -> Outcome {
         .unwrap_or_else(|why| panic!("{why}: {}", ground.open.last_words()))
 }
 
-/// PESQ up and down; where there is no PESQ, the built-in measure alone has judged.
+/// PESQ up and down, none of it where the speech is not to be recognised; where there is no PESQ, that alone has judged.
 fn pesq(outcome: &Outcome) -> Option<[f64; 2]> {
-    for heard in [&outcome.up, &outcome.down] {
-        assert!(heard.quality.is_recognised(), "{}", heard.quality);
+    if ![&outcome.up, &outcome.down].iter().all(|heard| heard.quality.is_recognised()) {
+        println!("    up {}; down {}", outcome.up.quality, outcome.down.quality);
+        return Some([0.0; 2]);
     }
     match (&outcome.up.perceived, &outcome.down.perceived) {
         (Ok(up), Ok(down)) => Some([up.pesq_nb, down.pesq_nb]),
@@ -57,19 +58,34 @@ fn pesq(outcome: &Outcome) -> Option<[f64; 2]> {
     }
 }
 
+/// A fresh call, as good as any: the figures of the first of a few that a busy machine has not spoilt.
+fn clean(ground: &Ground, folder: &Folder) -> Option<[f64; 2]> {
+    let mut failures = Vec::new();
+    while failures.len() < ATTEMPTS {
+        let found = pesq(&call(ground, folder, &format!("Clean {}", failures.len())))?;
+        if found[0] >= LEAST_UP && found[1] >= LEAST_DOWN {
+            return Some(found);
+        }
+        failures.push(found);
+    }
+    panic!("PESQ up and down of a fresh call: {failures:.2?}");
+}
+
 /// A fresh call is as good as any, and one under junk is as good as that.
 pub(crate) fn assert_harmless(ground: &Ground) {
     let folder = Folder::new().unwrap();
+    let clean = clean(ground, &folder);
     let mut failures = Vec::new();
     while failures.len() < ATTEMPTS {
-        let attempt = failures.len();
-        let clean = pesq(&call(ground, &folder, &format!("Clean {attempt}")));
-        let (outcome, sent) = under_junk(ground, || call(ground, &folder, &format!("Junk {attempt}")));
-        let found = format!("PESQ up and down {clean:.2?} without junk, {:.2?} with it, {sent}", pesq(&outcome));
+        let (outcome, sent) = under_junk(ground, || call(ground, &folder, &format!("Junk {}", failures.len())));
+        let junk = pesq(&outcome);
+        let found = format!("PESQ up and down {clean:.2?} without junk, {junk:.2?} with it, {sent}");
         println!("    {found}");
-        let Some((clean, junk)) = clean.zip(pesq(&outcome)) else { return };
-        let is_judge = clean[0] >= LEAST_UP && clean[1] >= LEAST_DOWN;
-        let is_good = is_judge && clean.iter().zip(junk).all(|(clean, junk)| junk > clean - MOST_LOST);
+        let is_good = match (clean, junk) {
+            (Some(clean), Some(junk)) => clean.iter().zip(junk).all(|(clean, junk)| junk > clean - MOST_LOST),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
         if is_good {
             return;
         }
