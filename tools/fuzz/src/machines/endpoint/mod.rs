@@ -315,7 +315,7 @@ impl World {
     fn shut_down(&mut self) {
         self.is_shut_down = true;
         self.endpoint.shut_down(self.now);
-        self.drain(MAX_OUTPUTS + MAX_OUTPUTS_A_CALL * self.endpoint.calls());
+        self.drain(MAX_OUTPUTS + MAX_OUTPUTS_A_CALL * self.model.announced());
         assert!(self.model.live().is_empty(), "a call has outlived the end of the program");
         self.pass(Duration::from_secs(1));
         assert!(self.endpoint.is_idle(), "the program would not end");
@@ -416,8 +416,8 @@ impl World {
             self.input(Input::Closed { connection, error: "no route".into() });
         }
         if by_probe {
+            self.pass(Duration::from_secs(40));
             for call in self.model.live() {
-                self.pass(Duration::from_secs(40));
                 self.endpoint.probe(self.now, call);
                 self.drain(MAX_OUTPUTS);
             }
