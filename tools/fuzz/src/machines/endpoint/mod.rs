@@ -7,6 +7,7 @@
 mod model;
 mod phone;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ struct World {
     is_shut_down: bool,
     floods: usize,
     received: usize,
+    is_resting: bool,
+    repeated: BTreeSet<Vec<u8>>,
 }
 
 /// Runs the operations.
@@ -106,6 +109,8 @@ impl World {
             is_shut_down: false,
             floods: 0,
             received: 0,
+            is_resting: false,
+            repeated: BTreeSet::new(),
         };
         world.endpoint.start(world.now);
         world.drain(MAX_OUTPUTS);
@@ -368,6 +373,10 @@ impl World {
     }
 
     fn on_sent(&mut self, bytes: &[u8]) {
+        // What is repeated when nobody answers any more has been looked at.
+        if self.is_resting && !self.repeated.insert(bytes.to_vec()) {
+            return;
+        }
         match Message::parse(bytes) {
             Ok(Message::Request(request)) => {
                 if request.method != Method::Ack && !self.requests.contains(&request) {
@@ -407,6 +416,7 @@ impl World {
 
     /// The gateway ends all calls, or asks for them; nobody answers any more; time passes.
     fn come_to_rest(mut self, by_probe: bool) {
+        self.is_resting = true;
         self.requests.clear();
         for call in self.model.live() {
             self.answer_offers(call, &Rejection::default());
@@ -430,7 +440,8 @@ impl World {
             self.endpoint.hang_up(self.now, call, "the end");
             self.drain(MAX_OUTPUTS);
         }
-        let silence = if self.has_registrar { SILENCE / 10 } else { SILENCE };
+        // A registrar is asked again for ever, which takes long to watch.
+        let silence = if self.has_registrar { SILENCE / 60 } else { SILENCE };
         self.pass(silence);
         for connection in std::mem::take(&mut self.opening) {
             self.input(Input::Closed { connection, error: "no route".into() });
