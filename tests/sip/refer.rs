@@ -346,3 +346,16 @@ fn a_name_that_leads_nowhere_fails_the_transfer() {
     assert_eq!(fragments(&world.sent()), ["503 terminated"]);
     assert_eq!(world.event(), Event::TransferFailed { call: key, status: 503 });
 }
+
+/// Found by fuzzing: the gateway heard of a transfer of a call that it knew to be over.
+#[test]
+fn a_call_that_ends_at_the_moment_when_its_transfer_fails_is_told_of_no_more() {
+    let (mut world, mut phone, key) = call();
+    let invite = referred(&mut world, &mut phone, key, "<sip:carol@sip.example.com>");
+    world.receive(REGISTRAR, &Phone::response(&invite, 180, BY_TARGET));
+    // The target may ring for 60 s, and OPTIONS wait for 32 s.
+    world.pass(28_000);
+    world.act(|endpoint, now| endpoint.probe(now, key));
+    world.pass(32_000);
+    assert_eq!(world.events(), [Event::Ended { call: key, why: EndReason::Silent }]);
+}

@@ -238,7 +238,8 @@ impl Endpoint {
     fn fail_transfer(&mut self, now: Instant, key: CallKey, status: u16) {
         self.tell(now, key, status.max(300));
         let Some(transfer) = self.transfers.remove(&key) else { return };
-        let Some(call) = self.calls.get_mut(&transfer.of) else { return };
+        // A call may have ended at this very moment, and then nothing more is told of it.
+        let Some(call) = self.calls.get_mut(&transfer.of).filter(|call| !call.is_released()) else { return };
         self.layer.out.event(Event::TransferFailed { call: transfer.of, status });
         call.lose_transfer(EndReason::Bye, &mut self.layer);
     }
@@ -277,6 +278,8 @@ impl Endpoint {
 
     /// Gives up what takes too long.
     pub(super) fn run_transfers(&mut self, now: Instant) {
+        // Calls that have just ended, at the same moment perhaps, have no transfers any more that could fail.
+        self.forget_orphans(now);
         let late = self.transfers.iter().filter(|(_, transfer)| transfer.is_late(now));
         for key in late.map(|(key, _)| *key).collect::<Vec<_>>() {
             let Some(transfer) = self.transfers.get(&key) else { continue };

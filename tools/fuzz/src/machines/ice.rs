@@ -1,9 +1,9 @@
 //! Two ICE agents against each other, over a network that loses, repeats, reorders, forges and closes ways.
 //!
-//! Model: which route has brought an answer unchanged; only such a route may be selected. Once the network is good again what
-//! is selected works, and after a restart both ends use the same way.
+//! Model: which route has brought the answer to what was asked by it; only such a route may be selected. Once the network is
+//! good again what is selected works, and after a restart both ends use the same way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -35,7 +35,9 @@ struct Side {
     is_lite: bool,
     has_relay: bool,
     has_failed: bool,
-    /// Routes from which an answer (or for a lite agent anything) has come in this generation.
+    /// Where checks of this generation went.
+    asked: BTreeMap<[u8; 12], Route>,
+    /// Routes from which the answer to a check (or for a lite agent anything) has come in this generation.
     answered: BTreeSet<Route>,
     dead: usize,
     wakes: Wakes,
@@ -56,8 +58,17 @@ pub fn run(bytes: &[u8]) {
     let role = |is_controlling| if is_controlling { Role::Controlling } else { Role::Controlled };
     let side = |index: usize, role, is_lite| {
         let agent = Agent::new(role, is_lite, &[host(index)], Random::for_test(index as u64));
-        let (has_relay, has_failed) = (false, false);
-        Side { agent, is_lite, has_relay, has_failed, answered: BTreeSet::new(), dead: 0, wakes: Wakes::default() }
+        let (has_relay, has_failed, asked) = (false, false, BTreeMap::new());
+        Side {
+            agent,
+            is_lite,
+            has_relay,
+            has_failed,
+            asked,
+            answered: BTreeSet::new(),
+            dead: 0,
+            wakes: Wakes::default(),
+        }
     };
     let sides = [side(0, role(is_lite || first & 2 != 0), false), side(1, role(first & 4 != 0), is_lite)];
     let mut world = World { sides, now: Instant::ZERO, flights: Vec::new(), is_direct_open: first & 8 == 0 };
@@ -105,15 +116,20 @@ impl World {
                     raw = flight.bytes;
                     choices.mutate(&mut raw);
                 }
-                self.divert(side, stranger(choices.byte()), &raw);
+                self.bring(side, stranger(choices.byte()), &raw);
             }
         }
     }
 
-    /// A datagram comes from where it was not sent. A lite agent asks nobody back: who can hold up a check can divert it.
-    fn divert(&mut self, side: usize, from: Route, bytes: &[u8]) {
-        if self.sides[side].is_lite {
-            self.sides[side].answered.insert(from);
+    /// What the other side has sent comes, perhaps from where it was not sent. It may come from a candidate that somebody in
+    /// between has. A lite agent asks nobody back: who can hold up a check can divert it.
+    fn bring(&mut self, side: usize, from: Route, bytes: &[u8]) {
+        let one = &mut self.sides[side];
+        let answers = |message: Message<'_>| {
+            message.class == Class::Success && one.asked.get(&message.transaction_id.0) == Some(&from)
+        };
+        if one.is_lite || Message::parse(bytes).is_ok_and(answers) {
+            one.answered.insert(from);
         }
         self.input(side, from, bytes);
     }
@@ -126,7 +142,7 @@ impl World {
         let index = index % self.flights.len();
         let flight = if how % 8 == 1 { self.flights[index].clone() } else { self.flights.remove(index) };
         if how % 8 == 2 {
-            return self.divert(1 - flight.sender, stranger(how), &flight.bytes);
+            return self.bring(1 - flight.sender, stranger(how), &flight.bytes);
         }
         self.arrive(&flight);
     }
@@ -134,12 +150,7 @@ impl World {
     /// Carries a datagram to its end, if there is a way.
     fn arrive(&mut self, flight: &Flight) {
         let Some(from) = self.way(flight.sender, flight.to) else { return };
-        let receiver = 1 - flight.sender;
-        let is_answer = Message::parse(&flight.bytes).is_ok_and(|message| message.class == Class::Success);
-        if is_answer || self.sides[receiver].is_lite {
-            self.sides[receiver].answered.insert(from);
-        }
-        self.input(receiver, from, &flight.bytes);
+        self.bring(1 - flight.sender, from, &flight.bytes);
     }
 
     /// How the other side sees what is sent this way, if it gets there.
@@ -234,6 +245,7 @@ impl World {
         let one = &mut self.sides[side];
         one.agent.restart(self.now);
         one.answered.clear();
+        one.asked.clear();
         (one.has_failed, one.dead) = (false, 0);
         self.drain(side);
     }
@@ -251,6 +263,10 @@ impl World {
             let one = &mut self.sides[side];
             match output {
                 Output::Transmit { to, bytes } if self.flights.len() < MAX_IN_FLIGHT => {
+                    let message = Message::parse(&bytes).expect("what is sent can be read");
+                    if message.class == Class::Request {
+                        one.asked.insert(message.transaction_id.0, to);
+                    }
                     self.flights.push(Flight { sender: side, to, bytes });
                 }
                 Output::Transmit { .. } => {}

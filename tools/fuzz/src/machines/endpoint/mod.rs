@@ -7,6 +7,7 @@
 mod model;
 mod phone;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ struct World {
     is_shut_down: bool,
     floods: usize,
     received: usize,
+    is_resting: bool,
+    repeated: BTreeSet<Vec<u8>>,
 }
 
 /// Runs the operations.
@@ -107,6 +110,8 @@ impl World {
             is_shut_down: false,
             floods: 0,
             received: 0,
+            is_resting: false,
+            repeated: BTreeSet::new(),
         };
         world.endpoint.start(world.now);
         world.drain(MAX_OUTPUTS);
@@ -316,7 +321,7 @@ impl World {
     fn shut_down(&mut self) {
         self.is_shut_down = true;
         self.endpoint.shut_down(self.now);
-        self.drain(MAX_OUTPUTS + MAX_OUTPUTS_A_CALL * self.endpoint.calls());
+        self.drain(MAX_OUTPUTS + MAX_OUTPUTS_A_CALL * self.model.announced());
         assert!(self.model.live().is_empty(), "a call has outlived the end of the program");
         self.pass(Duration::from_secs(1));
         assert!(self.endpoint.is_idle(), "the program would not end");
@@ -369,6 +374,10 @@ impl World {
     }
 
     fn on_sent(&mut self, bytes: &[u8]) {
+        // What is repeated when nobody answers any more has been looked at.
+        if self.is_resting && !self.repeated.insert(bytes.to_vec()) {
+            return;
+        }
         match Message::parse(bytes) {
             Ok(Message::Request(request)) => {
                 if request.method != Method::Ack && !self.requests.contains(&request) {
@@ -408,6 +417,7 @@ impl World {
 
     /// The gateway ends all calls, or asks for them; nobody answers any more; time passes.
     fn come_to_rest(mut self, by_probe: bool) {
+        self.is_resting = true;
         self.requests.clear();
         for call in self.model.live() {
             self.answer_offers(call, &Rejection::default());
@@ -417,8 +427,8 @@ impl World {
             self.input(Input::Closed { connection, error: "no route".into() });
         }
         if by_probe {
+            self.pass(Duration::from_secs(40));
             for call in self.model.live() {
-                self.pass(Duration::from_secs(40));
                 self.endpoint.probe(self.now, call);
                 self.drain(MAX_OUTPUTS);
             }
@@ -431,7 +441,8 @@ impl World {
             self.endpoint.hang_up(self.now, call, "the end");
             self.drain(MAX_OUTPUTS);
         }
-        let silence = if self.has_registrar { SILENCE / 10 } else { SILENCE };
+        // A registrar is asked again for ever, which takes long to watch.
+        let silence = if self.has_registrar { SILENCE / 60 } else { SILENCE };
         self.pass(silence);
         for connection in std::mem::take(&mut self.opening) {
             self.input(Input::Closed { connection, error: "no route".into() });
