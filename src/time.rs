@@ -66,6 +66,11 @@ impl Deadline {
     }
 }
 
+/// `first` doubled so many times, at most `longest`, which ten doublings reach.
+pub fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+    longest.min(first * 2_u32.pow(times.min(10)))
+}
+
 /// The earliest of several optional deadlines.
 pub fn earliest(deadlines: impl IntoIterator<Item = Option<Deadline>>) -> Option<Deadline> {
     deadlines.into_iter().flatten().min_by_key(|deadline| deadline.at)

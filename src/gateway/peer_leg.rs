@@ -27,8 +27,6 @@ pub(super) struct PeerLeg {
     pub(super) peer: Peer,
     /// Set by the description that decided the codec; DTLS ends only after it.
     pub(super) codec: Option<RoomCodec>,
-    /// No way was found without servers so far.
-    has_gathered: bool,
 }
 
 impl PeerLeg {
@@ -49,7 +47,7 @@ impl PeerLeg {
         let gather_after = desk.ice_servers.gather_after().filter(|_| !ice_lite);
         let config = PeerConfig { identity: desk.identity.clone(), candidates, ice_lite, gather_after };
         let peer = Peer::new(config, desk.random.fork());
-        Ok(Self { leg, peer, codec: None, has_gathered: false })
+        Ok(Self { leg, peer, codec: None })
     }
 
     /// Hands the socket to the net thread.
@@ -87,13 +85,12 @@ impl PeerLeg {
                 Output::Transmit { to, bytes } => desk.net(NetCommand::SendTo { leg, to, bytes }),
                 Output::Event(Event::Selected { remote }) => {
                     tracing::debug!("socket {}: the way to Galene is {remote}", leg.0);
-                    if self.has_gathered {
+                    if self.peer.asks_servers() {
                         desk.ice_servers.note_need();
                     }
                     desk.net(NetCommand::SetPeerRemote { leg, remote });
                 }
                 Output::Event(Event::WantsServers) => {
-                    self.has_gathered = true;
                     self.add_servers(now, desk);
                     if !desk.ice_servers.over_udp().any(|server| server.credentials.is_some()) {
                         self.add_streams(now, desk);
@@ -126,7 +123,7 @@ impl PeerLeg {
 
     /// Asks the servers whose addresses are known, if there is no way without them.
     pub(super) fn add_servers<S: Sockets>(&mut self, now: Instant, desk: &Desk<S>) {
-        if self.has_gathered && !self.peer.has_path() {
+        if self.peer.asks_servers() && !self.peer.has_path() {
             desk.ice_servers.over_udp().for_each(|server| self.peer.add_server(now, server));
         }
     }

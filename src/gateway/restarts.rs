@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::time::{Deadline, Instant};
+use crate::time::{Deadline, Instant, doubled};
 
 /// From an offer until its path has to be there: many times what a slow link needs.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub(super) struct Restarts {
 impl Restarts {
     /// An offer came, or has been asked for: a path is due.
     pub(super) fn expect_path(&mut self, now: Instant) {
-        self.look_at = Some(now + MAX_PAUSE.min(FIRST_PAUSE * 2_u32.pow(self.made.min(8))));
+        self.look_at = Some(now + doubled(FIRST_PAUSE, self.made, MAX_PAUSE));
     }
 
     /// True if an ICE restart is to be asked for now.

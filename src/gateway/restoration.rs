@@ -15,7 +15,7 @@ use crate::galene::client::Joined;
 use crate::galene::refusal::Refusal;
 use crate::media::control::Command;
 use crate::sip::event::CallKey;
-use crate::time::{Deadline, Instant};
+use crate::time::{Deadline, Instant, doubled};
 
 /// Between the beginnings of two tries at first; it doubles up to the longest. A server that is restarted is back within
 /// seconds, and its callers shall be within five of that.
@@ -56,7 +56,7 @@ impl Restoration {
 
     /// The try has failed; false if it was the last one.
     fn fail(&mut self, now: Instant) -> bool {
-        let pause = MAX_PAUSE.min(FIRST_PAUSE * 2_u32.pow(self.tries.saturating_sub(1).min(8)));
+        let pause = doubled(FIRST_PAUSE, self.tries.saturating_sub(1), MAX_PAUSE);
         self.try_at = Some(now.max(self.tried_at + pause));
         now < self.give_up_at
     }

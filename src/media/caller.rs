@@ -52,6 +52,16 @@ pub(super) enum OwnVoice {
     Silent,
 }
 
+impl OwnVoice {
+    /// What of the sum is its `own` frame's.
+    const fn part(self, own: &BusFrame) -> &BusFrame {
+        match self {
+            Self::Contributes => own,
+            Self::Silent => &SILENCE,
+        }
+    }
+}
+
 /// One telephone. Built by signalling, with all it will need until its call ends.
 #[derive(Debug)]
 pub struct Caller {
@@ -348,10 +358,7 @@ impl Caller {
 
     /// A frame without its own voice. Its filter goes on from the `shared` one if it has just begun to contribute.
     pub(super) fn render_apart(&mut self, bus: &Bus, law: Law, shared: &Renderer) -> EncodedTick {
-        let own = match self.own_voice {
-            OwnVoice::Contributes => &self.own,
-            OwnVoice::Silent => &SILENCE,
-        };
+        let own = self.own_voice.part(&self.own);
         let renderer = self.apart.get_or_insert_with(|| shared.clone());
         encode(law, &renderer.render(bus, own))
     }
@@ -359,10 +366,7 @@ impl Caller {
     /// Sends what it hears in a codec that it shares with nobody.
     pub(super) fn send_wide(&mut self, bus: &Bus, sink: &mut impl Sink) {
         let Some(wide) = &mut self.line.wide else { return };
-        let own = match self.own_voice {
-            OwnVoice::Contributes => &self.own,
-            OwnVoice::Silent => &SILENCE,
-        };
+        let own = self.own_voice.part(&self.own);
         let sent = wide.send(bus, own, &self.telephone, &mut self.down, sink);
         self.speech.stats.sent_down += sent.packets;
         self.speech.stats.ring_full += sent.dropped;

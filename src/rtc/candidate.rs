@@ -23,6 +23,16 @@ pub enum CandidateKind {
 }
 
 impl CandidateKind {
+    /// RFC 8839 §5.1.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::PeerReflexive => "prflx",
+            Self::ServerReflexive => "srflx",
+            Self::Relayed => "relay",
+        }
+    }
+
     const fn preference(self) -> u32 {
         match self {
             Self::Host => 126,
@@ -116,26 +126,20 @@ impl Candidate {
 
 /// The value of `a=candidate` for a host candidate, the `rank`th in our order of liking.
 pub fn host_line(address: SocketAddr, rank: usize) -> String {
-    let (ip, port) = (address.ip(), address.port());
-    // The foundation need only differ between addresses of different bases (RFC 8445 §5.1.1.3).
-    format!("{} {COMPONENT} udp {} {ip} {port} typ host", rank + 1, priority(CandidateKind::Host, rank))
+    line(rank + 1, CandidateKind::Host, address, rank)
 }
 
-/// The value of `a=candidate` for a candidate that a server gave us for our socket at `related` (RFC 8839 §5.1).
+/// The same for a candidate that a server gave us for our socket at `related`.
 pub fn server_line(kind: CandidateKind, address: SocketAddr, related: SocketAddr) -> String {
-    let (name, foundation) = match kind {
-        CandidateKind::Host => ("host", 101),
-        CandidateKind::PeerReflexive => ("prflx", 102),
-        CandidateKind::ServerReflexive => ("srflx", 103),
-        CandidateKind::Relayed => ("relay", 104),
-    };
-    let (ip, port) = (address.ip(), address.port());
-    format!(
-        "{foundation} {COMPONENT} udp {} {ip} {port} typ {name} raddr {} rport {}",
-        priority(kind, 0),
-        related.ip(),
-        related.port()
-    )
+    // Above those of host candidates.
+    let foundation = 100 + kind.preference() as usize;
+    format!("{} raddr {} rport {}", line(foundation, kind, address, 0), related.ip(), related.port())
+}
+
+/// RFC 8839 §5.1. The foundation need only differ between addresses of different kinds and bases (RFC 8445 §5.1.1.3).
+fn line(foundation: usize, kind: CandidateKind, address: SocketAddr, rank: usize) -> String {
+    let (ip, port, priority) = (address.ip(), address.port(), priority(kind, rank));
+    format!("{foundation} {COMPONENT} udp {priority} {ip} {port} typ {}", kind.name())
 }
 
 /// One form for one address: IPv4 never inside IPv6, no flow label; so that addresses can be compared.

@@ -351,6 +351,11 @@ impl Peer {
         self.outputs.pop_front()
     }
 
+    /// Whether servers are, or were just, asked for further candidates.
+    pub const fn asks_servers(&self) -> bool {
+        self.gathering.is_some()
+    }
+
     /// A server for further candidates, as [`Event::WantsServers`] and [`Event::WantsStreams`] ask for them.
     pub fn add_server(&mut self, now: Instant, server: Server) {
         if let Some(gathering) = &mut self.gathering {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::time::Instant;
+use crate::time::{Instant, doubled};
 
 /// Pause before the first retransmission; it doubles after each. Shorter than RFC 8489's 500 ms, because a caller
 /// waits: at 10 % loss one request in five needs it.
@@ -44,9 +44,8 @@ impl Retransmission {
         if self.is_reliable || self.transmissions >= MAX_TRANSMISSIONS {
             return false;
         }
-        let pause = (FIRST_PAUSE * 2u32.pow(self.transmissions)).min(MAX_PAUSE);
+        self.next_at = now + doubled(FIRST_PAUSE, self.transmissions, MAX_PAUSE);
         self.transmissions += 1;
-        self.next_at = now + pause;
         true
     }
 }

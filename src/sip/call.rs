@@ -5,7 +5,8 @@
 //! Flow: Early → Answered → Confirmed ⇄ (ReOffered → Answered) → Ending → Over. The gateway hears `Ended` once, unless
 //! it ended the call itself.
 //! Beside that flow run provisional responses and PRACK (`early`), UPDATE (`update`), and the session timer with our own
-//! UPDATE or re-INVITE (`refresh`), questions whether the telephone is there (`probe`), and what a transfer does to both of its calls (`parting`).
+//! UPDATE or re-INVITE (`refresh`), questions whether the telephone is there (`probe`), and what a transfer does to both of
+//! its calls (`parting`).
 
 mod early;
 mod parting;

@@ -37,7 +37,6 @@ const MAX_TOKEN_BYTES: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Joining {
     applicant: Applicant,
-    started_at: Instant,
     /// When the group must have been found.
     status_by: Instant,
     deadline: Instant,
@@ -107,15 +106,7 @@ impl Joining {
         let deadline = now + JOIN_TIMEOUT;
         let status_by = now + status_within.unwrap_or(JOIN_TIMEOUT).min(JOIN_TIMEOUT);
         let applicant = Applicant { location, name, credentials };
-        Phase::Joining(Box::new(Self {
-            applicant,
-            started_at: now,
-            status_by,
-            deadline,
-            redirects: 0,
-            complaint: None,
-            step,
-        }))
+        Phase::Joining(Box::new(Self { applicant, status_by, deadline, redirects: 0, complaint: None, step }))
     }
 
     pub(super) fn next_timeout(&self) -> Deadline {
@@ -139,7 +130,7 @@ impl Joining {
         let text = format!(
             "{} {what} within {} s",
             host_of(who),
-            self.give_up_at().saturating_since(self.started_at).as_secs()
+            (JOIN_TIMEOUT - self.deadline.saturating_since(self.give_up_at())).as_secs()
         );
         link.refuse(Refusal::Unreachable(text))
     }

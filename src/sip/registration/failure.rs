@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::random::Random;
 use crate::sip::event::Account;
+use crate::time::doubled;
 use crate::wire::sip::Response;
 
 /// The longest pause after a failure that may pass by itself.
@@ -145,10 +146,10 @@ impl Pauses {
     pub(super) fn after(&mut self, failure: &Failure, random: &mut Random) -> Duration {
         let full = if failure.is_refusal() {
             self.refusals = self.refusals.saturating_add(1);
-            doubled(FIRST_REFUSAL_PAUSE, self.refusals, MAX_REFUSAL_PAUSE)
+            doubled(FIRST_REFUSAL_PAUSE, self.refusals - 1, MAX_REFUSAL_PAUSE)
         } else {
             self.failures = self.failures.saturating_add(1);
-            doubled(Duration::from_secs(1), self.failures, MAX_PAUSE)
+            doubled(Duration::from_secs(1), self.failures - 1, MAX_PAUSE)
         };
         let pause = full - full / 5 * random.below(1000) / 1000;
         match failure {
@@ -167,11 +168,6 @@ impl Pauses {
             | Failure::NotKept => pause,
         }
     }
-}
-
-/// `first` doubled `count` − 1 times, at most `limit`.
-fn doubled(first: Duration, count: u32, limit: Duration) -> Duration {
-    (first * (1 << (count - 1).min(10))).min(limit)
 }
 
 #[cfg(test)]
