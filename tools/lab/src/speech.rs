@@ -68,15 +68,22 @@ impl Reference {
         samples.map(|sample| (f64::from(sample) + noise.gauss() * floor).round() as i16).collect()
     }
 
+    /// As it sounds in the band of that rate, at whichever rate it is then asked for: what is said above it is no part of what is
+    /// heard, nor is it missing there (ITU-T P.862.2 has both sides of a comparison in one band).
+    pub fn in_band_of(mut self, rate_hz: u32) -> Self {
+        self.sound = self.sound.resampled(rate_hz);
+        self
+    }
+
     /// No more than its first seconds.
     pub fn beginning(mut self, seconds: f64) -> Self {
-        self.sound.samples.truncate((seconds * f64::from(REFERENCE_RATE_HZ)) as usize);
+        self.sound.samples.truncate((seconds * f64::from(self.sound.rate_hz)) as usize);
         self
     }
 
     /// Its length in seconds.
     pub fn seconds(&self) -> f64 {
-        self.sound.samples.len() as f64 / f64::from(REFERENCE_RATE_HZ)
+        self.sound.samples.len() as f64 / f64::from(self.sound.rate_hz)
     }
 }
 
