@@ -16,6 +16,7 @@ use super::dns::Dns;
 use super::driver::Driver;
 use super::http::Http;
 use super::load::LoadMeter;
+use super::log::{Log, LogEnd};
 use super::memory::keep_one_heap;
 use super::sip::SipSockets;
 use super::sockets::MediaSockets;
@@ -46,7 +47,9 @@ impl StartError {
 /// It cannot start: a port is taken, or the system has no entropy, thread or descriptor to give.
 pub fn run(config: Config) -> Result<(), StartError> {
     keep_one_heap();
-    start_log(config.debug);
+    let started = start_log(config.debug);
+    // Dropped at the end of everything, so that its last lines are out before anything else is said.
+    let _log_end = started.map_err(|error| StartError::because("the log's thread cannot start")(&error))?;
     let clock = Clock::start();
     let mut random = system_random().map_err(|error| StartError::because("no random numbers")(&error))?;
     let identity =
@@ -90,14 +93,16 @@ pub fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn start_log(debug: bool) {
+fn start_log(debug: bool) -> std::io::Result<LogEnd> {
+    let (log, end) = Log::start(std::io::stderr())?;
     let level = if debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
     // The libraries' own messages are for their authors.
     let ours = Targets::new().with_target("galene_sip", level);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(log).with_target(false);
     let lines = lines.with_ansi(std::io::stderr().is_terminal());
     // A test may have set a log up already.
     let _ = tracing_subscriber::registry().with(lines).with(ours).try_init();
+    Ok(end)
 }
 
 fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {

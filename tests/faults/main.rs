@@ -1,0 +1,12 @@
+//! Faults of everything around the running program: what it does meanwhile, and that it is itself again afterwards without
+//! anybody's help.
+//!
+//! One module a fault; most of them have a call in progress, which goes on. Tests run side by side, since they mostly wait: none
+//! measures finer than half a second.
+
+mod descriptors;
+mod ground;
+mod output;
+#[path = "../real/mod.rs"]
+mod real;
+mod stopped;
