@@ -89,7 +89,7 @@ fn fault_of(host: &str, error: ureq::Error) -> Fault {
         ureq::Error::Io(error) => fault::of_io(host, &error),
         ureq::Error::Rustls(error) => fault::of_tls(host, &error),
         ureq::Error::Timeout(_) => Fault::Unreachable(fault::timed_out(host)),
-        ureq::Error::HostNotFound => Fault::Unreachable(fault::no_such_host(host)),
+        ureq::Error::HostNotFound => fault::of_lookup(host),
         ureq::Error::ConnectionFailed => fault::of_io(host, &std::io::ErrorKind::ConnectionRefused.into()),
         ureq::Error::BodyExceedsLimit(limit) => Fault::Protocol(format!("{host} answers with more than {limit} bytes")),
         error => Fault::Protocol(format!("{host}: {error}")),

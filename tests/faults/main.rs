@@ -5,8 +5,10 @@
 //! measures finer than half a second.
 
 mod descriptors;
+mod galene;
 mod ground;
 mod output;
+mod ports;
 #[path = "../real/mod.rs"]
 mod real;
 mod stopped;
