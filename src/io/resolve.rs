@@ -234,7 +234,10 @@ async fn find_addresses(dns: &Dns, name: &str, ipv6: bool) -> Result<Addresses, 
                 let found = answer.records.into_iter().filter_map(address).collect();
                 return Ok(Addresses::sorted(found, ipv6, answer.lifetime));
             }
-            Ok(_) | Err(_) if dns.is_chosen => {
+            Err(DnsError::Silence) if dns.is_chosen => {
+                return Err(format!("{name} cannot be looked up: the server of -sip-dns does not answer"));
+            }
+            Ok(_) | Err(DnsError::NoName) if dns.is_chosen => {
                 return Err(format!("{name} cannot be looked up: the server of -sip-dns does not know it"));
             }
             Ok(_) | Err(_) => {}

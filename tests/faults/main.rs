@@ -5,8 +5,11 @@
 //! measures finer than half a second.
 
 mod descriptors;
+mod dns;
 mod galene;
 mod ground;
+#[path = "../common/name_server.rs"]
+mod name_server;
 mod output;
 mod ports;
 #[path = "../real/mod.rs"]
