@@ -8,10 +8,12 @@ mod descriptors;
 mod dns;
 mod galene;
 mod ground;
+mod killed;
 #[path = "../common/name_server.rs"]
 mod name_server;
 mod output;
 mod ports;
 #[path = "../real/mod.rs"]
 mod real;
+mod registrar;
 mod stopped;
