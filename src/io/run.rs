@@ -95,6 +95,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         ipv6,
         tls,
         http,
+        slept: clock.slept(),
         stop_by: None,
         stopped: false,
     };

@@ -104,6 +104,8 @@ fn at_whichever_stage_they_run_out_the_caller_hears_503_and_the_call_in_progress
     eventually("nothing is left of it", || world.gateway.open_files() == in_use);
     allow(pid, 0);
     assert!(!answers_by_tcp(tcp), "a connection was taken without a descriptor");
+    let told = |line: &str| line.contains("no connection over TCP can be taken now") && line.contains("LimitNOFILE");
+    world.gateway.wait_for_line(PATIENCE, told).unwrap_or_else(|why| panic!("{why}"));
     limit(pid, 1024);
     eventually("connections are taken again", || answers_by_tcp(tcp));
     drop(call(&world.gateway.uri(), "Eve", log));

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::gateway::Gateway;
-use lab::program::{Folder, find_or_skip, free_udp_port, skip};
+use lab::program::{Folder, find_or_skip, free_udp_port};
 use lab::registrar::Registrar;
 use lab::room::RoomCommand;
 use lab::telephone::{Telephone, TelephoneSetup, What};
@@ -61,7 +61,7 @@ impl Resolving {
         let own = ["-m", "--propagation", "private"];
         let granted = Command::new(&unshare).args(own).arg("true").stderr(Stdio::null()).status();
         if !granted.is_ok_and(|status| status.success()) {
-            skip("mount namespaces are for root alone");
+            println!("skipped: mount namespaces are not to be had here");
             return None;
         }
         // resolv.conf knows no ports, so it is port 53 of an address that nobody else has.
@@ -69,7 +69,7 @@ impl Resolving {
         let names = match NameServer::start_at((host, 53).into(), vec![loopback(&format!("{GALENE}."))]) {
             Ok(names) => names,
             Err(error) => {
-                skip(&format!("no name server at {host}: {error}"));
+                println!("skipped: no name server at {host}: {error}");
                 return None;
             }
         };

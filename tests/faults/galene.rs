@@ -9,10 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::gateway::{Gateway, answers};
+use lab::member::Crowd;
+use lab::room::{GroupConfig, RoomConfig, RoomServer};
 use lab::telephone::{Telephone, TelephoneSetup};
 
-use crate::ground::refusal;
-use crate::real::{GROUP, PATIENCE, binary, eventually, from};
+use crate::ground::{assert_both_ways, assert_unharmed, call, member, refusal};
+use crate::real::{GROUP, PATIENCE, binary, eventually, from, names};
+use crate::wire::Wire;
 
 /// The limit of joining, and what the answer takes on its way.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(10_500);
@@ -134,31 +137,88 @@ fn assert_refused(manner: Manner, words: &str) {
     eventually("nothing waits for it any more", is_idle);
 }
 
-#[test]
-fn one_that_never_answers() {
-    assert_refused(Manner::Silent { tls: false }, "does not answer");
+/// A room behind a wire that can go dead, a gateway that calls into it by that, and a call with a member in the room.
+struct Wired {
+    wire: Wire,
+    gateway: Gateway,
+    member: Crowd,
+    telephone: Telephone,
+    /// No judge: it is right that it throws a dead client out.
+    room: RoomServer,
+}
+
+impl Wired {
+    fn new() -> Self {
+        // A real server looks every 10 s and has 45 s of patience.
+        let (dead_after, liveness_tick) = (Duration::from_secs(4), Duration::from_millis(500));
+        let config = RoomConfig { dead_after, liveness_tick, ..RoomConfig::new(vec![GroupConfig::open(GROUP)]) };
+        let room = RoomServer::start(RoomConfig { ping_after: Duration::from_secs(2), ..config }).unwrap();
+        let wire = Wire::to(room.address());
+        let gateway = Gateway::start(binary(), &format!("http://{}/group/{GROUP}/", wire.address), &[]).unwrap();
+        let mut member = member(&room.group_url(GROUP));
+        let log = || gateway.lines().join("\n");
+        let telephone = call(&gateway.uri(), "Ada", log);
+        assert_both_ways(&telephone, "Ada", &mut member, log);
+        Self { wire, gateway, member, telephone, room }
+    }
+
+    /// The caller is in the room once, and both ways are heard, from now on.
+    fn assert_back(mut self, since: Instant) {
+        let lines = self.gateway.lines();
+        let back: Vec<&String> = lines.iter().filter(|line| line.contains("back in test")).collect();
+        assert_eq!(back.len(), 1, "{back:?}");
+        assert_both_ways(&self.telephone, "Ada", &mut self.member, || lines.join("\n"));
+        eventually("no ghost is left", || names(&self.room).iter().filter(|name| *name == "Ada").count() == 1);
+        assert_unharmed(self.telephone, since);
+    }
 }
 
 #[test]
-fn one_that_never_answers_tls() {
-    assert_refused(Manner::Silent { tls: true }, "does not answer");
+fn a_connection_that_goes_dead_without_a_word_is_replaced_within_seven_seconds() {
+    let world = Wired::new();
+    world.wire.cut();
+    let cut = Instant::now();
+    let back = world.gateway.wait_for_line(PATIENCE, |line| line.contains("back in test"));
+    back.unwrap_or_else(|why| panic!("{why}"));
+    println!("back {:.1} s after the connection went dead", cut.elapsed().as_secs_f64());
+    assert!(cut.elapsed() < Duration::from_secs(7));
+    world.assert_back(cut);
 }
 
 #[test]
-fn one_that_drips() {
-    assert_refused(Manner::Drips, "does not answer");
+fn one_that_takes_connections_and_says_nothing_is_waited_for() {
+    let world = Wired::new();
+    world.wire.cut_for_good();
+    let cut = Instant::now();
+    let told = world.gateway.wait_for_line(PATIENCE, |line| line.contains("the caller stays on the line"));
+    let told = told.unwrap_or_else(|why| panic!("{why}"));
+    assert!(told.contains("the server or the way to it is down"), "{told}");
+    thread::sleep(Duration::from_secs(3));
+    // What was opened meanwhile stays dead.
+    world.wire.cut();
+    let mended = Instant::now();
+    let back = world.gateway.wait_for_line(PATIENCE, |line| line.contains("back in test"));
+    back.unwrap_or_else(|why| panic!("{why}"));
+    println!("back {:.1} s after Galene began to speak again", mended.elapsed().as_secs_f64());
+    assert!(mended.elapsed() < Duration::from_secs(5));
+    world.assert_back(cut);
 }
 
 #[test]
-fn one_that_never_opens_the_web_socket_or_does_it_wrongly() {
-    assert_refused(Manner::WrongUpgrade, "127.0.0.1");
-    assert_refused(Manner::NoUpgrade, "does not answer");
+fn one_that_never_answers_tls_http_or_the_web_socket_or_drips() {
+    let silent = [Manner::Silent { tls: false }, Manner::Silent { tls: true }, Manner::Drips, Manner::NoUpgrade];
+    thread::scope(|scope| {
+        for manner in silent {
+            scope.spawn(move || assert_refused(manner, "does not answer"));
+        }
+    });
 }
 
 #[test]
-fn one_that_hangs_up_answers_500_gives_html_or_json_of_another_kind() {
+fn one_that_hangs_up_answers_500_gives_html_or_json_of_another_kind_or_opens_no_web_socket() {
     assert_refused(Manner::HangsUp, "broke off");
     assert_refused(Manner::Says(500, "oh"), "HTTP status 500");
     assert_refused(Manner::Says(200, "<!DOCTYPE html><title>It works!</title>"), "no status of a group");
     assert_refused(Manner::Says(200, r#"{"name":7}"#), "no status of a group");
+    assert_refused(Manner::WrongUpgrade, "Key mismatch");
 }

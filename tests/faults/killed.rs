@@ -27,8 +27,8 @@ fn it_is_registered_again_at_once_and_leaves_no_ghost() {
     let telephone = call(&contact, "Ada", || gateway.lines().join("\n"));
     assert_eq!(names(&room), ["Ada"]);
 
-    gateway.signal(Signal::SIGKILL);
     let killed = Instant::now();
+    gateway.signal(Signal::SIGKILL);
     gateway.wait_exit(PATIENCE).unwrap();
     let address = gateway.address();
     eventually("the ghost is out of the room", || names(&room).is_empty());
@@ -68,9 +68,9 @@ fn where_the_network_swallows_the_news_the_ghost_stays_as_long_as_the_server_let
     };
     let mut gateway = start();
     let first = call(&gateway.uri(), "Ada", || gateway.lines().join("\n"));
+    let killed = Instant::now();
     gateway.signal(Signal::SIGKILL);
     gateway.wait_exit(PATIENCE).unwrap();
-    let killed = Instant::now();
     let next = start();
     let again = Telephone::call(TelephoneSetup::new(&next.uri()).from(&from("Ada"))).unwrap();
     again.wait_answered(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", next.lines().join("\n")));

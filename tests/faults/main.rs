@@ -4,6 +4,7 @@
 //! One module a fault; most of them have a call in progress, which goes on. Tests run side by side, since they mostly wait: none
 //! measures finer than half a second.
 
+mod clock;
 mod descriptors;
 mod dns;
 mod galene;
@@ -17,3 +18,5 @@ mod ports;
 mod real;
 mod registrar;
 mod stopped;
+#[path = "../common/wire.rs"]
+mod wire;

@@ -4,16 +4,18 @@
 use std::fs::OpenOptions;
 use std::io::{PipeReader, Read, pipe};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::gateway::answers;
-use lab::program::{Signal, free_udp_port};
+use lab::program::{Folder, Signal, free_udp_port};
 use lab::room::RoomServer;
 use lab::telephone::What;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 
 use crate::ground::{assert_unharmed, call, wait_ready};
 use crate::real::{GROUP, PATIENCE, binary, eventually, names, room};
@@ -139,6 +141,21 @@ fn a_full_disk_is_no_harm() {
 fn no_output_at_all_is_no_harm() {
     let shell = ["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"];
     let gateway = Mute::run(Command::new("sh").args(shell).arg(binary()), &[]);
+    gateway.assert_carries_calls();
+    assert!(gateway.end().success());
+}
+
+#[test]
+fn a_capture_that_the_disk_does_not_take_delays_neither_calls_nor_the_end() {
+    let folder = Folder::new().unwrap();
+    let path = folder.path().join("calls.pcap");
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    // Opened and never read: it takes a pipe's worth and no more.
+    let _reader = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path).unwrap();
+    let gateway = Mute::start(Stdio::null(), &["-sip-pcap", path.to_str().unwrap()]);
+    for _ in 0..400 {
+        assert!(answers(gateway.address).unwrap());
+    }
     gateway.assert_carries_calls();
     assert!(gateway.end().success());
 }

@@ -64,6 +64,22 @@ impl Registration {
         }
     }
 
+    /// This machine has slept for longer than anybody knows here: the binding may have run out, and its network be another one.
+    pub(crate) fn handle_woken(&mut self, now: Instant, layer: &mut TransactionLayer) {
+        match self.state {
+            State::Registered { .. } | State::Removing { .. } | State::Waiting { .. } => {
+                layer.abandon(Owner::Registration);
+                self.resolve(now, layer);
+            }
+            State::Idle
+            | State::Resolving { .. }
+            | State::Connecting
+            | State::Registering(_)
+            | State::Unregistering(_)
+            | State::Off => {}
+        }
+    }
+
     fn ask(&mut self, now: Instant, layer: &mut TransactionLayer) {
         let Some((path, own)) = self.servers.current().and_then(|route| self.way(route)) else { return };
         if let Some(stun) = &mut self.stun {
