@@ -32,6 +32,7 @@
 //! - **mix** (cores − 1, no async): each owns whole rooms. A telephone's packet is transcoded as it arrives; every 20 ms
 //!   each room's voices are decoded once, summed once, and each caller gets the sum without its own voice. The first has its
 //!   turns on the net thread (being woken costs as much as coding a frame), every other has a thread of its own.
+//! - **log** (one), and **capture** with `-sip-pcap`: write what the others say, so that no disk and no reader stops those.
 //!
 //! They speak over lock-free single-producer rings, all in the same way. What a mix uses is built on the signalling thread, handed
 //! over in a `Box` and comes back to be freed there.

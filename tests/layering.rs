@@ -152,6 +152,21 @@ fn only_io_knows_clocks_sockets_threads_and_async() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The wall clock is set forward and backward as it pleases, so that no deadline, lifetime or duration is its. It is read once, to
+/// tie our own clock to the time of day in RTCP and captures, and where the kernel stamps packets by it (`batch`, which takes
+/// no stamp for true that is more than a second old). Libraries read it: TLS for certificates, the log for its stamps.
+#[test]
+fn nothing_goes_by_the_wall_clock() {
+    let mut readers = Vec::new();
+    for (path, code) in code() {
+        let product = code.split("#[cfg(test)]").next().unwrap();
+        for name in ["SystemTime::now", "CLOCK_REALTIME"] {
+            readers.extend((0..product.matches(name).count()).map(|_| format!("{path}: {name}")));
+        }
+    }
+    assert_eq!(readers, ["io/clock.rs: SystemTime::now", "io/net/batch.rs: CLOCK_REALTIME"]);
+}
+
 #[test]
 fn media_knows_no_lock_no_log_and_no_system() {
     let mut wrong = Vec::new();

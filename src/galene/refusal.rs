@@ -17,6 +17,9 @@ pub enum Fault {
     /// Something answered, but not as HTTP or a WebSocket should.
     #[error("{0}")]
     Protocol(String),
+    /// This machine gives us no more sockets; Galene has no part in it.
+    #[error("{0}")]
+    Exhausted(String),
 }
 
 /// Why a client could not join its group. Every variant ends the client that reports it.
@@ -52,6 +55,8 @@ pub enum Refusal {
     Tls(String),
     /// The server does not speak Galene's protocol, or not this version of it.
     Protocol(String),
+    /// This machine gives us no more sockets.
+    Exhausted(String),
     /// We are in, but without the `present` permission nobody can hear the caller. The client does not judge this, it
     /// reports [`crate::galene::client::Joined::permissions`]; the gateway, which knows what the call is for, does.
     NoPresent,
@@ -98,6 +103,7 @@ impl Refusal {
             Self::Unreachable(text) => format!("Galene cannot be reached: {text}"),
             Self::Tls(text) => format!("no safe connection to Galene: {text}"),
             Self::Protocol(text) => format!("Galene's answer makes no sense: {text}"),
+            Self::Exhausted(text) => format!("no connection to Galene: {text}"),
             Self::NoPresent => {
                 "Galene lets us in but not speak: give this user the permission 'present' in the group's \
                                 description, or use an invitation link that grants it"
@@ -113,6 +119,7 @@ impl From<Fault> for Refusal {
             Fault::Unreachable(text) => Self::Unreachable(text),
             Fault::Tls(text) => Self::Tls(text),
             Fault::Protocol(text) => Self::Protocol(text),
+            Fault::Exhausted(text) => Self::Exhausted(text),
         }
     }
 }

@@ -15,6 +15,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// 0.5, 1, 2, 4, 8 s: what has not been offered by then has no audio for us.
 const MAX_REPETITIONS: u32 = 5;
 
+/// A voice that had to be refused since the system gave no socket is asked for again after this.
+const WITHOUT_SOCKET_PAUSE: Duration = Duration::from_secs(5);
+
 /// Streams remembered; more than a room's voices.
 const MAX_STREAMS: usize = 256;
 
@@ -24,6 +27,8 @@ pub(super) struct Overlooked {
     /// How often each has been closed.
     closed: BTreeMap<String, u32>,
     repeat_at: Option<Instant>,
+    /// The same where we had no socket for one.
+    without_socket_at: Option<Instant>,
 }
 
 impl Overlooked {
@@ -48,13 +53,21 @@ impl Overlooked {
         }
     }
 
+    /// A stream was refused for want of a socket; perhaps there will be one.
+    pub(super) fn on_no_socket(&mut self, now: Instant) {
+        self.without_socket_at.get_or_insert(now + WITHOUT_SOCKET_PAUSE);
+    }
+
     /// True if the request is to be repeated now.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
-        self.repeat_at.take_if(|at| *at <= now).is_some()
+        let is_due = |at: &mut Instant| *at <= now;
+        // Both, since one request serves both.
+        self.repeat_at.take_if(is_due).is_some() | self.without_socket_at.take_if(is_due).is_some()
     }
 
     pub(super) fn next_timeout(&self) -> Option<Deadline> {
-        self.repeat_at.map(|at| Deadline::new(at, "repeat the request for overlooked streams"))
+        let next = self.repeat_at.into_iter().chain(self.without_socket_at).min();
+        next.map(|at| Deadline::new(at, "repeat the request for overlooked streams"))
     }
 }
 
@@ -72,6 +85,18 @@ mod tests {
         assert_eq!(overlooked.next_timeout().unwrap().at, Instant::from_us(1_500_000));
         overlooked.on_offer("a");
         assert_eq!(overlooked.next_timeout(), None);
+    }
+
+    #[test]
+    fn a_stream_for_which_there_was_no_socket_is_asked_for_until_there_is_one() {
+        let mut overlooked = Overlooked::default();
+        overlooked.on_no_socket(Instant::ZERO);
+        overlooked.on_offer("another");
+        let at = overlooked.next_timeout().unwrap().at;
+        assert_eq!(at, Instant::ZERO + WITHOUT_SOCKET_PAUSE);
+        assert!(overlooked.handle_timeout(at) && overlooked.next_timeout().is_none());
+        overlooked.on_no_socket(at);
+        assert!(overlooked.handle_timeout(at + WITHOUT_SOCKET_PAUSE));
     }
 
     #[test]

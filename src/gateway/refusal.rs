@@ -165,6 +165,7 @@ impl CallFailure {
             Refusal::Locked(_) => (480, "Conference Locked"),
             Refusal::Full => (486, "Conference Full"),
             Refusal::Moved(_) => (480, "Conference Moved"),
+            Refusal::Exhausted(_) => (503, "Gateway Full"),
             Refusal::Unreachable(_) | Refusal::Tls(_) | Refusal::Protocol(_) => (480, "Conference Unreachable"),
         }
     }
@@ -196,6 +197,7 @@ mod tests {
         assert_eq!(unreachable.rejection().status, 480);
         assert_eq!(CallFailure::Galene(Refusal::Full).rejection().status, 486);
         assert_eq!(CallFailure::NoPort("-rtp-ports").rejection().status, 503);
+        assert_eq!(CallFailure::Galene(Refusal::Exhausted("no descriptors".into())).rejection().status, 503);
         assert!(CallFailure::NoPort("-rtp-ports").explain().contains("-rtp-ports"));
     }
 }

@@ -207,6 +207,7 @@ impl Room {
         let key = known.unwrap_or_else(|| StreamKey(desk.new_key()));
         if let Err(failure) = listener.open_link(now, desk, (self.key, &self.name), &offer.id, key) {
             tracing::warn!("{} is not heard by telephones: {}", offer.username, failure.explain());
+            self.overlooked.on_no_socket(now);
             return false;
         }
         let always_decode = matches!(offer.label.as_str(), "screenshare" | "video");

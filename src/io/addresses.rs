@@ -1,5 +1,6 @@
 //! The machine's own addresses: host candidates towards Galene.
 
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
 use nix::ifaddrs::getifaddrs;
@@ -10,10 +11,13 @@ const MAX_ADDRESSES: usize = 8;
 
 /// The addresses of all interfaces that are up, IPv4 first; of loopback interfaces only if `loopback` is wanted or there is
 /// nothing else. Link-local addresses are left out: nobody else could name the interface.
-pub(super) fn local_addresses(loopback: bool) -> Vec<IpAddr> {
+///
+/// # Errors
+/// The system does not tell; it takes a descriptor to ask.
+pub(super) fn local_addresses(loopback: bool) -> io::Result<Vec<IpAddr>> {
     let mut outside = Vec::new();
     let mut inside = Vec::new();
-    for interface in getifaddrs().into_iter().flatten() {
+    for interface in getifaddrs()? {
         let Some(address) = interface.address.filter(|_| interface.flags.contains(InterfaceFlags::IFF_UP)) else {
             continue;
         };
@@ -31,7 +35,7 @@ pub(super) fn local_addresses(loopback: bool) -> Vec<IpAddr> {
     outside.sort_by_key(IpAddr::is_ipv6);
     outside.dedup();
     outside.truncate(MAX_ADDRESSES);
-    outside
+    Ok(outside)
 }
 
 const fn is_link_local(ip: IpAddr) -> bool {
@@ -47,7 +51,7 @@ mod tests {
 
     #[test]
     fn loopback_comes_when_wanted_and_link_local_never() {
-        let all = local_addresses(true);
+        let all = local_addresses(true).unwrap();
         assert!(all.contains(&"127.0.0.1".parse().unwrap()));
         assert!(all.iter().all(|ip| !is_link_local(*ip)) && all.len() <= MAX_ADDRESSES);
     }

@@ -1,11 +1,11 @@
 //! `-sip-pcap`: every SIP message in a capture file, written by a thread of its own, so that a slow disk delays no call.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::sip::event::{Direction, Passed};
@@ -13,6 +13,8 @@ use crate::wire::pcap;
 
 /// The file's size, some 50 000 messages; then it is closed.
 const MAX_BYTES: usize = 64 << 20;
+/// How long the disk may take at the end for what it has been given: the program is gone within a second or so.
+const END_WITHIN: Duration = Duration::from_millis(300);
 /// Messages that wait for the disk; more are left out.
 const MAX_WAITING: usize = 256;
 
@@ -23,7 +25,8 @@ pub(super) struct Capture {
     records: Option<SyncSender<Vec<u8>>>,
     written_bytes: usize,
     left_out: u64,
-    writer: Option<JoinHandle<()>>,
+    /// Told by its end when the last message is written.
+    writer: Receiver<Infallible>,
 }
 
 impl Capture {
@@ -38,8 +41,12 @@ impl Capture {
         let header = pcap::file_header();
         file.write_all(&header).map_err(wrong)?;
         let (records, waiting) = sync_channel(MAX_WAITING);
-        let writer = std::thread::Builder::new().name("capture".into()).spawn(move || write(file, &waiting));
-        let writer = Some(writer.map_err(wrong)?);
+        let (held, writer) = sync_channel(0);
+        let body = move || {
+            write(file, &waiting);
+            drop(held);
+        };
+        std::thread::Builder::new().name("capture".into()).spawn(body).map_err(wrong)?;
         Ok(Self { records: Some(records), written_bytes: header.len(), left_out: 0, writer })
     }
 
@@ -72,9 +79,10 @@ impl Capture {
 impl Drop for Capture {
     fn drop(&mut self) {
         self.records = None;
-        // It ends with its channel; what it has taken is written first.
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+        // The writer ends with its channel; what it has taken is written first, if the disk takes it.
+        let is_stuck = self.writer.recv_timeout(END_WITHIN) == Err(RecvTimeoutError::Timeout);
+        if is_stuck {
+            tracing::warn!("-sip-pcap: the last messages may be missing in the file; the disk takes nothing");
         }
         if self.left_out > 0 {
             tracing::warn!("-sip-pcap: {} messages are missing in the file; the disk was too slow", self.left_out);

@@ -2,8 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::random::Random;
 use crate::time::{Instant, NtpAnchor};
+
+/// Asleep for less than this, a machine has missed nothing that is not repeated anyway.
+const MISSED_AFTER: Duration = Duration::from_secs(5);
 
 /// The program's monotonic clock; every thread has a copy.
 #[derive(Clone, Copy, Debug)]
@@ -39,10 +44,22 @@ impl Clock {
         self.unix_at_zero + self.start.elapsed()
     }
 
+    /// For how long this machine has slept since it was switched on: our clock stands still then, another one goes on.
+    pub fn slept(&self) -> Duration {
+        let read = |clock| clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
+        let awake = read(ClockId::CLOCK_MONOTONIC);
+        read(ClockId::CLOCK_BOOTTIME).saturating_sub(awake)
+    }
+
     /// What ties this clock to the time of day.
     pub const fn anchor(&self) -> NtpAnchor {
         NtpAnchor { unix_at_zero: self.unix_at_zero }
     }
+}
+
+/// Whether a machine that had slept for `former` in all has slept again, long enough to be missed.
+pub fn has_slept_again(former: Duration, in_all: Duration) -> bool {
+    in_all.saturating_sub(former) >= MISSED_AFTER
 }
 
 /// A random stream seeded by the system.
@@ -53,4 +70,18 @@ pub fn system_random() -> std::io::Result<Random> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
     Ok(Random::from_seed(seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_awake_does_not_sleep_and_a_nap_is_no_sleep() {
+        let clock = Clock::start();
+        assert!(!has_slept_again(clock.slept(), clock.slept()));
+        let before = Duration::from_secs(7200);
+        assert!(!has_slept_again(before, before + Duration::from_secs(4)));
+        assert!(has_slept_again(before, before + Duration::from_secs(3600)));
+    }
 }

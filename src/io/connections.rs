@@ -200,11 +200,19 @@ async fn accept<T: From<StreamWord> + 'static>(
     words: Sender<T>,
     last: Rc<std::cell::Cell<u64>>,
 ) {
+    let mut is_told = false;
     loop {
-        let Ok((stream, remote)) = listener.accept().await else {
-            Timer::after(ACCEPT_PAUSE).await;
-            continue;
+        let (stream, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!("no connection over {transport} can be taken now: {}", fault::of_socket(&error));
+                }
+                Timer::after(ACCEPT_PAUSE).await;
+                continue;
+            }
         };
+        is_told = false;
         let Ok(local) = stream.get_ref().local_addr() else { continue };
         prepare(&stream);
         last.set(last.get() + 1);

@@ -12,7 +12,7 @@ use smol::channel::{Receiver, Sender, bounded};
 use smol::{LocalExecutor, Timer};
 
 use super::capture::Capture;
-use super::clock::Clock;
+use super::clock::{Clock, has_slept_again};
 use super::connections::{SipConnections, StreamWord};
 use super::dns::Dns;
 use super::http::Http;
@@ -105,6 +105,8 @@ pub(super) struct Driver {
     pub(super) ipv6: bool,
     pub(super) tls: Tls,
     pub(super) http: Http,
+    /// For how long the machine had slept when it was last looked at.
+    pub(super) slept: Duration,
     /// When all is over, whatever is left to say, once the end has begun.
     pub(super) stop_by: Option<Instant>,
     /// The gateway has nothing left to do.
@@ -136,6 +138,7 @@ impl Driver {
                 Turn::Media => self.take_media(now),
                 Turn::Timeout => self.gateway.handle_timeout(now),
             }
+            self.look_for_sleep(now);
             if self.gateway.is_stopping() {
                 self.stop_by.get_or_insert(now + STOP_WITHIN);
             }
@@ -143,6 +146,15 @@ impl Driver {
             if let Some(load) = self.load.look(now, self.mix.late_ticks()) {
                 self.gateway.handle_input(now, Input::Load(load));
             }
+        }
+    }
+
+    /// A laptop that was closed, or a virtual machine that was suspended, tells nobody when it goes on.
+    fn look_for_sleep(&mut self, now: Instant) {
+        let former = std::mem::replace(&mut self.slept, self.clock.slept());
+        if has_slept_again(former, self.slept) {
+            tracing::info!("this machine has slept for {} s", (self.slept - former).as_secs());
+            self.gateway.handle_input(now, Input::Sip(sip_event::Input::Woken));
         }
     }
 

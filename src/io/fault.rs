@@ -2,8 +2,10 @@
 //!
 //! Owns: the words, for HTTP and WebSocket alike. Does not own: what becomes of a caller then (`galene::refusal`).
 
+use std::fs::File;
 use std::io::{Error, ErrorKind};
 
+use nix::libc::{EMFILE, ENFILE};
 use rustls::CertificateError;
 
 use crate::galene::Fault;
@@ -12,6 +14,13 @@ use crate::galene::Fault;
 pub(crate) fn of_io(host: &str, error: &Error) -> Fault {
     if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         return of_tls(host, tls);
+    }
+    if let Some(words) = of_this_machine(error) {
+        return Fault::Exhausted(words.to_owned());
+    }
+    // The standard library has no kind for a failed look-up.
+    if error.to_string().contains("lookup") {
+        return of_lookup(host);
     }
     Fault::Unreachable(match error.kind() {
         ErrorKind::ConnectionRefused => format!("{host} refuses connections: does a server run there, on that port?"),
@@ -23,10 +32,37 @@ pub(crate) fn of_io(host: &str, error: &Error) -> Fault {
         | ErrorKind::ConnectionAborted
         | ErrorKind::BrokenPipe
         | ErrorKind::UnexpectedEof => broke_off(host),
-        // The standard library has no kind for a failed look-up.
-        _ if error.to_string().contains("lookup") => no_such_host(host),
         _ => format!("{host}: {error}"),
     })
+}
+
+/// A name that could not be looked up. The C library does not tell where it had no descriptor to ask by.
+pub(crate) fn of_lookup(host: &str) -> Fault {
+    match out_of_descriptors() {
+        Some(words) => Fault::Exhausted(words.to_owned()),
+        None => Fault::Unreachable(format!("the name {host} cannot be looked up: check the group's URL and DNS")),
+    }
+}
+
+/// Whether the system would refuse this program a descriptor now.
+pub(super) fn out_of_descriptors() -> Option<&'static str> {
+    File::open("/dev/null").err().as_ref().and_then(of_this_machine)
+}
+
+/// What this machine itself lacks; `None` for what lies on the way or beyond.
+fn of_this_machine(error: &Error) -> Option<&'static str> {
+    match error.raw_os_error()? {
+        EMFILE => Some(
+            "no file descriptors are left for this program: raise its limit (LimitNOFILE= in its systemd unit, or ulimit -n)",
+        ),
+        ENFILE => Some("no file descriptors are left on this machine: raise fs.file-max, or end what holds so many"),
+        _ => None,
+    }
+}
+
+/// What an error of a socket of our own means.
+pub(crate) fn of_socket(error: &Error) -> String {
+    of_this_machine(error).map_or_else(|| error.to_string(), str::to_owned)
 }
 
 /// What an error of a connection of SIP means; the sentence around it names the host.
@@ -41,7 +77,7 @@ pub(crate) fn of_sip(error: &Error) -> String {
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
                 "it broke off the connection".to_owned()
             }
-            _ => error.to_string(),
+            _ => of_socket(error),
         },
     }
 }
@@ -87,10 +123,6 @@ pub(crate) fn broke_off(host: &str) -> String {
     format!("{host} broke off the connection")
 }
 
-pub(crate) fn no_such_host(host: &str) -> String {
-    format!("the name {host} cannot be looked up: check the group's URL and DNS")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +144,7 @@ mod tests {
         assert!(of(ErrorKind::ConnectionReset).contains("broke off"));
         let lookup = Error::other("failed to lookup address information: Name or service not known");
         assert!(of_io("g.example", &lookup).to_string().contains("DNS"));
+        let own = of_io("g.example", &Error::from_raw_os_error(EMFILE));
+        assert!(matches!(&own, Fault::Exhausted(text) if text.contains("LimitNOFILE")), "{own}");
     }
 }

@@ -18,6 +18,9 @@ use crate::galene::{Fault, HttpResponse};
 /// One request with all its redirects: less than the 10 s that joining may take, so that the reason is told.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Looking the host up, of that: what is left tells that DNS is at fault and not the host.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(7);
+
 /// The longest body that is read: a status has some 300 bytes, a token at most 4096.
 pub const MAX_BODY_BYTES: u64 = 64 * 1024;
 
@@ -36,6 +39,7 @@ impl Http {
         let config = Agent::config_builder()
             .tls_config(tls.http())
             .timeout_global(Some(HTTP_TIMEOUT))
+            .timeout_resolve(Some(LOOK_UP_TIMEOUT))
             .http_status_as_error(false)
             .max_redirects(MAX_REDIRECTS)
             .max_redirects_will_error(false)
@@ -88,8 +92,9 @@ fn fault_of(host: &str, error: ureq::Error) -> Fault {
     match error {
         ureq::Error::Io(error) => fault::of_io(host, &error),
         ureq::Error::Rustls(error) => fault::of_tls(host, &error),
+        ureq::Error::Timeout(ureq::Timeout::Resolve) => fault::of_lookup(host),
         ureq::Error::Timeout(_) => Fault::Unreachable(fault::timed_out(host)),
-        ureq::Error::HostNotFound => Fault::Unreachable(fault::no_such_host(host)),
+        ureq::Error::HostNotFound => fault::of_lookup(host),
         ureq::Error::ConnectionFailed => fault::of_io(host, &std::io::ErrorKind::ConnectionRefused.into()),
         ureq::Error::BodyExceedsLimit(limit) => Fault::Protocol(format!("{host} answers with more than {limit} bytes")),
         error => Fault::Protocol(format!("{host}: {error}")),

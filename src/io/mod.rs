@@ -12,6 +12,7 @@ mod driver;
 mod fault;
 pub mod http;
 mod load;
+mod log;
 mod memory;
 pub mod mix;
 pub mod net;

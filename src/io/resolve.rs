@@ -11,6 +11,7 @@ use hickory_proto::rr::{RData, RecordType};
 
 use super::blocking;
 use super::dns::{Dns, DnsError, hosts};
+use super::fault;
 use super::sip::source_address;
 use crate::sip::event::{Route, Target};
 use crate::wire::sip::Transport;
@@ -66,10 +67,13 @@ pub(super) async fn locate(dns: &Dns, target: &Target, ipv6: bool) -> Result<Loc
         return Err(format!("{name} cannot be looked up: no server of it has an address"));
     }
     let with_source = |(transport, remote): (Transport, SocketAddr)| {
-        source_address(remote).map(|local| Route { transport, remote, local })
+        source_address(remote).ok().map(|local| Route { transport, remote, local })
     };
     let routes: Vec<_> = found.remotes.into_iter().filter_map(with_source).collect();
     if routes.is_empty() {
+        if let Some(words) = fault::out_of_descriptors() {
+            return Err(words.to_owned());
+        }
         return Err(format!("there is no route to {name}: check this machine's network"));
     }
     Ok(Located { routes, lifetime: found.lifetime.clamp(LEAST_LIFETIME, MOST_LIFETIME) })
@@ -230,7 +234,10 @@ async fn find_addresses(dns: &Dns, name: &str, ipv6: bool) -> Result<Addresses, 
                 let found = answer.records.into_iter().filter_map(address).collect();
                 return Ok(Addresses::sorted(found, ipv6, answer.lifetime));
             }
-            Ok(_) | Err(_) if dns.is_chosen => {
+            Err(DnsError::Silence) if dns.is_chosen => {
+                return Err(format!("{name} cannot be looked up: the server of -sip-dns does not answer"));
+            }
+            Ok(_) | Err(DnsError::NoName) if dns.is_chosen => {
                 return Err(format!("{name} cannot be looked up: the server of -sip-dns does not know it"));
             }
             Ok(_) | Err(_) => {}

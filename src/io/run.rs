@@ -1,8 +1,10 @@
 //! From a configuration to a running program, and what is said when it cannot start.
 
+use std::fs::File;
 use std::io::IsTerminal;
 use std::rc::Rc;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use smol::LocalExecutor;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -14,8 +16,10 @@ use super::clock::{Clock, system_random};
 use super::connections::SipConnections;
 use super::dns::Dns;
 use super::driver::Driver;
+use super::fault;
 use super::http::Http;
 use super::load::LoadMeter;
+use super::log::{Log, LogEnd};
 use super::memory::keep_one_heap;
 use super::sip::SipSockets;
 use super::sockets::MediaSockets;
@@ -28,6 +32,11 @@ use crate::sip::auth::Credentials;
 use crate::sip::event::{Account, EndpointConfig, Registrar, Target};
 use crate::sip::instance_id;
 use crate::wire::uri::{SipUri, Uri};
+
+/// What 64 calls in rooms of a hundred voices need is far below it; what is asked of a system is no more than it grants anyway.
+const WANTED_FILES: u64 = 4096;
+/// What the program itself has open before its first call, and a few.
+const FILES_AT_START: usize = 20;
 
 /// Why the program cannot start, in one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +55,10 @@ impl StartError {
 /// It cannot start: a port is taken, or the system has no entropy, thread or descriptor to give.
 pub fn run(config: Config) -> Result<(), StartError> {
     keep_one_heap();
-    start_log(config.debug);
+    let started = start_log(config.debug);
+    // Dropped at the end of everything, so that its last lines are out before anything else is said.
+    let _log_end = started.map_err(|error| StartError::because("the log's thread cannot start")(&error))?;
+    grant_descriptors().map_err(|error| StartError::because("cannot start")(&fault::of_socket(&error)))?;
     let clock = Clock::start();
     let mut random = system_random().map_err(|error| StartError::because("no random numbers")(&error))?;
     let identity =
@@ -83,6 +95,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
         ipv6,
         tls,
         http,
+        slept: clock.slept(),
         stop_by: None,
         stopped: false,
     };
@@ -90,14 +103,26 @@ pub fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn start_log(debug: bool) {
+/// Raises the limit as far as we may, and makes sure that there are enough to begin with: the libraries below panic where they
+/// get none.
+fn grant_descriptors() -> std::io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // Where it may not be raised, it is as it was.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(WANTED_FILES)), hard);
+    let files: Result<Vec<File>, _> = (0..FILES_AT_START).map(|_| File::open("/dev/null")).collect();
+    files.map(drop)
+}
+
+fn start_log(debug: bool) -> std::io::Result<LogEnd> {
+    let (log, end) = Log::start(std::io::stderr())?;
     let level = if debug { tracing::Level::DEBUG } else { tracing::Level::INFO };
     // The libraries' own messages are for their authors.
     let ours = Targets::new().with_target("galene_sip", level);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(log).with_target(false);
     let lines = lines.with_ansi(std::io::stderr().is_terminal());
     // A test may have set a log up already.
     let _ = tracing_subscriber::registry().with(lines).with(ours).try_init();
+    Ok(end)
 }
 
 fn endpoint_config(config: &Config, sip: &SipSockets) -> EndpointConfig {

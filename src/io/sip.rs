@@ -68,13 +68,16 @@ impl SipSockets {
 }
 
 /// The address that the system would send from on the way to `remote`.
-pub(super) fn source_address(remote: SocketAddr) -> Option<IpAddr> {
+///
+/// # Errors
+/// The system's: there is no way, or no socket to ask by.
+pub(super) fn source_address(remote: SocketAddr) -> io::Result<IpAddr> {
     let any: SocketAddr = match remote {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     // Connecting a UDP socket sends nothing; it asks the routing table.
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect(remote).ok()?;
-    socket.local_addr().ok().map(|local| local.ip())
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(remote)?;
+    socket.local_addr().map(|local| local.ip())
 }

@@ -11,6 +11,7 @@ use smol::LocalExecutor;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::addresses::local_addresses;
+use super::fault;
 use super::net::NetHandle;
 use super::ports::PortPool;
 use super::tls::Tls;
@@ -123,6 +124,8 @@ impl MediaSockets {
 
 impl Sockets for MediaSockets {
     fn open_peer(&mut self, now: Instant, leg: LegKey) -> Result<Vec<SocketAddr>, SocketError> {
+        // First, since a port that is taken is given back by who has got it alone.
+        let addresses = local_addresses(self.loopback).map_err(system)?;
         let socket = match &mut self.ice_ports {
             None => bind_both_families(0).map_err(system)?,
             Some(pool) => {
@@ -132,7 +135,7 @@ impl Sockets for MediaSockets {
             }
         };
         let bound = socket.local_addr().map_err(system)?;
-        let addresses = local_addresses(self.loopback).into_iter().filter(|ip| ip.is_ipv4() || bound.is_ipv6());
+        let addresses = addresses.into_iter().filter(|ip| ip.is_ipv4() || bound.is_ipv6());
         let candidates = addresses.map(|ip| SocketAddr::new(ip, bound.port())).collect();
         self.peer_ports.insert(leg, bound.port());
         self.pending.insert(leg, Pending::Peer(socket));
@@ -172,7 +175,7 @@ impl Sockets for MediaSockets {
 }
 
 fn system(error: io::Error) -> SocketError {
-    SocketError::System(error.to_string())
+    SocketError::System(fault::of_socket(&error))
 }
 
 /// Tries the pool's ports until one can be bound; ports that somebody else holds rest like released ones.
@@ -222,8 +225,11 @@ fn bind_free_pair(ip: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
         if port % 2 == 1 {
             continue;
         }
-        if let Some(second) = port.checked_add(1).and_then(|port| bind((ip, port).into(), true).ok()) {
-            return Ok((first, second));
+        let Some(next) = port.checked_add(1) else { continue };
+        match bind((ip, next).into(), true) {
+            Ok(second) => return Ok((first, second)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
         }
     }
     Err(io::Error::other("no even UDP port with a free neighbour"))

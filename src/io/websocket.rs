@@ -33,6 +33,9 @@ pub const MAX_COMMANDS: usize = 512;
 /// Look-up, TCP, TLS and upgrade together: less than the 10 s that joining may take, so that the reason is told.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// The look-up, of that: what is left tells that DNS is at fault and not the host.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(7);
+
 /// One of a host's addresses, before the next is tried.
 const ADDRESS_TIMEOUT: Duration = Duration::from_millis(2500);
 
@@ -143,7 +146,12 @@ async fn connect(url: &Url, tls: &Tls) -> Result<Box<dyn Transport>, Fault> {
         url::Host::Ipv4(address) => vec![SocketAddr::from((*address, port))],
         url::Host::Ipv6(address) => vec![SocketAddr::from((*address, port))],
         url::Host::Domain(name) => {
-            blocking::resolve((*name).to_owned(), port).await.map_err(|error| fault::of_io(&host, &error))?
+            let late = async {
+                Timer::after(LOOK_UP_TIMEOUT).await;
+                Err(io::ErrorKind::TimedOut.into())
+            };
+            let found = blocking::resolve((*name).to_owned(), port).or(late).await;
+            found.map_err(|_| fault::of_lookup(&host))?
         }
     };
     let stream = connect_tcp(&addresses).await.map_err(|error| fault::of_io(&host, &error))?;

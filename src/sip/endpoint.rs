@@ -162,6 +162,11 @@ impl Endpoint {
                 self.layer.out.connections.handle_closed(connection);
                 self.handle_closed(now, connection, &error);
             }
+            Input::Woken => {
+                if let Some(registration) = &mut self.registration {
+                    registration.handle_woken(now, &mut self.layer);
+                }
+            }
             Input::Resolved { target, routes, lifetime } => self.handle_resolved(now, &target, routes, lifetime),
             Input::Unresolved { target, error } => {
                 self.resolve_transfers(now, &target, None);

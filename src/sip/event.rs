@@ -168,6 +168,8 @@ pub enum Input<'a> {
         /// Why, in plain words.
         error: String,
     },
+    /// The machine has slept, and our time with it, but not the registrar's.
+    Woken,
     /// The answer to [`Output::Resolve`], best address first.
     Resolved {
         /// As asked.

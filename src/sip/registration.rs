@@ -41,6 +41,8 @@ use watch::Watch;
 
 /// The lifetime that we ask for: what a crash leaves behind rings in vain for at most this long.
 const WANTED_EXPIRES_S: u32 = 600;
+/// The longest lifetime that a registrar may insist on: what a crash leaves behind would ring in vain for longer.
+const MAX_EXPIRES_S: u32 = 86_400;
 /// NATs keep a UDP mapping for 30 s or more (RFC 4787 §4.3 asks for 2 minutes, many give 30 s).
 const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// The double line end of RFC 5626 §4.4.1: registrars ignore or answer it.
@@ -349,7 +351,7 @@ impl Registration {
             }
             423 => {
                 let least = response.headers.min_expires().unwrap_or(0);
-                if attempt.is_raised || least <= self.wanted_expires_s {
+                if attempt.is_raised || least <= self.wanted_expires_s || least > MAX_EXPIRES_S {
                     return self.fail(now, Failure::from_response(response), layer);
                 }
                 self.wanted_expires_s = least;

@@ -1,6 +1,7 @@
 //! The gateway's program finds its registrar by NAPTR, SRV and A records of a name server on loopback, and goes to the next
 //! server when one is gone.
 
+#[path = "../common/name_server.rs"]
 mod name_server;
 #[path = "../real/mod.rs"]
 mod real;

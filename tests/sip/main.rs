@@ -6,6 +6,7 @@ mod calls;
 mod connections;
 mod early_media;
 mod noise;
+mod nonsense;
 mod peer;
 mod refer;
 mod refusals;

@@ -168,6 +168,23 @@ fn an_unknown_registrar_is_named_and_a_success_ends_the_pauses() {
 }
 
 #[test]
+fn a_machine_that_has_slept_registers_at_once_and_waits_no_longer_after_a_failure() {
+    let mut world = started(None);
+    let register = world.one();
+    world.receive(REGISTRAR, &Phone::response(&register, 200, ""));
+    world.events();
+    world.input(Input::Woken);
+    assert_eq!(world.resolves.len(), 2, "its network may be another one");
+    world.resolve("sip.example.com", None, &[REGISTRAR]);
+    let again = world.one();
+    world.receive(REGISTRAR, &Phone::response(&again, 403, ""));
+    assert!(failure(&mut world).1 >= Duration::from_secs(200));
+    world.input(Input::Woken);
+    world.resolve("sip.example.com", None, &[REGISTRAR]);
+    assert_eq!(world.one().what(), "REGISTER");
+}
+
+#[test]
 fn retry_after_is_obeyed() {
     let mut world = started(None);
     let register = world.one();

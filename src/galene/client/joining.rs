@@ -156,7 +156,7 @@ impl Joining {
                 Err(fault @ (Fault::Unreachable(_) | Fault::Protocol(_))) => link.refuse(Refusal::Unreachable(
                     format!("the group's authorisation server (authServer in its description) fails: {fault}"),
                 )),
-                Err(fault @ Fault::Tls(_)) => link.refuse(fault.into()),
+                Err(fault @ (Fault::Tls(_) | Fault::Exhausted(_))) => link.refuse(fault.into()),
             },
             Step::Status { .. }
             | Step::Authorising { .. }

@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Four to an octave of µs: the last one begins at 114 ms, more than five ticks.
 const BUCKETS: usize = 64;
 
+/// What one standstill counts for at most where load is judged, as many ticks as may be missed in two seconds: a process that
+/// was stopped, or a machine that was paused, has missed hundreds and is not busy. One that is comes late again and again.
+const MOST_MISSED_AT_ONCE: u32 = 4;
+
 /// One mix's counters since they were last taken.
 #[derive(Debug)]
 pub(super) struct MixHealth {
     late_ticks: AtomicU32,
-    /// Those since the start.
+    /// Those since the start, of each standstill not all.
     late_ticks_ever: AtomicU32,
     orphans: AtomicU32,
     longest_tick_us: AtomicU32,
@@ -38,7 +42,7 @@ impl MixHealth {
     pub(super) fn tick(&self, begin_us: u32, took_us: u32, missed: u32) {
         self.ticks[bucket(took_us)].fetch_add(1, Ordering::Relaxed);
         self.late_ticks.fetch_add(missed, Ordering::Relaxed);
-        self.late_ticks_ever.fetch_add(missed, Ordering::Relaxed);
+        self.late_ticks_ever.fetch_add(missed.min(MOST_MISSED_AT_ONCE), Ordering::Relaxed);
         self.longest_tick_us.fetch_max(took_us, Ordering::Relaxed);
         self.latest_begin_us.fetch_max(begin_us, Ordering::Relaxed);
     }
@@ -48,7 +52,7 @@ impl MixHealth {
         self.orphans.store(orphans, Ordering::Relaxed);
     }
 
-    /// Ticks that could not take place since the start.
+    /// Ticks that could not take place since the start, as load is judged by them.
     pub(super) fn late_ticks_ever(&self) -> u32 {
         self.late_ticks_ever.load(Ordering::Relaxed)
     }
@@ -161,5 +165,16 @@ mod tests {
         let mut report = MixReport::default();
         health.take_into(&mut report);
         assert_eq!((report.ticks(), report.late_ticks, report.tick_us(99)), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_standstill_is_no_load() {
+        let health = MixHealth::default();
+        health.tick(0, 100, 350);
+        assert_eq!(health.late_ticks_ever(), MOST_MISSED_AT_ONCE);
+        health.tick(0, 100, 1);
+        let mut report = MixReport::default();
+        health.take_into(&mut report);
+        assert_eq!((health.late_ticks_ever(), report.late_ticks), (MOST_MISSED_AT_ONCE + 1, 351));
     }
 }

@@ -34,7 +34,7 @@ impl Registration {
         }
         attempt.challenges += 1;
         if attempt.challenges > MAX_CHALLENGES {
-            return Err(Failure::from_response(response));
+            return Err(Failure::Endless);
         }
         attempt.is_fresh[kind] = true;
         if !self.redirect.is_elsewhere() {

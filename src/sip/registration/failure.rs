@@ -14,8 +14,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(20);
 const FIRST_REFUSAL_PAUSE: Duration = Duration::from_secs(300);
 /// The longest pause after refused credentials: a password that was corrected at the registrar works within the hour.
 const MAX_REFUSAL_PAUSE: Duration = Duration::from_secs(3600);
-/// The longest wait that a registrar can ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
+/// The longest wait that a registrar can ask for: it may not have meant what it said, and once an hour burdens nobody.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// Why it failed.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) enum Failure {
     NoPassword,
     WrongPassword,
     UnknownChallenge,
+    /// Every answer to a challenge is met with the next one.
+    Endless,
     /// Another registrar, to which ours has sent us, asks for a password of its own.
     ForeignRealm(String),
     /// A weaker digest than it took before is asked for.
@@ -58,7 +60,7 @@ impl Failure {
                 true
             }
             Self::Refused { status, .. } => matches!(status, 401 | 403 | 407),
-            Self::Unresolved(_) | Self::Unconnected(_) | Self::NoAnswer | Self::NotKept => false,
+            Self::Unresolved(_) | Self::Unconnected(_) | Self::NoAnswer | Self::Endless | Self::NotKept => false,
         }
     }
 
@@ -70,6 +72,7 @@ impl Failure {
             | Self::UnknownChallenge
             | Self::ForeignRealm(_)
             | Self::Weaker
+            | Self::Endless
             | Self::NotKept => true,
             Self::Refused { status, .. } => *status < 500,
             Self::Unresolved(_) | Self::Unconnected(_) | Self::NoAnswer => false,
@@ -107,6 +110,10 @@ impl Failure {
             Self::UnknownChallenge => format!(
                 "The registrar {registrar} asks for a kind of authentication other than Digest with MD5, SHA-256 or \
                  SHA-512-256: ask the provider for it."
+            ),
+            Self::Endless => format!(
+                "The registrar {registrar} asks for the password of {uri} again and again, as if each answer were too old: \
+                 ask the provider why."
             ),
             Self::ForeignRealm(realm) => format!(
                 "The registrar sends us on to {registrar}, which asks for a password for '{}' and gets none: if it is \
@@ -163,6 +170,7 @@ impl Pauses {
             | Failure::NoPassword
             | Failure::WrongPassword
             | Failure::UnknownChallenge
+            | Failure::Endless
             | Failure::ForeignRealm(_)
             | Failure::Weaker
             | Failure::NotKept => pause,
@@ -200,7 +208,7 @@ mod tests {
     fn retry_after_is_obeyed_within_reason() {
         let busy = |seconds| Failure::Refused { status: 503, reason: String::new(), retry_after_s: Some(seconds) };
         assert_eq!(pauses_s(1, &busy(120)), [120.0]);
-        assert_eq!(pauses_s(1, &busy(u32::MAX)), [86_400.0]);
+        assert_eq!(pauses_s(1, &busy(u32::MAX)), [3600.0]);
         assert!(pauses_s(1, &busy(0))[0] >= 0.8);
     }
 }

@@ -13,6 +13,11 @@ use crate::time::Instant;
 use crate::wire::sip::{Method, NameAddr, Request};
 use crate::wire::uri::SipUri;
 
+/// Between two refreshes at least, whatever a registrar grants: one of a second would be asked twice in it.
+const LEAST_REFRESH: Duration = Duration::from_secs(5);
+/// What is believed of a lifetime: a registrar that grants years will not remember it for so long.
+const MAX_GRANTED_S: u32 = 3600;
+
 /// Bindings remembered as removed: a registrar that keeps one all the same is not asked again.
 const MAX_REMOVED: usize = 16;
 
@@ -56,6 +61,22 @@ impl Registration {
             && let State::Registered { .. } = self.state
         {
             self.register(now, layer);
+        }
+    }
+
+    /// This machine has slept for longer than anybody knows here: the binding may have run out, and its network be another one.
+    pub(crate) fn handle_woken(&mut self, now: Instant, layer: &mut TransactionLayer) {
+        match self.state {
+            State::Registered { .. } | State::Removing { .. } | State::Waiting { .. } => {
+                layer.abandon(Owner::Registration);
+                self.resolve(now, layer);
+            }
+            State::Idle
+            | State::Resolving { .. }
+            | State::Connecting
+            | State::Registering(_)
+            | State::Unregistering(_)
+            | State::Off => {}
         }
     }
 
@@ -124,7 +145,8 @@ impl Registration {
 /// When to refresh a lifetime of `granted_s`: early enough for one more attempt after a lost one, which takes 32 s to
 /// notice. Up to a tenth earlier, so that a crowd restarted together spreads.
 pub(super) fn refresh_after(granted_s: u32, random: &mut Random) -> Duration {
+    let granted_s = granted_s.min(MAX_GRANTED_S);
     let part = if granted_s >= 240 { u64::from(granted_s) * 750 } else { u64::from(granted_s) * 500 };
     let earlier = part / 10 * u64::from(random.below(1000)) / 1000;
-    Duration::from_millis(part - earlier)
+    Duration::from_millis(part - earlier).max(LEAST_REFRESH)
 }

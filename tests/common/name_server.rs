@@ -1,6 +1,8 @@
 //! A name server on loopback, over UDP and TCP, with the records of one test.
 
-use std::io::{Read, Write};
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,26 +25,45 @@ pub(crate) struct NameServer {
     address: SocketAddr,
     zone: Arc<Mutex<Zone>>,
     questions: Arc<Mutex<Vec<String>>>,
+    is_silent: Arc<AtomicBool>,
     has_ended: Arc<AtomicBool>,
 }
 
 impl NameServer {
     /// Knows `zone` and nothing else. Answers with SRV records are never given over UDP.
     pub(crate) fn start(zone: Zone) -> Self {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = udp.local_addr().unwrap();
-        let tcp = TcpListener::bind(address).unwrap();
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), zone).unwrap()
+    }
+
+    /// The same at an address of one's own.
+    ///
+    /// # Errors
+    /// As the system has them.
+    pub(crate) fn start_at(address: SocketAddr, zone: Zone) -> io::Result<Self> {
+        let udp = UdpSocket::bind(address)?;
+        let address = udp.local_addr()?;
+        let tcp = TcpListener::bind(address)?;
         udp.set_read_timeout(Some(POLL)).unwrap();
         tcp.set_nonblocking(true).unwrap();
         let (questions, has_ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let zone = Arc::new(Mutex::new(zone));
-        let server = Self { address, zone: zone.clone(), questions: questions.clone(), has_ended: has_ended.clone() };
+        let is_silent = Arc::new(AtomicBool::new(false));
+        let server = Self {
+            address,
+            zone: zone.clone(),
+            questions: questions.clone(),
+            is_silent: is_silent.clone(),
+            has_ended: has_ended.clone(),
+        };
         let of_tcp = (zone.clone(), has_ended.clone(), questions.clone());
         thread::spawn(move || {
             let mut buffer = [0; 1500];
             while !has_ended.load(Ordering::Relaxed) {
                 let Ok((len, from)) = udp.recv_from(&mut buffer) else { continue };
-                let _ = udp.send_to(&answer(&zone.lock().unwrap(), &buffer[..len], true, &questions), from);
+                let answer = answer(&zone.lock().unwrap(), &buffer[..len], true, &questions);
+                if !is_silent.load(Ordering::Relaxed) {
+                    let _ = udp.send_to(&answer, from);
+                }
             }
         });
         thread::spawn(move || {
@@ -62,7 +83,12 @@ impl NameServer {
                 stream.write_all(&answer).unwrap();
             }
         });
-        server
+        Ok(server)
+    }
+
+    /// From now on it answers nothing, as one that is down, or again.
+    pub(crate) fn set_silent(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, Ordering::Relaxed);
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
