@@ -40,6 +40,13 @@ pub enum Input<'a> {
         /// Of both families.
         addresses: Vec<IpAddr>,
     },
+    /// The network of this machine has changed. Memberships that lost their connections by it are told before.
+    Network {
+        /// Addresses that it has not any more.
+        gone: &'a [IpAddr],
+        /// There is an address or a way that was not there before.
+        has_new: bool,
+    },
     /// How the media threads did in the last seconds.
     Load(Load),
     /// SIGTERM: take no more calls, wait for those that there are as long as `-drain-for` says, then as [`Self::ShutDown`]. Said

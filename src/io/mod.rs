@@ -15,6 +15,7 @@ mod load;
 mod memory;
 pub mod mix;
 pub mod net;
+mod network_watch;
 mod ports;
 mod priority;
 mod resolve;

@@ -162,6 +162,7 @@ impl Endpoint {
                 self.layer.out.connections.handle_closed(connection);
                 self.handle_closed(now, connection, &error);
             }
+            Input::Network { gone, has_new } => self.handle_network(now, gone, has_new),
             Input::Resolved { target, routes, lifetime } => self.handle_resolved(now, &target, routes, lifetime),
             Input::Unresolved { target, error } => {
                 self.resolve_transfers(now, &target, None);
