@@ -11,6 +11,7 @@ use lab::gateway::Gateway;
 use lab::kamailio::{self, Kamailio};
 use lab::network::{Host, Nat, Network, SERVER};
 use lab::program::{find_or_skip, free_udp_port};
+use lab::rtpengine::Rtpengine;
 use lab::telephone::{Telephone, TelephoneSetup};
 use real::open_network::{OpenNetwork, hears_the_room, speak};
 use real::{PATIENCE, alone, binary, eventually, from};
@@ -25,13 +26,26 @@ struct World {
     open: OpenNetwork,
     gateway: Gateway,
     kamailio: Kamailio,
+    _relay: Option<Rtpengine>,
 }
 
 impl World {
     fn new(network: Network, ice_servers: Value, transport: &str) -> Option<Self> {
+        Self::start(network, ice_servers, transport, None)
+    }
+
+    /// With a provider that relays media.
+    fn relayed(network: Network, transport: &str) -> Option<Self> {
+        let rtpengine = find_or_skip("rtpengine")?;
+        let relay = network.inside(Host::Server, || Rtpengine::start_at(SERVER, &rtpengine)).unwrap();
+        Self::start(network, json!([]), transport, Some(relay))
+    }
+
+    fn start(network: Network, ice_servers: Value, transport: &str, relay: Option<Rtpengine>) -> Option<Self> {
         let binary_of_kamailio = find_or_skip("kamailio")?;
         let open = OpenNetwork::new(network, ice_servers);
-        let start = || Kamailio::start_provider(&binary_of_kamailio, SERVER, None).unwrap();
+        let control = relay.as_ref().map(Rtpengine::control);
+        let start = || Kamailio::start_provider(&binary_of_kamailio, SERVER, control).unwrap();
         let kamailio = open.network.inside(Host::Server, start);
         let account = format!("sip:{}@{};transport={transport}", kamailio::USER, kamailio.address());
         let gateway = open.network.inside(Host::Home, || {
@@ -42,7 +56,7 @@ impl World {
             Gateway::launch(binary(), &[&flags[..], &more].concat(), address).unwrap()
         });
         kamailio.wait_bound(PATIENCE).unwrap();
-        Some(Self { open, gateway, kamailio })
+        Some(Self { open, gateway, kamailio, _relay: relay })
     }
 
     fn log(&self) -> String {
@@ -54,10 +68,15 @@ impl World {
         self.kamailio.program.lines().into_iter().filter(|line| line.contains("lab: bound ")).collect()
     }
 
-    /// A telephone that hears and is heard.
+    /// A telephone beside the gateway that hears and is heard.
     fn call(&mut self) -> Telephone {
-        let setup = TelephoneSetup::new(&self.gateway.uri()).from(&from("Ada"));
-        let telephone = self.open.network.inside(Host::Home, || Telephone::call(setup)).unwrap();
+        let uri = self.gateway.uri();
+        self.call_from(Host::Home, &uri)
+    }
+
+    fn call_from(&mut self, host: Host, uri: &str) -> Telephone {
+        let setup = TelephoneSetup::new(uri).from(&from("Ada"));
+        let telephone = self.open.network.inside(host, || Telephone::call(setup)).unwrap();
         speak(&telephone);
         telephone.wait_answered(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", self.log()));
         self.assert_both_ways(&telephone);
@@ -72,8 +91,7 @@ impl World {
 
     /// Home leaves its network, is without one for `between`, and then in another: both hear each other again soon after
     /// that, and the provider knows the new Contact.
-    fn assert_healed(&mut self, what: &str, between: Duration) {
-        let telephone = self.call();
+    fn assert_healed(&mut self, what: &str, telephone: Telephone, between: Duration) {
         let before = self.bindings().len();
         self.open.network.leave_home().unwrap();
         std::thread::sleep(between);
@@ -105,7 +123,8 @@ fn another_network_in_mid_call_is_healed_both_ways() {
     let _alone = alone();
     let Some(network) = Network::new(Nat::Symmetric) else { return };
     let Some(mut world) = World::new(network, json!([]), "udp") else { return };
-    world.assert_healed("moved", Duration::ZERO);
+    let telephone = world.call();
+    world.assert_healed("moved", telephone, Duration::ZERO);
 }
 
 #[test]
@@ -118,10 +137,33 @@ fn another_network_is_found_where_udp_passes_to_the_turn_server_alone() {
     let url = format!("turn:{}", coturn.address());
     let ice_servers = json!([{"urls": [url], "username": coturn::USER, "credential": coturn::PASSWORD}]);
     let Some(mut world) = World::new(network, ice_servers, "tcp") else { return };
-    world.assert_healed("moved, by the relay", Duration::ZERO);
+    let telephone = world.call();
+    world.assert_healed("moved, by the relay", telephone, Duration::ZERO);
     let log = world.log();
     let ways: Vec<&str> = log.lines().filter(|line| line.contains("the way to Galene is")).collect();
     assert!(ways.len() >= 4 && ways.iter().all(|way| way.contains("by the relay")), "{ways:#?}");
+}
+
+fn assert_telephone_is_told(transport: &str) {
+    let _alone = alone();
+    let Some(network) = Network::with_far_home(Nat::Symmetric, Nat::Symmetric) else { return };
+    let Some(mut world) = World::relayed(network, transport) else { return };
+    let uri = format!("sip:{}@{}", kamailio::USER, world.kamailio.address());
+    let telephone = world.call_from(Host::FarHome, &uri);
+    world.assert_healed(&format!("moved, the telephone elsewhere ({transport})"), telephone, Duration::ZERO);
+    world.gateway.wait_for_line(PATIENCE, |line| line.contains("the telephone is told of")).unwrap();
+    // Its BYE finds us where we are now.
+    world.gateway.wait_for_line(PATIENCE, |line| line.contains("ended; 0 calls remain")).unwrap();
+}
+
+#[test]
+fn a_telephone_elsewhere_is_told_of_the_new_address() {
+    assert_telephone_is_told("udp");
+}
+
+#[test]
+fn a_telephone_elsewhere_is_told_of_the_new_address_by_a_new_connection() {
+    assert_telephone_is_told("tcp");
 }
 
 #[test]
@@ -129,7 +171,8 @@ fn the_end_of_four_seconds_without_any_network_is_seen_at_once() {
     let _alone = alone();
     let Some(network) = Network::new(Nat::Symmetric) else { return };
     let Some(mut world) = World::new(network, json!([]), "udp") else { return };
-    world.assert_healed("moved after 4 s without a network", Duration::from_secs(4));
+    let telephone = world.call();
+    world.assert_healed("moved after 4 s without a network", telephone, Duration::from_secs(4));
 }
 
 #[test]

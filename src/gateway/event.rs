@@ -126,6 +126,13 @@ pub trait Sockets {
         tls_name: Option<&str>,
     ) -> Result<SocketAddr, SocketError>;
 
+    /// Binds another pair in the place of that of `leg`, whose address is gone, where the way to `remote` begins, with the
+    /// same port if it is free there; gives RTP's address.
+    ///
+    /// # Errors
+    /// No way leads there, or no socket is to be had: all stays as it was.
+    fn move_telephone(&mut self, leg: LegKey, port: u16, remote: IpAddr) -> Result<SocketAddr, SocketError>;
+
     /// Binds an RTP and RTCP pair at `ip` and gives RTP's address.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! (`call`), in a transaction (`layer`) or with the registrar (`registration`).
 //! Strangers, who neither know the token of our registration nor are on the list, get stateless answers (§8.2.7).
 
+mod moving;
 mod requests;
 mod streams;
 mod transfers;
