@@ -232,9 +232,10 @@ impl Driver {
     /// A WebSocket from an address that is gone is lost: nothing more comes by it, not even its end.
     fn take_change(&mut self, now: Instant, change: &Change, connections: &mut Connections) {
         tracing::debug!("the network has changed: {change:?}");
-        let is_lost = |connection: &mut Connection| connection.local.is_some_and(|local| change.gone.contains(&local));
-        let lost = connections.table.extract_if(.., |_, connection| is_lost(connection));
-        for (member, _) in lost {
+        let is_lost = |connection: &Connection| connection.local.is_some_and(|local| change.gone.contains(&local));
+        let lost = connections.table.iter().filter(|(_, connection)| is_lost(connection)).map(|(member, _)| *member);
+        for member in lost.collect::<Vec<_>>() {
+            connections.table.remove(&member);
             let fault = Fault::Unreachable("our own address is gone: this machine's network has changed".into());
             let input = client::Input::Disconnected(fault);
             self.gateway.handle_input(now, Input::Galene { member, input });

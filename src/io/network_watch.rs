@@ -18,9 +18,9 @@ use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProto
 use super::addresses::usable_addresses;
 use super::sip::source_address;
 
-/// Between two looks. What belongs together, such as an address and the route by it, comes within milliseconds; and a router
-/// whose routes change all the time costs 20 looks a second.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// From a hint to the look. What belongs together, such as an address and the route by it, comes within milliseconds; some who
+/// renew an address take it away for as long. And a router whose routes change all the time costs 20 looks a second.
+const LOOK_AFTER: Duration = Duration::from_millis(50);
 
 /// Hints that are dropped before a look.
 const HINTS_A_LOOK: usize = 1000;
@@ -53,8 +53,6 @@ pub(super) struct Change {
 pub(super) struct NetworkWatch {
     socket: Async<OwnedFd>,
     known: Network,
-    /// There was a look just now.
-    rests: bool,
 }
 
 /// The network as it was at a look.
@@ -74,7 +72,7 @@ impl NetworkWatch {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS as u32))?;
-        Ok(Self { socket: Async::new(socket)?, known: Network::look(), rests: false })
+        Ok(Self { socket: Async::new(socket)?, known: Network::look() })
     }
 
     /// The next change.
@@ -83,12 +81,9 @@ impl NetworkWatch {
     /// The system's: there will be no more.
     pub(super) async fn next(&mut self) -> io::Result<Change> {
         loop {
-            if std::mem::take(&mut self.rests) {
-                Timer::after(LOOK_PAUSE).await;
-            }
             self.socket.readable().await?;
+            Timer::after(LOOK_AFTER).await;
             self.clear()?;
-            self.rests = true;
             let network = Network::look();
             if let Some(change) = network.since(&self.known) {
                 self.known = network;

@@ -22,7 +22,7 @@ fn the_telephone_is_told_of_another_address_by_a_re_invite_and_again_after_a_gla
     // It has an offer of its own under way.
     world.receive(PHONE, &Phone::response(&invite, 491, ""));
     assert_eq!(world.said(), ["ACK"]);
-    world.pass(2_010);
+    world.wait(2_010);
     let again = world.one();
     assert_eq!((again.what().as_str(), again.message().body()), ("INVITE", OFFER.as_bytes()));
     let contact = format!("Contact: <sip:alice@{PHONE}>\r\n");
