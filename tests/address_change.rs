@@ -158,8 +158,8 @@ fn assert_telephone_is_told(transport: &str, between: Duration) {
 }
 
 #[test]
-fn a_telephone_elsewhere_is_told_of_the_new_address_that_comes_after_three_seconds_without_any() {
-    assert_telephone_is_told("udp", Duration::from_secs(3));
+fn a_telephone_elsewhere_is_told_of_the_new_address_that_comes_after_two_seconds_without_any() {
+    assert_telephone_is_told("udp", Duration::from_secs(2));
 }
 
 #[test]

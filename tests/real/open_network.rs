@@ -15,6 +15,11 @@ use super::{AUDIBLE_DBFS, GROUP, Judge, PATIENCE};
 /// How often the member tells whom it hears.
 const LEVELS_EVERY: Duration = Duration::from_millis(200);
 
+/// The member speaks at −20 dBFS. The sign by which the gateway tells a caller to wait makes a second one of −32, with no sample
+/// above 2067.
+const ROOM_DBFS: f64 = -27.0;
+const ROOM_SAMPLE: u16 = 3000;
+
 /// The room and its member.
 pub(crate) struct OpenNetwork {
     pub(crate) network: Network,
@@ -58,7 +63,7 @@ impl OpenNetwork {
     /// How long after `since` the telephone heard the room.
     pub(crate) fn heard_after(report: &Report, since: Instant) -> Duration {
         let heard = report.recording.render(since);
-        let onset = heard.iter().position(|sample| sample.unsigned_abs() > 1000).expect("it was heard");
+        let onset = heard.iter().position(|sample| sample.unsigned_abs() > ROOM_SAMPLE).expect("it was heard");
         Duration::from_secs_f64(onset as f64 / f64::from(RATE_HZ))
     }
 }
@@ -71,5 +76,5 @@ pub(crate) fn speak(telephone: &Telephone) {
 /// Waits until the room is heard, from now on.
 pub(crate) fn hears_the_room(telephone: &Telephone) -> Result<(), String> {
     while telephone.next_event(Duration::ZERO).is_some() {}
-    telephone.wait_heard(PATIENCE, AUDIBLE_DBFS).map(drop)
+    telephone.wait_heard(PATIENCE, ROOM_DBFS).map(drop)
 }
