@@ -7,14 +7,11 @@ use std::time::{Duration, Instant};
 
 use lab::coturn::{Coturn, PASSWORD, USER};
 use lab::gateway::Gateway;
-use lab::member::{Crowd, MemberConfig, MemberEventKind, Speech};
 use lab::network::{Host, Nat, Network, SERVER};
-use lab::opus;
-use lab::pcm::Pcm;
 use lab::program::find_or_skip;
-use lab::room::{GroupConfig, RoomConfig};
-use lab::telephone::{RATE_HZ, Telephone, TelephoneSetup};
-use real::{AUDIBLE_DBFS, GROUP, Judge, PATIENCE, alone, binary, eventually, from};
+use lab::telephone::{Telephone, TelephoneSetup};
+use real::open_network::{OpenNetwork, hears_the_room, speak};
+use real::{PATIENCE, alone, binary, eventually, from};
 use serde_json::json;
 
 /// From the answer to the room's sound. Galene's side waits for something better than what a STUN server sees, than an address
@@ -23,40 +20,26 @@ const REFLEXIVE_WITHIN: Duration = Duration::from_millis(700);
 const UNTOLD_WITHIN: Duration = Duration::from_millis(1200);
 const RELAYED_WITHIN: Duration = Duration::from_millis(2300);
 
-/// A room on the open network with a member who speaks and listens, and a gateway at home that calls into it.
+/// A gateway at home that calls into a room on the open network.
 struct World {
-    network: Network,
+    open: OpenNetwork,
     gateway: Gateway,
-    member: Crowd,
-    _room: Judge,
 }
 
 impl World {
     /// `server` is the only one that Galene names, if any.
     fn new(network: Network, server: Option<&str>) -> Self {
         let ice_servers = server.map(|url| json!([{"urls": [url], "username": USER, "credential": PASSWORD}]));
-        let config = RoomConfig {
-            listen: (SERVER, 0).into(),
-            media_address: SERVER.into(),
-            ice_servers: ice_servers.unwrap_or_else(|| json!([])),
-            ..RoomConfig::new(vec![GroupConfig::open(GROUP)])
-        };
-        let room = network.inside(Host::Server, || Judge::start(config));
-        let url = room.group_url(GROUP);
-        let member = network.inside(Host::Server, || {
-            let speech = Some(Speech::looped(Pcm::warble(opus::RATE_HZ, 5.0)));
-            let levels_every = Some(Duration::from_millis(200));
-            let config = MemberConfig { insecure: true, speech, levels_every, ..MemberConfig::new(&url, "Member") };
-            Crowd::one(config).unwrap()
-        });
-        let gateway = network.inside(Host::Home, || Gateway::start(binary(), &url, &["-insecure", "-debug"])).unwrap();
-        Self { network, gateway, member, _room: room }
+        let open = OpenNetwork::new(network, ice_servers.unwrap_or_else(|| json!([])));
+        let start = || Gateway::start(binary(), &open.url, &["-insecure", "-debug"]);
+        let gateway = open.network.inside(Host::Home, start).unwrap();
+        Self { open, gateway }
     }
 
     fn call(&self) -> Telephone {
         let setup = TelephoneSetup::new(&self.gateway.uri()).from(&from("Ada"));
-        let telephone = self.network.inside(Host::Home, || Telephone::call(setup)).unwrap();
-        telephone.speak(Pcm::warble(RATE_HZ, 5.0).samples.into(), true);
+        let telephone = self.open.network.inside(Host::Home, || Telephone::call(setup)).unwrap();
+        speak(&telephone);
         telephone.wait_answered(PATIENCE).unwrap_or_else(|why| panic!("{why}\n{}", self.log()));
         telephone
     }
@@ -67,11 +50,8 @@ impl World {
 
     /// Waits until both hear each other, from now on.
     fn assert_both_ways(&mut self, telephone: &Telephone) {
-        telephone.wait_heard(PATIENCE, AUDIBLE_DBFS).unwrap_or_else(|why| panic!("{why}\n{}", self.log()));
-        self.member.events.forget();
-        let is_heard = |kind: &MemberEventKind| matches!(kind, MemberEventKind::Level { username, dbfs, .. } if username == "Ada" && *dbfs > AUDIBLE_DBFS);
-        let heard = self.member.events.wait_for(PATIENCE, |event| is_heard(&event.kind));
-        assert!(heard.is_some(), "the room does not hear the telephone\n{}", self.log());
+        hears_the_room(telephone).unwrap_or_else(|why| panic!("{why}\n{}", self.log()));
+        assert!(self.open.room_hears("Ada").is_some(), "the room does not hear the telephone\n{}", self.log());
     }
 
     /// Calls, and tells how soon after the answer the room was heard.
@@ -79,9 +59,7 @@ impl World {
         let telephone = self.call();
         let answered = Instant::now();
         self.assert_both_ways(&telephone);
-        let heard = telephone.finish().recording.render(answered);
-        let onset = heard.iter().position(|sample| sample.unsigned_abs() > 1000).expect("it was heard");
-        Duration::from_secs_f64(onset as f64 / f64::from(RATE_HZ))
+        OpenNetwork::heard_after(&telephone.finish(), answered)
     }
 
     /// Holds if one of three calls is heard so soon: a busy machine delays one, a way that is found late delays all.
@@ -148,7 +126,7 @@ fn a_change_of_the_routers_address_in_mid_call_is_healed_both_ways() {
     let mut world = World::new(network, None);
     let telephone = world.call();
     world.assert_both_ways(&telephone);
-    world.network.change_address(77).unwrap();
+    world.open.network.change_address(77).unwrap();
     let changed = Instant::now();
     // What was on its way is past within a second.
     std::thread::sleep(Duration::from_secs(1));

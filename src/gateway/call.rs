@@ -64,6 +64,8 @@ pub(super) struct Call {
     pub(super) room: Option<(String, RoomKey)>,
     pub(super) up: Option<UpStream>,
     pub(super) answered: bool,
+    /// The address of ours that the telephone sends to is gone.
+    pub(super) is_stranded: bool,
     answered_at: Option<Instant>,
     /// The caller speaks.
     pub(super) talks: bool,
@@ -102,6 +104,7 @@ impl Call {
             room: None,
             up: None,
             answered: false,
+            is_stranded: false,
             answered_at: None,
             talks: false,
             early_media_at: None,

@@ -40,6 +40,13 @@ pub enum Input<'a> {
         /// Of both families.
         addresses: Vec<IpAddr>,
     },
+    /// The network of this machine has changed. Memberships that lost their connections by it are told before.
+    Network {
+        /// Addresses that it has not any more.
+        gone: &'a [IpAddr],
+        /// There is an address or a way that was not there before.
+        has_new: bool,
+    },
     /// How the media threads did in the last seconds.
     Load(Load),
     /// SIGTERM: take no more calls, wait for those that there are as long as `-drain-for` says, then as [`Self::ShutDown`]. Said
@@ -118,6 +125,13 @@ pub trait Sockets {
         server: SocketAddr,
         tls_name: Option<&str>,
     ) -> Result<SocketAddr, SocketError>;
+
+    /// Binds another pair in the place of that of `leg`, whose address is gone, where the way to `remote` begins, with the
+    /// same port if it is free there; gives RTP's address.
+    ///
+    /// # Errors
+    /// No way leads there, or no socket is to be had: all stays as it was.
+    fn move_telephone(&mut self, leg: LegKey, port: u16, remote: IpAddr) -> Result<SocketAddr, SocketError>;
 
     /// Binds an RTP and RTCP pair at `ip` and gives RTP's address.
     ///

@@ -23,6 +23,7 @@ mod ice_servers;
 mod ladder;
 mod listener;
 mod member;
+mod moving;
 mod overlooked;
 mod peer_leg;
 pub mod refusal;
@@ -167,6 +168,7 @@ impl<S: Sockets> Gateway<S> {
             Input::Net(event) => self.on_net(now, event),
             Input::Mix(event) => self.on_mix(&event),
             Input::IceServer { name, addresses } => self.on_ice_server(now, &name, &addresses),
+            Input::Network { gone, has_new } => self.on_network(now, gone, has_new),
             Input::Load(load) => self.on_load(load),
             Input::Drain => self.drain(now),
             Input::ShutDown => self.shut_down(now),

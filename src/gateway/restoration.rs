@@ -61,6 +61,14 @@ impl Restoration {
         now < self.give_up_at
     }
 
+    /// What made the tries fail may be over.
+    fn hasten(&mut self, now: Instant) {
+        self.tries = 0;
+        if let Some(at) = &mut self.try_at {
+            *at = (*at).min(now.max(self.tried_at + FIRST_PAUSE));
+        }
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         self.try_at.is_some_and(|at| at <= now)
     }
@@ -132,6 +140,12 @@ impl<S: Sockets> Gateway<S> {
             call.member = self.desk.new_member(now, member, call.name.clone(), Some(STATUS_WITHIN));
             self.desk.own_ids.insert(call.member.client.id().to_owned(), None);
         }
+    }
+
+    /// This machine's network has an address or a way that it had not: whoever waits for the next try waits no longer.
+    pub(super) fn hasten_rejoin(&mut self, now: Instant) {
+        let restorations = self.calls.values_mut().filter_map(|call| call.restoration.as_mut());
+        restorations.for_each(|restoration| restoration.hasten(now));
     }
 
     /// The server has told of the group: whoever waits for it need not any longer.

@@ -97,6 +97,7 @@ impl<S: Sockets> Gateway<S> {
                     let public = public.map_or_else(String::new, |public| format!("; our public address is {public}"));
                     tracing::info!("registered for {expires_s} s{public}");
                 }
+                self.move_stranded(now);
             }
             Event::RegistrationFailed { text, retry_in } => {
                 self.desk.registered = None;

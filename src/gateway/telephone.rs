@@ -180,6 +180,17 @@ impl TelephoneLeg {
         another
     }
 
+    /// Its socket is bound elsewhere, which is shown at `address`: [`Self::local_description`] is an offer that tells so.
+    pub(super) fn move_to(&mut self, local: SocketAddr, address: IpAddr) {
+        (self.local, self.session.address) = (local, address);
+        self.offer();
+    }
+
+    /// The port that its socket is bound to.
+    pub(super) const fn local_port(&self) -> u16 {
+        self.local.port()
+    }
+
     /// The address that its socket is bound to.
     pub(super) const fn local_ip(&self) -> IpAddr {
         self.local.ip()

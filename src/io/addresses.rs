@@ -1,9 +1,9 @@
-//! The machine's own addresses: host candidates towards Galene.
+//! The machine's own addresses, such as host candidates towards Galene.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
-use nix::ifaddrs::getifaddrs;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
 
 /// Host candidates of one socket: RFC 8445 wants them all, a machine with more has them for other purposes.
@@ -15,20 +15,7 @@ const MAX_ADDRESSES: usize = 8;
 /// # Errors
 /// The system does not tell; it takes a descriptor to ask.
 pub(super) fn local_addresses(loopback: bool) -> io::Result<Vec<IpAddr>> {
-    let mut outside = Vec::new();
-    let mut inside = Vec::new();
-    for interface in getifaddrs()? {
-        let Some(address) = interface.address.filter(|_| interface.flags.contains(InterfaceFlags::IFF_UP)) else {
-            continue;
-        };
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        let ip = v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())));
-        match ip {
-            Some(ip) if ip.is_loopback() => inside.push(ip),
-            Some(ip) if !is_link_local(ip) => outside.push(ip),
-            Some(_) | None => {}
-        }
-    }
+    let (inside, mut outside): (Vec<_>, Vec<_>) = usable_addresses()?.partition(IpAddr::is_loopback);
     if loopback || outside.is_empty() {
         outside.extend(inside);
     }
@@ -36,6 +23,19 @@ pub(super) fn local_addresses(loopback: bool) -> io::Result<Vec<IpAddr>> {
     outside.dedup();
     outside.truncate(MAX_ADDRESSES);
     Ok(outside)
+}
+
+/// Every address of an interface that is up, but link-local ones.
+///
+/// # Errors
+/// As [`local_addresses`].
+pub(super) fn usable_addresses() -> io::Result<impl Iterator<Item = IpAddr>> {
+    let is_up = |interface: &InterfaceAddress| interface.flags.contains(InterfaceFlags::IFF_UP);
+    let addresses = getifaddrs()?.filter(is_up).filter_map(|interface| interface.address).filter_map(|address| {
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    });
+    Ok(addresses.filter(|ip| !is_link_local(*ip)))
 }
 
 const fn is_link_local(ip: IpAddr) -> bool {

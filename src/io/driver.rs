@@ -18,12 +18,13 @@ use super::dns::Dns;
 use super::http::Http;
 use super::load::LoadMeter;
 use super::mix::MixHandle;
+use super::network_watch::{Change, NetworkWatch};
 use super::resolve::{self, Located};
 use super::sip::SipSockets;
 use super::sockets::MediaSockets;
 use super::tls::Tls;
 use super::{blocking, trace, websocket};
-use crate::galene::client;
+use crate::galene::{Fault, client};
 use crate::gateway::Gateway;
 use crate::gateway::event::{Input, MemberKey, Output};
 use crate::media::control::NetEvent;
@@ -59,7 +60,7 @@ enum Word {
     Response {
         member: MemberKey,
         request: client::RequestKey,
-        result: Result<client::HttpResponse, crate::galene::Fault>,
+        result: Result<client::HttpResponse, Fault>,
     },
     WebSocket {
         member: MemberKey,
@@ -73,6 +74,8 @@ enum Word {
         name: String,
         addresses: Vec<IpAddr>,
     },
+    /// Addresses have gone or come.
+    Network(Change),
     /// SIGUSR1: somebody wants to know how the sound does.
     Report,
     /// SIGTERM.
@@ -121,6 +124,7 @@ impl Driver {
         self.spawn_receivers(&sip_in);
         self.connections.spawn_listeners(&self.executor, &sip_in);
         self.spawn_signals(word_in.clone());
+        self.spawn_network_watch(word_in.clone());
         let mut connections = Connections::default();
         while self.carry_out(&word_in, &sip_in, &mut connections) {
             let turn = self.next_turn(&sip_out, &word_out).await;
@@ -196,14 +200,19 @@ impl Driver {
             }
             Word::WebSocket { member, incoming } => {
                 let input = match &incoming {
-                    websocket::Incoming::Connected => client::Input::Connected,
+                    websocket::Incoming::Connected { local } => {
+                        if let Some(connection) = connections.table.get_mut(&member) {
+                            connection.local = *local;
+                        }
+                        client::Input::Connected
+                    }
                     websocket::Incoming::Text(text) => {
                         trace::galene(member.call, "from", text);
                         client::Input::Text(text)
                     }
                     websocket::Incoming::Disconnected(fault) => {
                         connections.open -= 1;
-                        connections.commands.remove(&member);
+                        connections.table.remove(&member);
                         client::Input::Disconnected(fault.clone())
                     }
                 };
@@ -219,6 +228,7 @@ impl Driver {
             Word::IceServer { name, addresses } => {
                 self.gateway.handle_input(now, Input::IceServer { name, addresses });
             }
+            Word::Network(change) => self.take_change(now, &change, connections),
             Word::Report => {
                 tracing::info!("{}", self.mix.report());
                 if let Some(status) = self.gateway.registration_status() {
@@ -229,6 +239,20 @@ impl Driver {
             Word::Drain => self.gateway.handle_input(now, Input::Drain),
             Word::Stop => self.gateway.handle_input(now, Input::ShutDown),
         }
+    }
+
+    /// A WebSocket from an address that is gone is lost: nothing more comes by it, not even its end.
+    fn take_change(&mut self, now: Instant, change: &Change, connections: &mut Connections) {
+        tracing::debug!("the network has changed: {change:?}");
+        let is_lost = |connection: &Connection| connection.local.is_some_and(|local| change.gone.contains(&local));
+        let lost = connections.table.iter().filter(|(_, connection)| is_lost(connection)).map(|(member, _)| *member);
+        for member in lost.collect::<Vec<_>>() {
+            connections.table.remove(&member);
+            let fault = Fault::Unreachable("our own address is gone: this machine's network has changed".into());
+            let input = client::Input::Disconnected(fault);
+            self.gateway.handle_input(now, Input::Galene { member, input });
+        }
+        self.gateway.handle_input(now, Input::Network { gone: &change.gone, has_new: change.has_new });
     }
 
     /// One event of the net thread and one of a mix thread.
@@ -310,7 +334,7 @@ impl Driver {
             }
             client::Output::Connect { url } => {
                 let (command_in, command_out) = bounded(websocket::MAX_COMMANDS);
-                connections.commands.insert(member, command_in);
+                connections.table.insert(member, Connection { commands: command_in, local: None });
                 connections.open += 1;
                 let tls = self.tls.clone();
                 let wrap = move |incoming| Word::WebSocket { member, incoming };
@@ -318,15 +342,15 @@ impl Driver {
             }
             client::Output::Send(text) => {
                 trace::galene(member.call, "to", &text);
-                let commands = connections.commands.get(&member);
+                let commands = connections.table.get(&member).map(|connection| &connection.commands);
                 if commands.is_some_and(|commands| commands.try_send(websocket::Command::Text(text)).is_err()) {
                     // Galene has taken nothing for hundreds of messages; without this one the membership is broken.
                     tracing::warn!("call {}: Galene does not take our messages", member.call.0);
-                    connections.commands.remove(&member);
+                    connections.table.remove(&member);
                 }
             }
             // Dropping the channel closes the connection once everything before is out.
-            client::Output::Disconnect => drop(connections.commands.remove(&member)),
+            client::Output::Disconnect => drop(connections.table.remove(&member)),
             client::Output::Event(_) => {}
         }
     }
@@ -335,7 +359,7 @@ impl Driver {
         &self,
         words: Sender<Word>,
         member: MemberKey,
-        request: impl Future<Output = (client::RequestKey, Result<client::HttpResponse, crate::galene::Fault>)> + 'static,
+        request: impl Future<Output = (client::RequestKey, Result<client::HttpResponse, Fault>)> + 'static,
     ) {
         let task = async move {
             let (request, result) = request.await;
@@ -383,6 +407,25 @@ impl Driver {
         }
     }
 
+    fn spawn_network_watch(&self, words: Sender<Word>) {
+        let task = async move {
+            let watching = async {
+                let mut watch = NetworkWatch::start()?;
+                loop {
+                    let change = watch.next().await?;
+                    if words.send(Word::Network(change)).await.is_err() {
+                        return Ok::<_, std::io::Error>(());
+                    }
+                }
+            };
+            if let Err(error) = watching.await {
+                // Then pings and time-outs have to do.
+                tracing::debug!("changes of the network are not told by the system: {error}");
+            }
+        };
+        self.executor.spawn(task).detach();
+    }
+
     fn spawn_signals(&self, words: Sender<Word>) {
         match Signals::new([Signal::Term, Signal::Int, Signal::Usr1]) {
             Ok(mut signals) => {
@@ -408,8 +451,14 @@ impl Driver {
 /// The WebSockets of all members.
 #[derive(Default)]
 struct Connections {
-    /// The commands' end of each that may still be told something.
-    commands: BTreeMap<MemberKey, Sender<websocket::Command>>,
+    /// Those that may still be told something.
+    table: BTreeMap<MemberKey, Connection>,
     /// Tasks that have not said their last word.
     open: usize,
+}
+
+struct Connection {
+    commands: Sender<websocket::Command>,
+    /// Our own address, once it is open.
+    local: Option<IpAddr>,
 }

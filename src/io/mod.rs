@@ -16,6 +16,7 @@ mod log;
 mod memory;
 pub mod mix;
 pub mod net;
+mod network_watch;
 mod ports;
 mod priority;
 mod resolve;

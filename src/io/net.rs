@@ -148,6 +148,16 @@ impl NetHandle {
         self.add(setup.leg, LegKind::Telephone(telephone), pending)
     }
 
+    /// Hands over another pair for a telephone, whose own is closed then.
+    ///
+    /// # Errors
+    /// A socket cannot be used.
+    pub(super) fn move_telephone(&mut self, leg: LegKey, rtp: UdpSocket, rtcp: UdpSocket) -> io::Result<()> {
+        let sockets = Box::new((Socket::new(rtp)?, Socket::new(rtcp)?));
+        self.order(Order::Move { leg, sockets });
+        Ok(())
+    }
+
     fn add(&mut self, key: LegKey, kind: LegKind, pending: DtlsPending) -> io::Result<()> {
         if self.legs >= MAX_LEGS {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many media sockets"));

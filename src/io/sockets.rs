@@ -14,6 +14,7 @@ use super::addresses::local_addresses;
 use super::fault;
 use super::net::NetHandle;
 use super::ports::PortPool;
+use super::sip::source_address;
 use super::tls::Tls;
 use super::turn_stream::TurnStream;
 use crate::gateway::event::{SocketError, Sockets};
@@ -157,6 +158,16 @@ impl Sockets for MediaSockets {
         let address = stream.address();
         self.turn_streams.entry(leg).or_default().push(stream);
         Ok(address)
+    }
+
+    fn move_telephone(&mut self, leg: LegKey, port: u16, remote: IpAddr) -> Result<SocketAddr, SocketError> {
+        let ip = source_address(SocketAddr::new(remote, port)).map_err(system)?;
+        let is_pooled = self.pooled.contains_key(&leg);
+        let pair = bind_pair(ip, port).or_else(|error| if is_pooled { Err(error) } else { bind_free_pair(ip) });
+        let (rtp, rtcp) = pair.map_err(system)?;
+        let local = rtp.local_addr().map_err(system)?;
+        self.net.move_telephone(leg, rtp, rtcp).map_err(system)?;
+        Ok(local)
     }
 
     fn open_telephone(&mut self, now: Instant, leg: LegKey, ip: IpAddr) -> Result<SocketAddr, SocketError> {

@@ -5,7 +5,7 @@
 //! its own, which pass proxies that swallow WebSocket pings).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use async_tungstenite::tungstenite::error::CapacityError;
@@ -58,7 +58,10 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// It is open.
-    Connected,
+    Connected {
+        /// Our own address in it, if the system tells.
+        local: Option<IpAddr>,
+    },
     /// A text message.
     Text(String),
     /// It is closed, or could not be opened. The last word, and always said.
@@ -85,8 +88,8 @@ pub async fn run<T>(
     let tell = async |word| incoming.send(wrap(word)).await.is_ok();
     let fault = match open(&url, &tls, &commands).await {
         Err(fault) => fault,
-        Ok((mut writer, mut reader)) => {
-            tell(Incoming::Connected).await;
+        Ok((local, mut writer, mut reader)) => {
+            tell(Incoming::Connected { local }).await;
             let host = host_of(&url);
             let reading = async {
                 loop {
@@ -114,17 +117,18 @@ pub async fn run<T>(
 }
 
 /// Opens the connection, unless it is given up first.
-async fn open(url: &Url, tls: &Tls, commands: &Receiver<Command>) -> Result<(Writer, Reader), Fault> {
+async fn open(url: &Url, tls: &Tls, commands: &Receiver<Command>) -> Result<(Option<IpAddr>, Writer, Reader), Fault> {
     let host = host_of(url);
     let opening = async {
-        let stream = connect(url, tls).await?;
+        let (local, stream) = connect(url, tls).await?;
         let config = WebSocketConfig::default()
             .read_buffer_size(16 * 1024)
             .write_buffer_size(0)
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
         let opened = client_async_with_config(url.as_str(), stream, Some(config)).await;
-        opened.map(|(socket, _)| socket.split()).map_err(|error| fault_of(&host, &error))
+        let opened = opened.map(|(socket, _)| socket.split()).map_err(|error| fault_of(&host, &error));
+        opened.map(|(writer, reader)| (local, writer, reader))
     };
     let late = async {
         Timer::after(CONNECT_TIMEOUT).await;
@@ -137,7 +141,7 @@ async fn open(url: &Url, tls: &Tls, commands: &Receiver<Command>) -> Result<(Wri
     opening.or(late).or(given_up).await
 }
 
-async fn connect(url: &Url, tls: &Tls) -> Result<Box<dyn Transport>, Fault> {
+async fn connect(url: &Url, tls: &Tls) -> Result<(Option<IpAddr>, Box<dyn Transport>), Fault> {
     let host = host_of(url);
     let (Some(name), Some(port)) = (url.host(), url.port_or_known_default()) else {
         return Err(Fault::Protocol(format!("{url} names no host")));
@@ -155,17 +159,18 @@ async fn connect(url: &Url, tls: &Tls) -> Result<Box<dyn Transport>, Fault> {
         }
     };
     let stream = connect_tcp(&addresses).await.map_err(|error| fault::of_io(&host, &error))?;
+    let local = stream.local_addr().ok().map(|local| local.ip().to_canonical());
     if url.scheme() != "wss" {
-        return Ok(Box::new(stream));
+        return Ok((local, Box::new(stream)));
     }
     let server = match name {
-        url::Host::Ipv4(address) => ServerName::from(std::net::IpAddr::V4(address)),
-        url::Host::Ipv6(address) => ServerName::from(std::net::IpAddr::V6(address)),
+        url::Host::Ipv4(address) => ServerName::from(IpAddr::V4(address)),
+        url::Host::Ipv6(address) => ServerName::from(IpAddr::V6(address)),
         url::Host::Domain(name) => ServerName::try_from(name.to_owned())
             .map_err(|_| Fault::Protocol(format!("{host} is no name that a certificate could bear")))?,
     };
     let stream = TlsConnector::from(tls.websocket()).connect(server, stream).await;
-    Ok(Box::new(stream.map_err(|error| fault::of_io(&host, &error))?))
+    Ok((local, Box::new(stream.map_err(|error| fault::of_io(&host, &error))?)))
 }
 
 async fn connect_tcp(addresses: &[SocketAddr]) -> io::Result<TcpStream> {

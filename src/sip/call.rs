@@ -5,10 +5,11 @@
 //! Flow: Early → Answered → Confirmed ⇄ (ReOffered → Answered) → Ending → Over. The gateway hears `Ended` once, unless
 //! it ended the call itself.
 //! Beside that flow run provisional responses and PRACK (`early`), UPDATE (`update`), and the session timer with our own
-//! UPDATE or re-INVITE (`refresh`), questions whether the telephone is there (`probe`), and what a transfer does to both of
+//! UPDATE or re-INVITE (`refresh`), questions whether the telephone is there (`probe`), a new address of ours (`moving`), and what a transfer does to both of
 //! its calls (`parting`).
 
 mod early;
+mod moving;
 mod parting;
 mod probe;
 mod refresh;
@@ -29,6 +30,7 @@ use crate::time::{Deadline, Instant, earliest};
 use crate::wire::sip::{Headers, Method, Request, Response};
 use crate::wire::uri::{Host, quote};
 use early::Early;
+use moving::Moving;
 use refresh::Refresh;
 use update::OpenRequest;
 
@@ -54,6 +56,7 @@ pub(crate) struct Call {
     peer: PeerAbilities,
     timer: SessionTimer,
     refresh: Refresh,
+    moving: Moving,
     /// OPTIONS of ours waits for its answer.
     is_probed: bool,
     /// REFERs so far.
@@ -181,6 +184,7 @@ impl Call {
             peer,
             timer: SessionTimer::default(),
             refresh: Refresh::default(),
+            moving: Moving::default(),
             is_probed: false,
             refers: 0,
         }
@@ -420,7 +424,10 @@ impl Call {
                     invite.respond(now, 200, answered.response.clone(), &mut layer.out);
                 }
             }
-            State::Confirmed => self.run_session_timer(now, layer),
+            State::Confirmed => {
+                self.run_move(now, layer);
+                self.run_session_timer(now, layer);
+            }
             State::Transferred { bye_at } if now >= *bye_at => self.send_bye(now, "Transferred", layer),
             State::ReOffered { .. } | State::Parted | State::Transferred { .. } | State::Ending | State::Over => {}
         }
@@ -435,7 +442,7 @@ impl Call {
                 Some(Deadline::new(answered.give_up, "no ACK")),
                 answered.parting.as_ref().map(|parting| Deadline::new(parting.by, "BYE without ACK")),
             ]),
-            State::Confirmed => self.timer.next_timeout(),
+            State::Confirmed => earliest([self.timer.next_timeout(), self.moving.next_timeout()]),
             State::Transferred { bye_at } => Some(Deadline::new(*bye_at, "BYE after the transfer")),
             State::ReOffered { .. } | State::Parted | State::Ending | State::Over => None,
         }

@@ -263,6 +263,16 @@ impl Connections {
         }
     }
 
+    /// Closes what has one of these addresses as its own end, and tells which.
+    pub(crate) fn lose(&mut self, gone: &[IpAddr], out: &mut VecDeque<Output>) -> Vec<ConnectionKey> {
+        let is_lost = |one: &Connection| one.local.is_some_and(|local| gone.contains(&local.ip().to_canonical()));
+        let lost: Vec<_> = self.table.iter().filter(|(_, one)| is_lost(one)).map(|(key, _)| *key).collect();
+        for key in &lost {
+            self.close(*key, out);
+        }
+        lost
+    }
+
     /// A connection has ended, or could not be opened.
     pub(crate) fn handle_closed(&mut self, key: ConnectionKey) {
         self.table.remove(&key);

@@ -3,7 +3,7 @@
 //! Owns: identifiers, route set, remote target, both CSeq numbers, and where requests to the peer go.
 //! Does not own: the session that lives in the dialog (`call`).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::event::{Outbox, Path, Route, Target};
 use crate::wire::sip::{Contacts, HeaderError, Method, NameAddr, Request, Response, Transport};
@@ -195,6 +195,19 @@ impl Dialog {
         let leads_there = remote.ip().to_canonical() == self.source.remote.ip().to_canonical();
         let connection = self.source.connection.filter(|_| leads_there);
         Path { transport, local: self.source.local.filter(is_same_family), remote, connection }
+    }
+
+    /// The same from another address of ours: no connection leads there from it.
+    pub(crate) fn path_from(&self, local: IpAddr) -> Path {
+        let path = self.path();
+        let local = path.local.map(|former| SocketAddr::new(local, former.port()));
+        Path { local, connection: None, ..path }
+    }
+
+    /// From now on our messages go that way.
+    pub(crate) fn move_to(&mut self, local: IpAddr) {
+        self.source.local = self.source.local.map(|former| SocketAddr::new(local, former.port()));
+        self.source.connection = None;
     }
 
     /// Asks for the next hop's address if it is a name.

@@ -4,6 +4,7 @@
 //! (`call`), in a transaction (`layer`) or with the registrar (`registration`).
 //! Strangers, who neither know the token of our registration nor are on the list, get stateless answers (§8.2.7).
 
+mod moving;
 mod requests;
 mod streams;
 mod transfers;
@@ -167,6 +168,7 @@ impl Endpoint {
                     registration.handle_woken(now, &mut self.layer);
                 }
             }
+            Input::Network { gone, has_new } => self.handle_network(now, gone, has_new),
             Input::Resolved { target, routes, lifetime } => self.handle_resolved(now, &target, routes, lifetime),
             Input::Unresolved { target, error } => {
                 self.resolve_transfers(now, &target, None);

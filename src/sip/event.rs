@@ -186,6 +186,13 @@ pub enum Input<'a> {
         /// Why, in plain words.
         error: String,
     },
+    /// The network of this machine has changed.
+    Network {
+        /// Addresses that it has not any more.
+        gone: &'a [IpAddr],
+        /// There is an address or a way that was not there before.
+        has_new: bool,
+    },
 }
 
 /// What the user agent wants done.

@@ -11,6 +11,7 @@ mod challenge;
 mod failure;
 mod flow;
 mod instance;
+mod network;
 mod redirect;
 mod request;
 mod servers;
@@ -105,6 +106,8 @@ pub(crate) struct Registration {
     binding: Option<SipUri>,
     /// Bindings of earlier runs that were removed.
     removed: VecDeque<SipUri>,
+    /// The registrar was not found, or our own address on the way there is gone: a new address is worth a try.
+    is_cut_off: bool,
     /// Why the last attempt failed, until one succeeds.
     failure: Option<String>,
     pauses: Pauses,
@@ -195,6 +198,7 @@ impl Registration {
             moved: None,
             binding: None,
             removed: VecDeque::new(),
+            is_cut_off: false,
             failure: None,
             pauses: Pauses::default(),
             keep_alive: None,
@@ -370,7 +374,7 @@ impl Registration {
             return self.fail(now, Failure::NotKept, layer);
         }
         self.pauses = Pauses::default();
-        self.failure = None;
+        (self.failure, self.is_cut_off) = (None, false);
         self.redirect.settle();
         self.keep_strengths();
         self.gruu = gruu(response, &attempt.contact, &self.token).filter(|_| self.wants_gruu);
@@ -409,6 +413,7 @@ impl Registration {
         }
         let text = failure.text(&self.target().host, &self.account, address);
         self.redirect = Redirect::default();
+        self.is_cut_off |= matches!(failure, Failure::Unresolved(_));
         self.failure = Some(text.clone());
         let pause = self.pauses.after(&failure, &mut layer.random);
         layer.out.event(Event::RegistrationFailed { text, retry_in: pause });

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub(crate) mod open_network;
+
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;

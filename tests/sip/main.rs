@@ -5,6 +5,7 @@ mod bindings;
 mod calls;
 mod connections;
 mod early_media;
+mod moving;
 mod noise;
 mod nonsense;
 mod peer;

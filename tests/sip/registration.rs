@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use galene_sip::sip::event::{Event, Input};
-use galene_sip::wire::sip::Contacts;
+use galene_sip::sip::event::{Event, Input, Route};
+use galene_sip::wire::sip::{Contacts, Transport};
 
 use crate::peer::{PHONE, Phone, REGISTRAR, Sent, World, config, target};
 
@@ -297,4 +297,39 @@ fn a_challenged_bye_gets_no_digest_whoever_asks() {
         assert!(world.said().is_empty());
         assert_eq!(world.endpoint.calls(), 0);
     }
+}
+
+#[test]
+fn an_address_of_ours_that_is_gone_is_replaced_at_the_registrar_at_once() {
+    let mut world = started(None);
+    let first = world.one();
+    world.receive(REGISTRAR, &seen_at(&Phone::response(&first, 200, "Expires: 600\r\n"), "203.0.113.5", 4000));
+    let moved = world.one();
+    assert!(moved.header("Contact").contains("@203.0.113.5:4000"));
+    world.receive(REGISTRAR, &seen_at(&Phone::response(&moved, 200, "Expires: 600\r\n"), "203.0.113.5", 4000));
+    world.events();
+    let network = |world: &mut World, gone: &str, has_new| {
+        world.input(Input::Network { gone: &[gone.parse().unwrap()], has_new });
+    };
+    // Another's, such as of a bridge of containers.
+    network(&mut world, "172.17.0.1", true);
+    assert!(world.sent().is_empty() && world.resolves.len() == 1);
+    // Ours. The next one is not there yet.
+    network(&mut world, "10.0.0.2", false);
+    assert_eq!(world.resolves.len(), 2);
+    world.input(Input::Unresolved { target: target("sip.example.com"), error: "there is no route".into() });
+    assert!(failure(&mut world).0.contains("no route"));
+    network(&mut world, "172.17.0.1", true);
+    assert_eq!(world.resolves.len(), 3, "a pause, however short, is not waited for");
+    let (remote, local) = (REGISTRAR.parse().unwrap(), "10.9.9.9".parse().unwrap());
+    let routes = vec![Route { transport: Transport::Udp, remote, local }];
+    world.input(Input::Resolved { target: target("sip.example.com"), routes, lifetime: Duration::from_secs(3600) });
+    let again = world.one();
+    assert_eq!(again.local.as_deref(), Some("10.9.9.9:5060"));
+    let contact = again.text();
+    assert!(contact.contains("@10.9.9.9:5060>;expires=600"), "{contact}");
+    assert!(contact.contains("@203.0.113.5:4000>;expires=0"), "{contact}");
+    // What it is seen at now counts at once, however soon after the last move.
+    world.receive(REGISTRAR, &seen_at(&Phone::response(&again, 200, "Expires: 600\r\n"), "203.0.113.9", 5000));
+    assert!(world.one().header("Contact").contains("@203.0.113.9:5000"));
 }

@@ -1,5 +1,7 @@
 //! `io::websocket`.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use async_tungstenite::tungstenite::protocol::CloseFrame;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{self, Message};
@@ -11,6 +13,9 @@ use smol::future::FutureExt;
 use url::Url;
 
 use crate::server::{SelfSigned, read_request, respond, serve};
+
+/// It is open, from where the server sees us.
+const CONNECTED: Incoming = Incoming::Connected { local: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)) };
 
 /// A connection to `url` and what `script` does with it; the words are tagged, as the driver's are.
 fn with<F: Future<Output = ()>>(
@@ -71,7 +76,7 @@ fn text_goes_both_ways_and_a_close_is_the_last_word() {
         (format!("wss://127.0.0.1:{encrypted}/ws"), &Tls::new(&[], true)),
     ] {
         with(&url, tls, async |commands, told| {
-            assert_eq!(next(&told).await, Incoming::Connected);
+            assert_eq!(next(&told).await, CONNECTED);
             let long = "ü".repeat(200_000);
             for text in ["{}", &long] {
                 commands.send(Command::Text(text.into())).await.unwrap();
@@ -96,7 +101,7 @@ fn what_was_sent_before_a_close_arrives_with_the_farewell() {
         }
     });
     with(&format!("ws://127.0.0.1:{port}/"), &Tls::new(&[], false), async |commands, told| {
-        assert_eq!(next(&told).await, Incoming::Connected);
+        assert_eq!(next(&told).await, CONNECTED);
         commands.send(Command::Text("leave".into())).await.unwrap();
         drop(commands);
         while !matches!(next(&told).await, Incoming::Disconnected(_)) {}
@@ -114,7 +119,7 @@ fn the_servers_reason_for_closing_is_told() {
         while socket.read().is_ok() {}
     });
     with(&format!("ws://127.0.0.1:{port}/"), &Tls::new(&[], false), async |_commands, told| {
-        assert_eq!(next(&told).await, Incoming::Connected);
+        assert_eq!(next(&told).await, CONNECTED);
         let last = next(&told).await;
         let Incoming::Disconnected(Fault::Unreachable(text)) = last else { panic!("{last:?}") };
         assert_eq!(text, format!("127.0.0.1:{port} has closed the connection: spoofed client id"));
@@ -129,7 +134,7 @@ fn a_message_over_one_mebibyte_ends_the_connection() {
         while socket.read().is_ok() {}
     });
     with(&format!("ws://127.0.0.1:{port}/"), &Tls::new(&[], false), async |_commands, told| {
-        assert_eq!(next(&told).await, Incoming::Connected);
+        assert_eq!(next(&told).await, CONNECTED);
         assert!(matches!(next(&told).await, Incoming::Disconnected(Fault::Protocol(_))));
     });
 }
@@ -138,7 +143,7 @@ fn a_message_over_one_mebibyte_ends_the_connection() {
 fn a_server_that_drops_the_connection_broke_it_off() {
     let port = serve(None, |stream| drop(tungstenite::accept(stream)));
     with(&format!("ws://127.0.0.1:{port}/"), &Tls::new(&[], false), async |_commands, told| {
-        assert_eq!(next(&told).await, Incoming::Connected);
+        assert_eq!(next(&told).await, CONNECTED);
         let last = next(&told).await;
         assert!(
             matches!(&last, Incoming::Disconnected(Fault::Unreachable(text)) if text.contains("broke off")),

@@ -6,6 +6,7 @@ mod dtls;
 mod encryption;
 mod ladders;
 mod moderation;
+mod moving;
 mod restoration;
 mod silent;
 mod take_over;

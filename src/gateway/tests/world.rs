@@ -30,6 +30,8 @@ pub(super) struct CountedSockets {
     pub(super) open: BTreeSet<LegKey>,
     pub(super) peers: BTreeMap<LegKey, PeerRole>,
     pub(super) refuse: Option<&'static str>,
+    /// Where telephones are moved to.
+    pub(super) way_from: Option<IpAddr>,
 }
 
 impl Sockets for CountedSockets {
@@ -40,6 +42,11 @@ impl Sockets for CountedSockets {
 
     fn open_turn_stream(&mut self, _: LegKey, _: SocketAddr, _: Option<&str>) -> Result<SocketAddr, SocketError> {
         Err(SocketError::System("not here".into()))
+    }
+
+    fn move_telephone(&mut self, _: LegKey, port: u16, _: IpAddr) -> Result<SocketAddr, SocketError> {
+        let ip = self.way_from.ok_or_else(|| SocketError::System("no way".into()))?;
+        Ok(SocketAddr::new(ip, port))
     }
 
     fn open_telephone(&mut self, _now: Instant, leg: LegKey, ip: IpAddr) -> Result<SocketAddr, SocketError> {

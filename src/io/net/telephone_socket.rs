@@ -95,6 +95,11 @@ impl TelephoneSocket {
         self.rtcp.as_ref()
     }
 
+    /// Goes on with another pair; gives the former one, which an epoll set forgets when it is closed.
+    pub(super) fn replace_sockets(&mut self, (rtp, rtcp): (Socket, Socket)) -> (Socket, Option<Socket>) {
+        (std::mem::replace(&mut self.rtp, rtp), self.rtcp.replace(rtcp))
+    }
+
     pub(super) fn stats(&self) -> LegStats {
         LegStats {
             lost: self.session.lost(),

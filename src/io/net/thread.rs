@@ -18,6 +18,7 @@ use super::leg::{Leg, LegKind, Legs};
 use super::outlets::Outlets;
 use super::peer_socket::Secured;
 use super::pulse::Pulse;
+use super::socket::Socket;
 use super::telephone_cipher::Ciphers;
 use crate::io::rings::push_or_drop;
 use crate::io::wake::Wake;
@@ -49,8 +50,19 @@ const RTCP_BIT: u64 = 1 << 32;
 #[derive(Debug)]
 pub(super) enum Order {
     Add(Box<Leg>),
-    Secure { leg: LegKey, secured: Box<Secured> },
-    Protect { leg: LegKey, ciphers: Ciphers },
+    Secure {
+        leg: LegKey,
+        secured: Box<Secured>,
+    },
+    Protect {
+        leg: LegKey,
+        ciphers: Ciphers,
+    },
+    /// Other sockets for a telephone.
+    Move {
+        leg: LegKey,
+        sockets: Box<(Socket, Socket)>,
+    },
     Command(NetCommand),
 }
 
@@ -191,6 +203,7 @@ impl NetThread {
                 Some(Order::Add(leg)) => self.add(leg),
                 Some(Order::Secure { leg, secured }) => self.secure(leg, secured),
                 Some(Order::Protect { leg, ciphers }) => self.protect(now, leg, ciphers),
+                Some(Order::Move { leg, sockets }) => self.move_telephone(leg, *sockets),
                 Some(Order::Command(command)) => self.carry_out(command, now, buffer),
                 None => break,
             }
@@ -231,6 +244,21 @@ impl NetThread {
         match refused {
             Some(leg) => self.retire(leg),
             None => self.apply_pace(key),
+        }
+    }
+
+    /// The former sockets are closed here: an address is not lost often enough for that to matter.
+    fn move_telephone(&mut self, key: LegKey, sockets: (Socket, Socket)) {
+        let Some(leg) = self.legs.find(key) else { return };
+        let LegKind::Telephone(telephone) = &mut leg.kind else { return };
+        drop(telephone.replace_sockets(sockets));
+        let token = u64::from(key.0);
+        // Should the kernel not have room for them in the set, the telephone is not heard, and its silence is noticed.
+        if leg.pace == Pace::AtOnce {
+            let _ = self.eager.add(leg.socket(), EpollEvent::new(EpollFlags::EPOLLIN, token));
+        }
+        if let Some(rtcp) = leg.rtcp_socket() {
+            let _ = self.eager.add(rtcp, EpollEvent::new(EpollFlags::EPOLLIN, token | RTCP_BIT));
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a transfer does to its two calls: the transferor's, which fades, and the one to the target, which we began.
 
+use super::moving::Moving;
 use super::refresh::Refresh;
 use super::{Call, Exchange, PeerAbilities, State};
 use crate::sip::body::session_description;
@@ -35,6 +36,7 @@ impl Call {
             peer: PeerAbilities::default(),
             timer: SessionTimer::default(),
             refresh: Refresh::default(),
+            moving: Moving::default(),
             is_probed: false,
             refers: 0,
         }

@@ -15,7 +15,7 @@ use crate::wire::sip::{Headers, Method, Request, Response};
 /// How long a refresh waits that finds an offer open: those are answered within a round trip.
 const WAIT_FOR_ANSWER: Duration = Duration::from_secs(1);
 /// After a failure that promises nothing; an interval has room for some of these.
-const TRY_AGAIN: Duration = Duration::from_secs(10);
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Our request, and what is left of the one before.
 #[derive(Debug, Default)]
@@ -38,13 +38,19 @@ struct Ack {
     bytes: Vec<u8>,
 }
 
+impl Refresh {
+    pub(super) const fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+}
+
 impl Call {
     /// Looks at the timer. Only a confirmed call has one.
     pub(super) fn run_session_timer(&mut self, now: Instant, layer: &mut TransactionLayer) {
         match self.timer.due(now) {
             Due::Nothing => {}
             Due::Refresh if self.exchange == Exchange::Settled => {
-                let request = self.refresh_request();
+                let request = self.refresh_request(if self.peer.updates { Method::Update } else { Method::Invite });
                 self.send_refresh(now, request, layer);
             }
             Due::Refresh => self.timer.refresh_at(Some(now + WAIT_FOR_ANSWER)),
@@ -52,8 +58,7 @@ impl Call {
         }
     }
 
-    fn refresh_request(&mut self) -> Request {
-        let method = if self.peer.updates { Method::Update } else { Method::Invite };
+    pub(super) fn refresh_request(&mut self, method: Method) -> Request {
         let mut request = self
             .dialog
             .request(method.clone())
@@ -62,13 +67,13 @@ impl Call {
             .with("Supported", SUPPORTED);
         Terms::ask(self.timer.interval_s(), true, &mut request);
         if method == Method::Invite {
-            // The same description with the same version: nothing is to change (RFC 3264 §8).
+            // As a rule the same description with the same version: nothing is to change (RFC 3264 §8).
             request = request.with_body("application/sdp", self.description.clone());
         }
         request
     }
 
-    fn send_refresh(&mut self, now: Instant, request: Request, layer: &mut TransactionLayer) {
+    pub(super) fn send_refresh(&mut self, now: Instant, request: Request, layer: &mut TransactionLayer) {
         let (method, cseq) = (request.method.clone(), request.headers.cseq().map_or(0, |cseq| cseq.number));
         if method == Method::Invite {
             self.exchange = Exchange::Ours;
@@ -116,6 +121,7 @@ impl Call {
     fn refreshed(&mut self, now: Instant, flight: &InFlight, response: &Response, layer: &mut TransactionLayer) {
         if flight.method == Method::Invite {
             self.send_ack(flight.cseq, layer);
+            self.moving.on_answered(now, None);
         }
         if let State::Ending | State::Over = self.state {
             return;
@@ -143,6 +149,9 @@ impl Call {
 
     /// The peer lives but would not refresh: when to try again.
     fn refresh_failed(&mut self, now: Instant, flight: &InFlight, response: &Response, layer: &mut TransactionLayer) {
+        if flight.method == Method::Invite && self.moving.is_told() && self.move_is_refused(now, response, layer) {
+            return;
+        }
         match response.status {
             422 => {
                 let least_s = response.headers.seconds("Min-SE").unwrap_or(0);
@@ -173,7 +182,7 @@ impl Call {
 }
 
 /// RFC 3261 §14.1, in steps of 10 ms: 2.1 to 4 s for the side that owns the Call-ID, 0 to 2 s for the other.
-fn glare_wait(is_caller: bool, random: &mut Random) -> Duration {
+pub(super) fn glare_wait(is_caller: bool, random: &mut Random) -> Duration {
     let steps = if is_caller { 210 + random.below(191) } else { random.below(201) };
     Duration::from_millis(u64::from(steps) * 10)
 }

@@ -332,7 +332,7 @@ impl Endpoint {
     }
 
     /// Our Contact in a dialog that an INVITE for `uri` begins: what the registrar has made for those who come by it.
-    fn contact(&self, uri: &Uri, path: Path) -> SipUri {
+    pub(super) fn contact(&self, uri: &Uri, path: Path) -> SipUri {
         let is_secure = uri.as_sip().is_some_and(|uri| uri.is_secure);
         let gruu = self.registration.as_ref().and_then(|registration| {
             let is_by_it = registration.is_registrar(path.remote.ip()) || registration.is_flow(path.connection);
@@ -411,7 +411,7 @@ impl Endpoint {
 }
 
 /// Our address as the peer of `path` reached it. (Requests come with it always.)
-fn own_address(path: Path) -> (Host, u16) {
+pub(super) fn own_address(path: Path) -> (Host, u16) {
     let local = path.local.unwrap_or(path.remote);
     (local.ip().to_canonical().into(), local.port())
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: taking messages out of their streams, telling everyone who waits. Does not own: the connections (`connections`).
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Endpoint;
 use crate::sip::connections::Brought;
@@ -50,6 +50,17 @@ impl Endpoint {
         if let Some(Ok(Message::Request(mut request))) = head.map(|head| without_length(&head)) {
             let _ = request.headers.mark_source(path.remote);
             self.refuse_statelessly(path, &request, &Refusal::new(status));
+        }
+    }
+
+    /// Connections from addresses that are gone are lost, and the registrar is to be told of another address.
+    pub(super) fn handle_network(&mut self, now: Instant, gone: &[IpAddr], has_new: bool) {
+        if let Some(registration) = &mut self.registration {
+            registration.handle_network(now, gone, has_new, &mut self.layer);
+        }
+        let out = &mut self.layer.out;
+        for connection in out.connections.lose(gone, &mut out.queue) {
+            self.handle_closed(now, connection, "our own address is gone");
         }
     }
 

@@ -61,6 +61,17 @@ impl Servers {
         self.fresh_until.is_none_or(|until| now >= until)
     }
 
+    /// Forgets those to which a way leads from one of these addresses of ours; true if the one in use is among them.
+    pub(super) fn lose(&mut self, gone: &[IpAddr]) -> bool {
+        let is_lost = |route: &Route| gone.contains(&route.local);
+        let loses_current = self.current().as_ref().is_some_and(is_lost);
+        self.routes.retain(|route| !is_lost(route));
+        if loses_current || self.at >= self.routes.len() {
+            self.at = 0;
+        }
+        loses_current
+    }
+
     /// Whether `address` is one of them.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         self.routes.iter().any(|route| route.remote.ip().to_canonical() == address.to_canonical())

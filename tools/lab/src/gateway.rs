@@ -31,7 +31,15 @@ impl Gateway {
     /// # Errors
     /// In words, with its last lines when it does not come up.
     pub fn start(binary: &Path, group_url: &str, more: &[&str]) -> Result<Self, String> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_udp_port().map_err(words)?));
+        Self::start_at(Ipv4Addr::LOCALHOST, binary, group_url, more)
+    }
+
+    /// The same at another address of this machine, or of the namespace that the calling thread is in.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_at(ip: Ipv4Addr, binary: &Path, group_url: &str, more: &[&str]) -> Result<Self, String> {
+        let address = SocketAddr::from((ip, free_udp_port().map_err(words)?));
         let listen = address.to_string();
         let mut arguments =
             vec!["-sip", "sip:6002@127.0.0.1", "-no-sip-register", "-sip-udp-address", &listen, "-debug"];

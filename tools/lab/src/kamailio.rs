@@ -2,7 +2,9 @@
 //!
 //! Owns: its configuration, and what it says of bindings. It also passes calls on to whoever registered.
 
-use std::net::SocketAddr;
+mod provider;
+
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -88,6 +90,18 @@ impl Kamailio {
         let modules = modules().ok_or("Kamailio's modules are not where Debian has them")?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_udp_port().map_err(words)?));
         Self::run(binary, folder, address, None, &edge_config(address, &modules))
+    }
+
+    /// Starts it as a provider's registrar and proxy for clients behind NATs, at an address of this machine or of the
+    /// namespace that the calling thread is in; with a relay (rtpengine's control address) it has all media pass by there.
+    ///
+    /// # Errors
+    /// In words, with its last lines when it does not come up.
+    pub fn start_provider(binary: &Path, ip: Ipv4Addr, relay: Option<SocketAddr>) -> Result<Self, String> {
+        let folder = Folder::new().map_err(words)?;
+        let modules = modules().ok_or("Kamailio's modules are not where Debian has them")?;
+        let address = SocketAddr::from((ip, free_udp_port().map_err(words)?));
+        Self::run(binary, folder, address, None, &provider::config(address, &modules, relay))
     }
 
     fn run(

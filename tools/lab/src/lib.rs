@@ -5,7 +5,7 @@
 //! - [`member`]: people in a room, who speak and record, in this room server or in a real Galene;
 //! - [`telephone`]: telephones that call, speak and record; [`recording`]: what they heard, on the common clock;
 //! - [`registrar`]: where the gateway registers, so that telephones know its Contact;
-//! - [`gateway`], [`baresip`], [`linphone`], [`kamailio`], [`coturn`]: other programs, each a [`program`] that ends with its owner;
+//! - [`gateway`], [`baresip`], [`linphone`], [`kamailio`], [`rtpengine`], [`coturn`]: other programs, each a [`program`] that ends with its owner;
 //! - [`speech`]: something to say; [`quality`]: how it came through;
 //! - [`noisy_speech`]: telephone calls in noise of which every moment of speech is known;
 //! - [`trial`]: one call in which both sides speak, judged; [`demo`]: the same for people to watch;
@@ -34,6 +34,7 @@ pub mod quality;
 pub mod recording;
 pub mod registrar;
 pub mod room;
+pub mod rtpengine;
 pub mod soak;
 pub mod speech;
 pub mod telephone;

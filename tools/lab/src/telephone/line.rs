@@ -43,6 +43,8 @@ pub(super) struct Line {
     signalling: UdpSocket,
     media: UdpSocket,
     remote: SocketAddr,
+    /// Ours goes to where theirs comes from.
+    follows_voice: bool,
     events: EventSender<Event>,
     commands: CommandReceiver<Command>,
     invited_at: Instant,
@@ -74,9 +76,9 @@ struct Voice {
 
 impl Line {
     pub(super) fn new(
-        signalling: UdpSocket,
-        media: UdpSocket,
+        (signalling, media): (UdpSocket, UdpSocket),
         remote: SocketAddr,
+        follows_voice: bool,
         events: EventSender<Event>,
         commands: CommandReceiver<Command>,
     ) -> io::Result<Self> {
@@ -86,6 +88,7 @@ impl Line {
             signalling,
             media,
             remote,
+            follows_voice,
             events,
             commands,
             invited_at: Instant::now(),
@@ -249,6 +252,9 @@ impl Line {
             let opened = self.srtp.as_mut().and_then(|srtp| srtp.open(&buffer[..length]));
             let packet = if self.key.is_none() { &buffer[..length] } else { opened.as_deref().unwrap_or_default() };
             let is_speech = self.receiver.handle_datagram(now, codec, packet);
+            if let Some(voice) = self.voice.as_mut().filter(|_| is_speech && self.follows_voice) {
+                voice.remote = from;
+            }
             if is_speech && self.first_rtp_after.is_none() {
                 let after = now - self.invited_at;
                 self.first_rtp_after = Some(after);

@@ -57,6 +57,8 @@ pub struct TelephoneSetup {
     pub is_encrypted: bool,
     /// The address to write into c= instead of the true one, as telephones behind a NAT do.
     pub claimed_address: Option<IpAddr>,
+    /// Whether its voice goes to where the other side's comes from (symmetric RTP) instead of where that side's description says.
+    pub follows_voice: bool,
 }
 
 impl TelephoneSetup {
@@ -72,6 +74,7 @@ impl TelephoneSetup {
             offers: true,
             is_encrypted: false,
             claimed_address: None,
+            follows_voice: false,
         }
     }
 
@@ -147,7 +150,7 @@ impl Telephone {
         let call = CallSetup { target: setup.target, from: setup.from, local, description, offers: setup.offers };
         let (event_sender, events) = mpsc::channel();
         let (commands, command_receiver) = mpsc::channel();
-        let line = Line::new(signalling, media, remote, event_sender, command_receiver)?;
+        let line = Line::new((signalling, media), remote, setup.follows_voice, event_sender, command_receiver)?;
         let thread = thread::Builder::new().name("telephone".to_owned()).spawn(move || line.run(call))?;
         Ok(Self { events, commands, thread: Some(thread) })
     }

@@ -323,6 +323,10 @@ impl Call {
                     description.direction = remote.direction.answer();
                     description.version += 1;
                     self.setup.description.version += 1;
+                    // A target refresh (RFC 3261 §12.2.2).
+                    if let Some(contact) = message.header("Contact") {
+                        self.remote_target = uri_of(contact).to_owned();
+                    }
                     self.reply(message, "200 OK", Some(description.to_text()));
                     self.signals.push_back(Signal::ChangedByThem(remote));
                 }
