@@ -14,7 +14,6 @@ mod call;
 mod codec;
 mod desk;
 mod dtls_terms;
-mod emodel;
 mod encryption;
 pub mod event;
 mod formats;

@@ -64,13 +64,13 @@ impl Line {
         Ok(Self { order: Reorder::new(codec.clock_rate_hz()), sound: Sound::new(codec)?, wide: Wide::new(telephone)? })
     }
 
-    /// Another law of G.711, or other wishes of the same codec.
-    pub(super) fn set_telephone(&mut self, telephone: &Telephone) {
+    /// Another law of G.711, or other wishes of the same codec, on a way that loses so many of a hundred packets.
+    pub(super) fn set_telephone(&mut self, telephone: &Telephone, loss_percent: u8) {
         if let (Decoder::G711 { law, .. }, Some(other)) = (&mut self.sound.decoder, law(telephone.codec)) {
             *law = other;
         }
         if let Some(wide) = &mut self.wide {
-            wide.set_loss(0, telephone);
+            wide.set_loss(loss_percent, telephone);
         }
     }
 }
