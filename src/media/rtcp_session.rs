@@ -86,7 +86,8 @@ pub struct RtcpSession {
     last_sender_report: Option<(u32, u32, Instant)>,
     /// The fraction lost as the peer reports it, averaged, in 1/65536.
     peer_loss_x256: u32,
-    extended: Extended,
+    /// Apart, since few telephones ask for it.
+    extended: Box<Extended>,
     stats: RtcpStats,
 }
 
@@ -102,7 +103,7 @@ impl RtcpSession {
             lost_before: 0,
             last_sender_report: None,
             peer_loss_x256: 0,
-            extended: Extended::default(),
+            extended: Box::default(),
             stats: RtcpStats::default(),
         }
     }
@@ -118,17 +119,17 @@ impl RtcpSession {
     }
 
     /// Whether the peer asks for VoIP metrics.
-    pub const fn set_metrics_asked(&mut self, is_asked: bool) {
+    pub fn set_metrics_asked(&mut self, is_asked: bool) {
         self.extended.set_asked(is_asked);
     }
 
     /// What the mix has counted so far of what is received here.
-    pub const fn hear(&mut self, heard: Heard) {
+    pub fn hear(&mut self, heard: Heard) {
         self.extended.hear(heard);
     }
 
     /// What the peer's last VoIP metrics say of our stream.
-    pub const fn peer_metrics(&self) -> Option<VoipMetrics> {
+    pub fn peer_metrics(&self) -> Option<VoipMetrics> {
         self.extended.peer()
     }
 

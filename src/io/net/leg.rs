@@ -91,7 +91,7 @@ impl Leg {
     }
 
     /// What a telephone's extended reports are to tell.
-    pub(super) const fn hear(&mut self, heard: Heard) {
+    pub(super) fn hear(&mut self, heard: Heard) {
         match &mut self.kind {
             LegKind::Peer(_) => {}
             LegKind::Telephone(telephone) => telephone.hear(heard),

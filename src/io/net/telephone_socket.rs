@@ -282,7 +282,7 @@ impl TelephoneSocket {
     }
 
     /// What the mix has counted of its voice.
-    pub(super) const fn hear(&mut self, heard: Heard) {
+    pub(super) fn hear(&mut self, heard: Heard) {
         self.session.hear(heard);
     }
 
