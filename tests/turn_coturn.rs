@@ -9,9 +9,9 @@ use galene_sip::io::tls::Tls;
 use galene_sip::io::turn_stream::TurnStream;
 use galene_sip::random::Random;
 use galene_sip::rtc::reflexive;
-use galene_sip::rtc::turn::{Allocation, Credentials, Drops, Failure, Output};
+use galene_sip::rtc::turn::{Allocation, Credentials, Drops, Failure, Families, Output};
 use galene_sip::time::Instant;
-use galene_sip::wire::stun::{AddressFamily, ChannelData};
+use galene_sip::wire::stun::ChannelData;
 use lab::coturn::{Coturn, PASSWORD, USER};
 use lab::program::find_or_skip;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -38,15 +38,15 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn new(socket: &'a UdpSocket, server: SocketAddr, password: &str, family: AddressFamily) -> Self {
+    fn new(socket: &'a UdpSocket, server: SocketAddr, password: &str, families: Families) -> Self {
         let credentials = Credentials { username: USER.into(), password: password.into() };
         let seed = u64::from(socket.local_addr().unwrap().port());
-        let allocation = Allocation::new(Instant::ZERO, credentials, family, [7; 4], false, Random::for_test(seed));
+        let allocation = Allocation::new(Instant::ZERO, credentials, families, [7; 4], false, Random::for_test(seed));
         Self { socket, server, allocation, started: std::time::Instant::now(), ahead: Duration::ZERO, requests: 0 }
     }
 
     fn to(socket: &'a UdpSocket, server: SocketAddr) -> Self {
-        Self::new(socket, server, PASSWORD, AddressFamily::V4)
+        Self::new(socket, server, PASSWORD, Families::V4)
     }
 
     fn now(&self) -> Instant {
@@ -84,7 +84,7 @@ impl<'a> Client<'a> {
     /// The relay's address and ours.
     fn allocated(&mut self) -> (SocketAddr, SocketAddr) {
         match self.next() {
-            Output::Allocated { relayed, mapped: Some(mapped) } => (relayed, mapped),
+            Output::Allocated { relayed, mapped: Some(mapped), .. } => (relayed, mapped),
             other => panic!("{other:?}"),
         }
     }
@@ -153,7 +153,7 @@ fn with_stream(
     let running = thread::spawn(move || {
         let executor = LocalExecutor::new();
         let tls = tls.map(|tls| (ServerName::try_from("localhost").unwrap(), tls));
-        let told = move |why| drop(told.send(why));
+        let told = move |_, why| drop(told.send(why));
         let stream = TurnStream::open(&executor, server, tls, peer_port, told).unwrap();
         opened.send(stream.address()).unwrap();
         smol::block_on(executor.run(over.recv())).unwrap_err();
@@ -245,10 +245,10 @@ fn what_coturn_refuses_is_said_with_what_to_mend() {
     };
     let (first, second) = (socket(), socket());
     let server = coturn.address();
-    let wrong = failed(Client::new(&first, server, "wrong", AddressFamily::V4));
+    let wrong = failed(Client::new(&first, server, "wrong", Families::V4));
     assert_eq!(wrong, Failure::Credentials);
     assert!(wrong.to_string().contains("user name and password"));
-    assert_eq!(failed(Client::new(&socket(), server, PASSWORD, AddressFamily::V6)), Failure::Family);
+    assert_eq!(failed(Client::new(&socket(), server, PASSWORD, Families::V6)), Failure::Family);
     Client::to(&first, narrow.address()).allocated();
     assert_eq!(failed(Client::to(&second, narrow.address())), Failure::Quota);
     let mut client = Client::to(&first, server);

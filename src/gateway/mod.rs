@@ -37,7 +37,7 @@ mod telephone;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ use crate::rtc::peer;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::event::{CallKey, EndpointConfig, Status};
 use crate::time::{Deadline, Instant, earliest};
+use crate::wire::ice_uri::IceUri;
 
 /// The name of [`Gateway::probe`]; calls' keys begin at 1.
 const PROBE: MemberKey = MemberKey { call: CallKey(0), nth: 0 };
@@ -165,7 +166,10 @@ impl<S: Sockets> Gateway<S> {
             }
             Input::Net(event) => self.on_net(now, event),
             Input::Mix(event) => self.on_mix(&event),
-            Input::IceServer { name, addresses } => self.on_ice_server(now, &name, &addresses),
+            Input::IceServer { uri, addresses } => self.on_ice_server(now, &uri, addresses),
+            Input::TurnStreamEnded { leg, stand_in } => {
+                self.on_peer(now, leg, peer::Input::Disconnected { server: stand_in });
+            }
             Input::Load(load) => self.on_load(load),
             Input::Drain => self.drain(now),
             Input::ShutDown => self.shut_down(now),
@@ -354,8 +358,8 @@ impl<S: Sockets> Gateway<S> {
     }
 
     /// The address of a server is known: who waits for it asks it now.
-    fn on_ice_server(&mut self, now: Instant, name: &str, addresses: &[IpAddr]) {
-        self.desk.ice_servers.on_address(name, addresses);
+    fn on_ice_server(&mut self, now: Instant, uri: &IceUri, addresses: Vec<SocketAddr>) {
+        self.desk.ice_servers.on_addresses(uri, addresses);
         for up in self.calls.values_mut().filter_map(|call| call.up.as_mut()) {
             up.link.add_servers(now, &self.desk);
         }
