@@ -1,6 +1,6 @@
 //! An allocation at a real TURN server, coturn, over UDP, TCP and TLS on loopback.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -13,14 +13,18 @@ use galene_sip::rtc::turn::{Allocation, Credentials, Drops, Failure, Families, O
 use galene_sip::time::Instant;
 use galene_sip::wire::stun::ChannelData;
 use lab::coturn::{Coturn, PASSWORD, USER};
-use lab::program::find_or_skip;
+use lab::program::{find_or_skip, skip};
 use rustls::pki_types::{CertificateDer, ServerName};
 use smol::LocalExecutor;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket_at(Ipv4Addr::LOCALHOST)
+}
+
+fn socket_at(ip: impl Into<IpAddr>) -> UdpSocket {
+    let socket = UdpSocket::bind((ip.into(), 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     socket
 }
@@ -116,10 +120,14 @@ impl<'a> Client<'a> {
 
 /// Datagrams of odd lengths pass both ways between an allocation and two peers; gives our address as coturn sees it.
 fn exchange(socket: &UdpSocket, server: SocketAddr) -> SocketAddr {
-    let mut client = Client::to(socket, server);
+    exchange_by(Client::to(socket, server), Ipv4Addr::LOCALHOST.into())
+}
+
+/// The same with peers at `ip`, where the relay is too.
+fn exchange_by(mut client: Client<'_>, ip: IpAddr) -> SocketAddr {
     let (relayed, mapped) = client.allocated();
-    assert_eq!(relayed.ip(), Ipv4Addr::LOCALHOST);
-    let (peer, other) = (self::socket(), self::socket());
+    assert_eq!(relayed.ip(), ip);
+    let (peer, other) = (socket_at(ip), socket_at(ip));
     client.bind(&peer);
     let (peer_address, other_address) = (peer.local_addr().unwrap(), other.local_addr().unwrap());
     let mut buffer = [0; 4096];
@@ -197,6 +205,58 @@ fn datagrams_pass_both_ways_over_udp() {
         assert!(std::time::Instant::now() < until, "the relay was not given back");
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Whether this machine has IPv6, on loopback at least.
+fn has_ipv6() -> bool {
+    let has = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if !has {
+        skip("this machine has no ::1");
+    }
+    has
+}
+
+#[test]
+fn datagrams_pass_both_ways_over_ipv6_to_a_relay_of_ipv6() {
+    let Some(binary) = find_or_skip("turnserver").filter(|_| has_ipv6()) else { return };
+    let coturn = Coturn::start_at(Ipv6Addr::LOCALHOST, &binary, None, &[]).unwrap();
+    let socket = socket_at(Ipv6Addr::LOCALHOST);
+    let client = Client::new(&socket, coturn.address(), PASSWORD, Families::V6);
+    assert_eq!(exchange_by(client, Ipv6Addr::LOCALHOST.into()), socket.local_addr().unwrap());
+    with_stream(coturn.address(), None, self::socket().local_addr().unwrap().port(), |_, ended| {
+        assert!(ended.recv_timeout(Duration::from_millis(200)).is_err(), "a stream by IPv6 stands");
+    });
+}
+
+#[test]
+fn one_relay_has_addresses_of_both_versions_of_ip_and_passes_on_to_both() {
+    let Some(binary) = find_or_skip("turnserver").filter(|_| has_ipv6()) else { return };
+    let coturn = Coturn::start(&binary, None, &["--relay-ip", "::1"]).unwrap();
+    let socket = socket();
+    let mut client = Client::new(&socket, coturn.address(), PASSWORD, Families::Both);
+    let Output::Allocated { relayed, further: Some(further), .. } = client.next() else { panic!("one address only") };
+    assert_eq!((relayed.ip(), further.ip()), (Ipv4Addr::LOCALHOST.into(), IpAddr::from(Ipv6Addr::LOCALHOST)));
+    for (relay, peer) in [(relayed, self::socket()), (further, socket_at(Ipv6Addr::LOCALHOST))] {
+        client.bind(&peer);
+        let peer_address = peer.local_addr().unwrap();
+        client.allocation.send(client.now(), peer_address, b"out");
+        assert_eq!(client.next_within(Duration::ZERO), None);
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut buffer = [0; 100];
+        assert_eq!(peer.recv_from(&mut buffer).unwrap(), (3, relay));
+        peer.send_to(b"back", relay).unwrap();
+        assert_eq!(client.next(), Output::Received { peer: peer_address, bytes: b"back".to_vec() });
+    }
+    client.release();
+}
+
+#[test]
+fn coturn_names_another_server() {
+    let Some(binary) = find_or_skip("turnserver") else { return };
+    let other = SocketAddr::from(([127, 0, 0, 2], 3999));
+    let coturn = Coturn::start(&binary, None, &["--alternate-server", &other.to_string()]).unwrap();
+    let expected = Output::Failed(Failure::Alternate { server: Some(other), domain: None });
+    assert_eq!(Client::to(&socket(), coturn.address()).next(), expected);
 }
 
 #[test]
