@@ -123,9 +123,11 @@ impl Builder {
         self.attribute(attribute::REQUESTED_ADDRESS_FAMILY, &[family, 0, 0, 0])
     }
 
-    /// ADDITIONAL-ADDRESS-FAMILY: IPv6, beside the IPv4 that is meant where nothing is requested.
+    /// ADDITIONAL-ADDRESS-FAMILY: IPv6, beside the IPv4 that is meant where nothing is requested. It is said by both of its
+    /// numbers, of which a server steps over the one that it does not know.
     pub fn additional_family_v6(self) -> Self {
-        self.attribute(attribute::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0])
+        let builder = self.attribute(attribute::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]);
+        builder.attribute(attribute::ADDITIONAL_ADDRESS_FAMILY_OF_DRAFT, &[2, 0, 0, 0])
     }
 
     /// REQUESTED-TRANSPORT: UDP.

@@ -67,6 +67,8 @@ mod attribute {
     pub(super) const PRIORITY: u16 = 0x0024;
     pub(super) const USE_CANDIDATE: u16 = 0x0025;
     pub(super) const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
+    /// The same in coturn 4.6, which numbers it as a draft did.
+    pub(super) const ADDITIONAL_ADDRESS_FAMILY_OF_DRAFT: u16 = 0x8032;
     pub(super) const ALTERNATE_DOMAIN: u16 = 0x8003;
     pub(super) const ALTERNATE_SERVER: u16 = 0x8023;
     pub(super) const FINGERPRINT: u16 = 0x8028;
