@@ -98,6 +98,7 @@ fn only_authentic_packets_move_an_encrypted_telephone_and_new_keys_make_no_gap()
         signalling_host: None,
         has_claim: true,
         is_expected: true,
+        asks_metrics: false,
     };
     let setup =
         TelephoneSetup { leg, room, caller, ssrc: 11, cname: "c".into(), remote, protection: Protection::Awaited };

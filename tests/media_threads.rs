@@ -229,6 +229,7 @@ fn one_call(world: &mut World) {
         signalling_host: None,
         has_claim: false,
         is_expected: true,
+        asks_metrics: false,
     };
     let protection = Protection::Plain;
     let setup = TelephoneSetup { leg: telephone_leg, room, caller, ssrc: 11, cname: "c".into(), remote, protection };

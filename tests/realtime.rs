@@ -33,6 +33,7 @@ const VOICES: u32 = 6;
 /// Counts packets, keeps what is retired for later.
 struct Outbox {
     packets: u64,
+    accounts: u32,
     retired: Vec<Retired>,
 }
 
@@ -40,6 +41,9 @@ impl Sink for Outbox {
     fn packet(&mut self, _: LegKey, packet: &[u8]) -> bool {
         self.packets += u64::from(!packet.is_empty());
         true
+    }
+    fn heard(&mut self, _: LegKey, heard: &Heard) {
+        self.accounts += u32::from(heard.bursts.missing() > 0);
     }
     fn event(&mut self, _: MixEvent) {}
     fn retire(&mut self, retired: Retired) {
@@ -60,7 +64,7 @@ fn codec(number: u32) -> TelephoneCodec {
 fn caller(number: u32) -> [Command; 4] {
     let up_codec = [RoomCodec::Opus, RoomCodec::G722, RoomCodec::Pcma][number as usize % 3];
     let events = number.is_multiple_of(2).then_some(EventFormat { payload_type: 101, clock_rate_hz: 8000 });
-    let telephone = Telephone { events, ..parties::telephone(codec(number), 30) };
+    let telephone = Telephone { events, asks_metrics: true, ..parties::telephone(codec(number), 30) };
     parties::caller(ROOM, number, telephone, up_codec)
 }
 
@@ -196,7 +200,7 @@ fn conference(outbox: &mut Outbox) -> Engine {
 #[test]
 fn ten_thousand_ticks_call_neither_the_allocator_nor_the_system() {
     let (mut outside, mut agenda) = (Outside::new(), Agenda::new());
-    let mut outbox = Outbox { packets: 0, retired: Vec::with_capacity(200) };
+    let mut outbox = Outbox { packets: 0, accounts: 0, retired: Vec::with_capacity(200) };
     let mut engine = conference(&mut outbox);
     let work = move || {
         let trap = trap::set();
@@ -218,6 +222,8 @@ fn ten_thousand_ticks_call_neither_the_allocator_nor_the_system() {
     // Each change of codec gave a line and an up stream back.
     assert_eq!(outbox.retired.len() as u32, 1 + 2 * (CALLERS + churned) + VOICES + churned + 2 * churned);
     assert!(outbox.packets > u64::from(TICKS * CALLERS), "{}", outbox.packets);
+    // Each caller stays for a minute and is told of once a second.
+    assert!(outbox.accounts > TICKS / 50 * CALLERS / 2, "{}", outbox.accounts);
     match trap {
         Ok(()) => assert_eq!(trapped, Trapped::default(), "system calls, by their numbers"),
         Err(why) => println!("skipped: no trap for system calls in the tick, {why}"),

@@ -1,6 +1,6 @@
 //! An allocation at a real TURN server, coturn, over UDP, TCP and TLS on loopback.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -9,18 +9,22 @@ use galene_sip::io::tls::Tls;
 use galene_sip::io::turn_stream::TurnStream;
 use galene_sip::random::Random;
 use galene_sip::rtc::reflexive;
-use galene_sip::rtc::turn::{Allocation, Credentials, Drops, Failure, Output};
+use galene_sip::rtc::turn::{Allocation, Credentials, Drops, Failure, Families, Output};
 use galene_sip::time::Instant;
-use galene_sip::wire::stun::{AddressFamily, ChannelData};
+use galene_sip::wire::stun::ChannelData;
 use lab::coturn::{Coturn, PASSWORD, USER};
-use lab::program::find_or_skip;
+use lab::program::{find_or_skip, skip};
 use rustls::pki_types::{CertificateDer, ServerName};
 use smol::LocalExecutor;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket_at(Ipv4Addr::LOCALHOST)
+}
+
+fn socket_at(ip: impl Into<IpAddr>) -> UdpSocket {
+    let socket = UdpSocket::bind((ip.into(), 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     socket
 }
@@ -38,15 +42,15 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn new(socket: &'a UdpSocket, server: SocketAddr, password: &str, family: AddressFamily) -> Self {
+    fn new(socket: &'a UdpSocket, server: SocketAddr, password: &str, families: Families) -> Self {
         let credentials = Credentials { username: USER.into(), password: password.into() };
         let seed = u64::from(socket.local_addr().unwrap().port());
-        let allocation = Allocation::new(Instant::ZERO, credentials, family, [7; 4], false, Random::for_test(seed));
+        let allocation = Allocation::new(Instant::ZERO, credentials, families, [7; 4], false, Random::for_test(seed));
         Self { socket, server, allocation, started: std::time::Instant::now(), ahead: Duration::ZERO, requests: 0 }
     }
 
     fn to(socket: &'a UdpSocket, server: SocketAddr) -> Self {
-        Self::new(socket, server, PASSWORD, AddressFamily::V4)
+        Self::new(socket, server, PASSWORD, Families::V4)
     }
 
     fn now(&self) -> Instant {
@@ -84,7 +88,7 @@ impl<'a> Client<'a> {
     /// The relay's address and ours.
     fn allocated(&mut self) -> (SocketAddr, SocketAddr) {
         match self.next() {
-            Output::Allocated { relayed, mapped: Some(mapped) } => (relayed, mapped),
+            Output::Allocated { relayed, mapped: Some(mapped), .. } => (relayed, mapped),
             other => panic!("{other:?}"),
         }
     }
@@ -116,10 +120,14 @@ impl<'a> Client<'a> {
 
 /// Datagrams of odd lengths pass both ways between an allocation and two peers; gives our address as coturn sees it.
 fn exchange(socket: &UdpSocket, server: SocketAddr) -> SocketAddr {
-    let mut client = Client::to(socket, server);
+    exchange_by(Client::to(socket, server), Ipv4Addr::LOCALHOST.into())
+}
+
+/// The same with peers at `ip`, where the relay is too.
+fn exchange_by(mut client: Client<'_>, ip: IpAddr) -> SocketAddr {
     let (relayed, mapped) = client.allocated();
-    assert_eq!(relayed.ip(), Ipv4Addr::LOCALHOST);
-    let (peer, other) = (self::socket(), self::socket());
+    assert_eq!(relayed.ip(), ip);
+    let (peer, other) = (socket_at(ip), socket_at(ip));
     client.bind(&peer);
     let (peer_address, other_address) = (peer.local_addr().unwrap(), other.local_addr().unwrap());
     let mut buffer = [0; 4096];
@@ -153,7 +161,7 @@ fn with_stream(
     let running = thread::spawn(move || {
         let executor = LocalExecutor::new();
         let tls = tls.map(|tls| (ServerName::try_from("localhost").unwrap(), tls));
-        let told = move |why| drop(told.send(why));
+        let told = move |_, why| drop(told.send(why));
         let stream = TurnStream::open(&executor, server, tls, peer_port, told).unwrap();
         opened.send(stream.address()).unwrap();
         smol::block_on(executor.run(over.recv())).unwrap_err();
@@ -197,6 +205,63 @@ fn datagrams_pass_both_ways_over_udp() {
         assert!(std::time::Instant::now() < until, "the relay was not given back");
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Whether this machine has IPv6, on loopback at least.
+fn has_ipv6() -> bool {
+    let has = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if !has {
+        skip("this machine has no ::1");
+    }
+    has
+}
+
+#[test]
+fn datagrams_pass_both_ways_over_ipv6_to_a_relay_of_ipv6() {
+    let Some(binary) = find_or_skip("turnserver").filter(|_| has_ipv6()) else { return };
+    let coturn = Coturn::start_at(Ipv6Addr::LOCALHOST, &binary, None, &[]).unwrap();
+    let socket = socket_at(Ipv6Addr::LOCALHOST);
+    let client = Client::new(&socket, coturn.address(), PASSWORD, Families::V6);
+    assert_eq!(exchange_by(client, Ipv6Addr::LOCALHOST.into()), socket.local_addr().unwrap());
+    // And by a stream of IPv6, whose stand-in has an address of IPv4.
+    let socket = self::socket();
+    with_stream(coturn.address(), None, socket.local_addr().unwrap().port(), |stand_in, _| {
+        exchange_by(Client::new(&socket, stand_in, PASSWORD, Families::V6), Ipv6Addr::LOCALHOST.into());
+    });
+}
+
+#[test]
+fn one_relay_has_addresses_of_both_versions_of_ip_and_passes_on_to_both() {
+    let Some(binary) = find_or_skip("turnserver").filter(|_| has_ipv6()) else { return };
+    let coturn = Coturn::start(&binary, None, &["--relay-ip", "::1"]).unwrap();
+    let socket = socket();
+    let mut client = Client::new(&socket, coturn.address(), PASSWORD, Families::Both);
+    let allocated = client.next();
+    let Output::Allocated { relayed, further: Some(further), .. } = allocated else {
+        panic!("{allocated:?}\n{}", coturn.program.lines().join("\n"))
+    };
+    assert_eq!((relayed.ip(), further.ip()), (Ipv4Addr::LOCALHOST.into(), IpAddr::from(Ipv6Addr::LOCALHOST)));
+    for (relay, peer) in [(relayed, self::socket()), (further, socket_at(Ipv6Addr::LOCALHOST))] {
+        client.bind(&peer);
+        let peer_address = peer.local_addr().unwrap();
+        client.allocation.send(client.now(), peer_address, b"out");
+        assert_eq!(client.next_within(Duration::ZERO), None);
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut buffer = [0; 100];
+        assert_eq!(peer.recv_from(&mut buffer).unwrap(), (3, relay));
+        peer.send_to(b"back", relay).unwrap();
+        assert_eq!(client.next(), Output::Received { peer: peer_address, bytes: b"back".to_vec() });
+    }
+    client.release();
+}
+
+#[test]
+fn coturn_names_another_server() {
+    let Some(binary) = find_or_skip("turnserver") else { return };
+    let other = SocketAddr::from(([127, 0, 0, 2], 3999));
+    let coturn = Coturn::start(&binary, None, &["--alternate-server", &other.to_string()]).unwrap();
+    let expected = Output::Failed(Failure::Alternate { server: Some(other), domain: None });
+    assert_eq!(Client::to(&socket(), coturn.address()).next(), expected);
 }
 
 #[test]
@@ -245,10 +310,10 @@ fn what_coturn_refuses_is_said_with_what_to_mend() {
     };
     let (first, second) = (socket(), socket());
     let server = coturn.address();
-    let wrong = failed(Client::new(&first, server, "wrong", AddressFamily::V4));
+    let wrong = failed(Client::new(&first, server, "wrong", Families::V4));
     assert_eq!(wrong, Failure::Credentials);
     assert!(wrong.to_string().contains("user name and password"));
-    assert_eq!(failed(Client::new(&socket(), server, PASSWORD, AddressFamily::V6)), Failure::Family);
+    assert_eq!(failed(Client::new(&socket(), server, PASSWORD, Families::V6)), Failure::Family);
     Client::to(&first, narrow.address()).allocated();
     assert_eq!(failed(Client::to(&second, narrow.address())), Failure::Quota);
     let mut client = Client::to(&first, server);

@@ -7,6 +7,7 @@ use crate::galene::client;
 use crate::media::control::{Command, LegKey, MixEvent, NetCommand, NetEvent, PeerSetup, TelephoneSetup};
 use crate::sip::event::{self as sip, CallKey};
 use crate::time::Instant;
+use crate::wire::ice_uri::IceUri;
 
 /// A membership of the group. A call begins another one when it has lost the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,12 +34,19 @@ pub enum Input<'a> {
     Net(NetEvent),
     /// From a mix thread.
     Mix(MixEvent),
-    /// The addresses of a STUN or TURN server; none if it has none.
+    /// Where a STUN or TURN server is; nowhere if it is not found.
     IceServer {
-        /// Its name.
-        name: String,
-        /// Of both families.
-        addresses: Vec<IpAddr>,
+        /// As it was asked for.
+        uri: IceUri,
+        /// Best first.
+        addresses: Vec<SocketAddr>,
+    },
+    /// A connection that [`Sockets::open_turn_stream`] had opened has ended, or was never made.
+    TurnStreamEnded {
+        /// For whose socket.
+        leg: LegKey,
+        /// What stood for the server.
+        stand_in: SocketAddr,
     },
     /// The network of this machine has changed. Memberships that lost their connections by it are told before.
     Network {
@@ -87,8 +95,8 @@ pub enum Output {
     AddTelephone(TelephoneSetup),
     /// Close the sockets of a leg, handed over or not.
     Close(LegKey),
-    /// Look the addresses of a STUN or TURN server up, then give [`Input::IceServer`].
-    FindIceServer(String),
+    /// Find a STUN or TURN server that is named, not addressed, then give [`Input::IceServer`].
+    FindIceServer(IceUri),
     /// For the net thread.
     Net(NetCommand),
     /// For the mix thread that owns the room concerned.

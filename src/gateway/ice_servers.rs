@@ -18,6 +18,8 @@ use crate::wire::uri::Host;
 
 /// Servers that are used; people write two or three.
 const MAX_SERVERS: usize = 8;
+/// Addresses of one server that are asked at once: one of each version of IP, or of two servers that SRV names.
+const ADDRESSES_OF_ONE: usize = 2;
 /// A way without servers is found within two round trips.
 const GATHER_AFTER: Duration = Duration::from_millis(200);
 
@@ -41,15 +43,15 @@ pub(super) struct StreamServer {
 pub(super) struct IceServers {
     told: RtcConfiguration,
     servers: Vec<Known>,
-    /// IPv4 addresses of names; none while one is being looked up.
-    addresses: BTreeMap<String, Option<IpAddr>>,
+    /// Where the servers are that have names, best first, by their URIs; nowhere while one is being looked for.
+    addresses: BTreeMap<String, Vec<SocketAddr>>,
     /// A connection was found that needed them.
     are_needed: bool,
 }
 
 impl IceServers {
-    /// What Galene says; gives the names that are to be looked up.
-    pub(super) fn learn(&mut self, rtc: &RtcConfiguration) -> Vec<String> {
+    /// What Galene says; gives the servers that are to be looked for.
+    pub(super) fn learn(&mut self, rtc: &RtcConfiguration) -> Vec<IceUri> {
         if self.told == *rtc {
             return Vec::new();
         }
@@ -68,25 +70,23 @@ impl IceServers {
                 }
             }
         }
-        let names = self.servers.iter().filter_map(|known| match &known.uri.host {
-            Host::Name(name) if !self.addresses.contains_key(name) => Some(name.clone()),
-            Host::Name(_) | Host::V4(_) | Host::V6(_) => None,
-        });
-        let mut names: Vec<String> = names.collect();
-        names.sort_unstable();
-        names.dedup();
-        self.addresses.extend(names.iter().map(|name| (name.clone(), None)));
-        names
+        let mut wanted = Vec::new();
+        for Known { uri, .. } in &self.servers {
+            if matches!(uri.host, Host::Name(_)) && !self.addresses.contains_key(&uri.to_string()) {
+                self.addresses.insert(uri.to_string(), Vec::new());
+                wanted.push(uri.clone());
+            }
+        }
+        wanted
     }
 
-    /// A name has been looked up; a failure is forgotten, so that Galene's next word has it looked up again.
-    pub(super) fn on_address(&mut self, name: &str, addresses: &[IpAddr]) {
-        match addresses.iter().find(|address| address.is_ipv4()) {
-            Some(address) => drop(self.addresses.insert(name.to_owned(), Some(*address))),
-            None => {
-                self.addresses.remove(name);
-                self.told = RtcConfiguration::default();
-            }
+    /// A server was looked for; a failure is forgotten, so that Galene's next word has it looked for again.
+    pub(super) fn on_addresses(&mut self, uri: &IceUri, addresses: Vec<SocketAddr>) {
+        if addresses.is_empty() {
+            self.addresses.remove(&uri.to_string());
+            self.told = RtcConfiguration::default();
+        } else {
+            self.addresses.insert(uri.to_string(), addresses);
         }
     }
 
@@ -108,42 +108,53 @@ impl IceServers {
 
     /// Those that are asked over UDP.
     pub(super) fn over_udp(&self) -> impl Iterator<Item = Server> {
-        self.servers.iter().filter_map(|known| {
+        let over_udp = self.servers.iter().filter(|known| known.uri.transport == Transport::Udp);
+        over_udp.flat_map(|known| {
             let credentials = match (known.uri.service, &known.credentials) {
-                (Service::Stun, _) => None,
-                (Service::Turn, Some(credentials)) => Some(credentials.clone()),
-                (Service::Turn, None) => return None,
+                (Service::Stun, _) => Some(None),
+                (Service::Turn, Some(credentials)) => Some(Some(credentials.clone())),
+                (Service::Turn, None) => None,
             };
-            let address = self.address_of(known).filter(|_| known.uri.transport == Transport::Udp)?;
-            Some(Server { address, credentials, is_reliable: false })
+            let addresses = self.addresses_of(known).into_iter();
+            addresses.filter_map(move |address| {
+                let credentials = credentials.clone()?;
+                Some(Server { address, credentials, is_reliable: false, is_alternate: false })
+            })
         })
     }
 
     /// The relays that are reached by TCP or TLS.
     pub(super) fn over_streams(&self) -> impl Iterator<Item = StreamServer> {
-        self.servers.iter().filter_map(|known| {
-            let credentials = known.credentials.clone().filter(|_| known.uri.service == Service::Turn)?;
+        let relays = self.servers.iter().filter(|known| known.uri.service == Service::Turn);
+        relays.flat_map(|known| {
             let tls_name = match known.uri.transport {
-                Transport::Udp => return None,
-                Transport::Tcp => None,
+                Transport::Udp | Transport::Tcp => None,
                 Transport::Tls => Some(match &known.uri.host {
                     Host::Name(name) => name.clone(),
                     Host::V4(ip) => ip.to_string(),
                     Host::V6(ip) => ip.to_string(),
                 }),
             };
-            Some(StreamServer { address: self.address_of(known)?, tls_name, credentials })
+            let is_stream = known.uri.transport != Transport::Udp;
+            let credentials = known.credentials.clone().filter(|_| is_stream);
+            let addresses = self.addresses_of(known).into_iter();
+            addresses.filter_map(move |address| {
+                Some(StreamServer { address, tls_name: tls_name.clone(), credentials: credentials.clone()? })
+            })
         })
     }
 
-    fn address_of(&self, known: &Known) -> Option<SocketAddr> {
-        let ip = match &known.uri.host {
-            Host::V4(ip) => IpAddr::from(*ip),
-            // Relays for IPv4 alone are asked for, over IPv4.
-            Host::V6(_) => return None,
-            Host::Name(name) => self.addresses.get(name).copied().flatten()?,
-        };
-        Some(SocketAddr::new(ip, known.uri.port))
+    /// Of a server with a name, at most [`ADDRESSES_OF_ONE`].
+    fn addresses_of(&self, known: &Known) -> Vec<SocketAddr> {
+        let at = |ip: IpAddr| vec![SocketAddr::new(ip, known.uri.port_or_default())];
+        match &known.uri.host {
+            Host::V4(ip) => at((*ip).into()),
+            Host::V6(ip) => at((*ip).into()),
+            Host::Name(_) => {
+                let found = self.addresses.get(&known.uri.to_string());
+                found.into_iter().flatten().take(ADDRESSES_OF_ONE).copied().collect()
+            }
+        }
     }
 }
 
@@ -173,16 +184,24 @@ mod tests {
             ],
             false,
         );
-        assert_eq!(servers.learn(&rtc), ["turn.test"]);
+        let uri = |text: &str| IceUri::parse(text).unwrap();
+        let names = ["turn:turn.test", "turn:turn.test?transport=tcp", "turns:turn.test"].map(uri);
+        assert_eq!(servers.learn(&rtc), names);
         assert!(servers.learn(&rtc).is_empty());
-        assert_eq!(servers.over_udp().map(|server| server.address.to_string()).collect::<Vec<_>>(), ["192.0.2.1:3478"]);
-        servers.on_address("turn.test", &["2001:db8::1".parse().unwrap(), "192.0.2.2".parse().unwrap()]);
-        let udp: Vec<_> = servers.over_udp().collect();
-        assert_eq!(udp.len(), 2);
-        assert!(udp[0].credentials.is_none() && udp[1].credentials.is_some());
+        let udp = |servers: &IceServers| -> Vec<_> {
+            servers.over_udp().map(|server| (server.address.to_string(), server.credentials.is_some())).collect()
+        };
+        let addressed = [("192.0.2.1:3478".to_owned(), false), ("[::1]:3478".to_owned(), true)];
+        assert_eq!(udp(&servers), addressed);
+        let found = ["192.0.2.2:7000", "[2001:db8::1]:7000", "192.0.2.3:7000"].map(|text| text.parse().unwrap());
+        servers.on_addresses(&names[0], found.to_vec());
+        let [stun, turn_v6] = addressed;
+        let named = ["192.0.2.2:7000", "[2001:db8::1]:7000"].map(|address| (address.to_owned(), true));
+        assert_eq!(udp(&servers), [&[stun], &named[..], &[turn_v6]].concat(), "two of one server are enough");
+        servers.on_addresses(&names[2], vec![found[0]]);
         let streams: Vec<_> = servers.over_streams().collect();
-        assert_eq!(streams.iter().map(|stream| stream.address.port()).collect::<Vec<_>>(), [3478, 5349]);
-        assert_eq!(streams[1].tls_name.as_deref(), Some("turn.test"));
+        assert_eq!((streams.len(), streams[0].address), (1, found[0]));
+        assert_eq!(streams[0].tls_name.as_deref(), Some("turn.test"));
     }
 
     #[test]
@@ -202,7 +221,7 @@ mod tests {
         let mut servers = IceServers::default();
         let rtc = told(&["turn:turn.test"], false);
         assert_eq!(servers.learn(&rtc).len(), 1);
-        servers.on_address("turn.test", &[]);
+        servers.on_addresses(&IceUri::parse("turn:turn.test").unwrap(), Vec::new());
         assert_eq!(servers.learn(&rtc).len(), 1);
     }
 }

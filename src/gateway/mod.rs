@@ -14,7 +14,6 @@ mod call;
 mod codec;
 mod desk;
 mod dtls_terms;
-mod emodel;
 mod encryption;
 pub mod event;
 mod formats;
@@ -39,7 +38,7 @@ mod telephone;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +62,7 @@ use crate::rtc::peer;
 use crate::sip::endpoint::Endpoint;
 use crate::sip::event::{CallKey, EndpointConfig, Status};
 use crate::time::{Deadline, Instant, earliest};
+use crate::wire::ice_uri::IceUri;
 
 /// The name of [`Gateway::probe`]; calls' keys begin at 1.
 const PROBE: MemberKey = MemberKey { call: CallKey(0), nth: 0 };
@@ -167,7 +167,10 @@ impl<S: Sockets> Gateway<S> {
             }
             Input::Net(event) => self.on_net(now, event),
             Input::Mix(event) => self.on_mix(&event),
-            Input::IceServer { name, addresses } => self.on_ice_server(now, &name, &addresses),
+            Input::IceServer { uri, addresses } => self.on_ice_server(now, &uri, addresses),
+            Input::TurnStreamEnded { leg, stand_in } => {
+                self.on_peer(now, leg, peer::Input::Disconnected { server: stand_in });
+            }
             Input::Network { gone, has_new } => self.on_network(now, gone, has_new),
             Input::Load(load) => self.on_load(load),
             Input::Drain => self.drain(now),
@@ -357,8 +360,8 @@ impl<S: Sockets> Gateway<S> {
     }
 
     /// The address of a server is known: who waits for it asks it now.
-    fn on_ice_server(&mut self, now: Instant, name: &str, addresses: &[IpAddr]) {
-        self.desk.ice_servers.on_address(name, addresses);
+    fn on_ice_server(&mut self, now: Instant, uri: &IceUri, addresses: Vec<SocketAddr>) {
+        self.desk.ice_servers.on_addresses(uri, addresses);
         for up in self.calls.values_mut().filter_map(|call| call.up.as_mut()) {
             up.link.add_servers(now, &self.desk);
         }

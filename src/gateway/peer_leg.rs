@@ -1,7 +1,10 @@
 //! One peer connection and its socket in the net thread: what ICE and DTLS say goes there as commands.
 
+use std::net::SocketAddr;
+
 use super::desk::{Desk, LegOwner};
 use super::event::Sockets;
+use super::ice_servers::StreamServer;
 use super::refusal::CallFailure;
 use crate::galene::message::Candidate;
 use crate::media::control::{LegKey, NetCommand, PeerRole, PeerSetup, RoomCodec, RoomKey};
@@ -27,6 +30,8 @@ pub(super) struct PeerLeg {
     pub(super) peer: Peer,
     /// Set by the description that decided the codec; DTLS ends only after it.
     pub(super) codec: Option<RoomCodec>,
+    /// Relays that are reached by streams, and their stand-ins.
+    streams: Vec<(SocketAddr, StreamServer)>,
 }
 
 impl PeerLeg {
@@ -47,7 +52,7 @@ impl PeerLeg {
         let gather_after = desk.ice_servers.gather_after().filter(|_| !ice_lite);
         let config = PeerConfig { identity: desk.identity.clone(), candidates, ice_lite, gather_after };
         let peer = Peer::new(config, desk.random.fork());
-        Ok(Self { leg, peer, codec: None })
+        Ok(Self { leg, peer, codec: None, streams: Vec::new() })
     }
 
     /// Hands the socket to the net thread.
@@ -63,6 +68,9 @@ impl PeerLeg {
     }
 
     pub(super) fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        if let Input::Disconnected { server } = input {
+            self.streams.retain(|(stand_in, _)| *stand_in != server);
+        }
         self.peer.handle_input(now, input);
     }
 
@@ -97,6 +105,9 @@ impl PeerLeg {
                     }
                 }
                 Output::Event(Event::WantsStreams) => self.add_streams(now, desk),
+                Output::Event(Event::WantsAlternate { instead_of, alternate, domain }) => {
+                    self.add_alternate(now, desk, instead_of, (alternate, domain));
+                }
                 Output::Event(Event::Relay { server, channels }) => {
                     desk.net(NetCommand::SetPeerRelay { leg, server, channels });
                 }
@@ -130,13 +141,35 @@ impl PeerLeg {
 
     fn add_streams<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
         for stream in desk.ice_servers.over_streams().collect::<Vec<_>>() {
-            match desk.sockets.open_turn_stream(self.leg, stream.address, stream.tls_name.as_deref()) {
-                Ok(address) => {
-                    let server = Server { address, credentials: Some(stream.credentials), is_reliable: true };
-                    self.peer.add_server(now, server);
-                }
-                Err(error) => tracing::warn!("{}", CallFailure::from(error).explain()),
+            self.add_stream(now, desk, stream, false);
+        }
+    }
+
+    /// One of them names another (RFC 8489 §10), of the same version of IP and over the same transport.
+    fn add_alternate<S: Sockets>(
+        &mut self,
+        now: Instant,
+        desk: &mut Desk<S>,
+        instead_of: SocketAddr,
+        (address, domain): (SocketAddr, Option<String>),
+    ) {
+        let is_of = |(stand_in, _): &&(SocketAddr, StreamServer)| *stand_in == instead_of;
+        let Some((_, former)) = self.streams.iter().find(is_of) else { return };
+        let StreamServer { address: from, tls_name, credentials } = former.clone();
+        if from.is_ipv4() == address.is_ipv4() && from != address {
+            let tls_name = tls_name.map(|name| domain.unwrap_or(name));
+            self.add_stream(now, desk, StreamServer { address, tls_name, credentials }, true);
+        }
+    }
+
+    fn add_stream<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, stream: StreamServer, is_alternate: bool) {
+        match desk.sockets.open_turn_stream(self.leg, stream.address, stream.tls_name.as_deref()) {
+            Ok(address) => {
+                let credentials = Some(stream.credentials.clone());
+                self.streams.push((address, stream));
+                self.peer.add_server(now, Server { address, credentials, is_reliable: true, is_alternate });
             }
+            Err(error) => tracing::warn!("{}", CallFailure::from(error).explain()),
         }
     }
 }

@@ -13,7 +13,9 @@ use super::refusal::CallFailure;
 use crate::media::control::{LegKey, Protection, Telephone, TelephoneCodec, TelephoneRemote};
 use crate::random::Random;
 use crate::wire::address::is_private;
-use crate::wire::sdp::{AudioDescription, Codec, Direction, LocalAudio, LocalSession, SessionDescription};
+use crate::wire::sdp::{
+    AudioDescription, Codec, Direction, ExtendedReportRequest, LocalAudio, LocalSession, SessionDescription,
+};
 
 /// Milliseconds of speech in a packet, ours and the ones we like to get.
 const PTIME_MS: u16 = 20;
@@ -108,6 +110,8 @@ impl TelephoneLeg {
         let ours = LocalAudio {
             direction: audio.direction.reversed(),
             has_rtcp_mux: settings.remote.rtcp_mux,
+            // RFC 3611 §5.2: what we agree to, and, since the telephone can make such reports, what we would get from it.
+            extended_reports: audio.extended_reports,
             ..self.audio(codecs, &audio.protocol, said)
         };
         self.session.version += 1;
@@ -123,7 +127,7 @@ impl TelephoneLeg {
         let is_dtls = said.dtls.is_some();
         let audio = self.audio(self.formats.offer(), protocol, said);
         // Without it RTCP would need an association of its own (RFC 5764 §4.1.2).
-        let audio = LocalAudio { has_rtcp_mux: is_dtls, ..audio };
+        let audio = LocalAudio { has_rtcp_mux: is_dtls, extended_reports: self.wanted_reports(), ..audio };
         self.session.version += 1;
         self.local_description = match &self.theirs {
             None => self.session.offer(&audio),
@@ -216,6 +220,12 @@ impl TelephoneLeg {
         Ok(settle(audio, chosen, self.local, self.signalling_host))
     }
 
+    /// Extended reports are not our wish, but where the telephone has asked once, it is asked too.
+    fn wanted_reports(&self) -> ExtendedReportRequest {
+        let line = self.theirs.as_ref().and_then(|(theirs, index)| theirs.audio_lines().find(|(at, _)| at == index));
+        line.map_or_else(ExtendedReportRequest::default, |(_, audio)| audio.extended_reports)
+    }
+
     fn audio(&self, codecs: Vec<Codec>, protocol: &str, said: Said) -> LocalAudio {
         LocalAudio {
             protocol: protocol.to_owned(),
@@ -246,6 +256,7 @@ impl Settings {
             signalling_host: None,
             has_claim: false,
             is_expected: false,
+            asks_metrics: false,
         };
         Self { telephone, remote }
     }
@@ -264,6 +275,7 @@ fn settle(audio: &AudioDescription, chosen: Telephone, local: SocketAddr, signal
             ptime_ms: u8::try_from(wanted.min(longest)).unwrap_or(PTIME_MS as u8),
             sends: audio.direction.receives(),
             receives: audio.direction.sends(),
+            asks_metrics: audio.extended_reports.voip_metrics,
             ..chosen
         },
         remote: TelephoneRemote {
@@ -275,6 +287,7 @@ fn settle(audio: &AudioDescription, chosen: Telephone, local: SocketAddr, signal
             signalling_host,
             has_claim: address.is_some_and(|ip| !is_private(ip) || signalling_host.is_some_and(is_private)),
             is_expected: audio.direction.sends(),
+            asks_metrics: audio.extended_reports.voip_metrics,
         },
     }
 }
@@ -327,6 +340,20 @@ mod tests {
         assert_eq!((settings.telephone.codec, settings.telephone.send_payload_type), (TelephoneCodec::Pcma, 8));
         assert_eq!(settings.remote.rtp, Some("192.0.2.1:4002".parse().unwrap()));
         assert_eq!(settings.remote.rtcp, Some("192.0.2.1:4003".parse().unwrap()));
+    }
+
+    #[test]
+    fn whoever_asks_for_extended_reports_is_promised_them_and_asked_too() {
+        let mut leg = leg();
+        leg.answer(&offer("m=audio 4002 RTP/AVP 0\na=rtcp-xr:stat-summary=loss rcvr-rtt=all:10 voip-metrics\n"))
+            .unwrap();
+        assert!(text(&leg).contains("\r\na=rtcp-xr:rcvr-rtt=all voip-metrics\r\n"), "{}", text(&leg));
+        let settings = leg.settings();
+        assert!(settings.telephone.asks_metrics && settings.remote.asks_metrics);
+        leg.offer();
+        assert!(text(&leg).contains("a=rtcp-xr:rcvr-rtt=all voip-metrics"), "{}", text(&leg));
+        leg.answer(&offer("m=audio 4002 RTP/AVP 0\n")).unwrap();
+        assert!(!text(&leg).contains("rtcp-xr") && !leg.settings().remote.asks_metrics);
     }
 
     #[test]

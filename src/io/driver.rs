@@ -2,7 +2,7 @@
 //! out. SIP goes first; packets of the net thread (DTLS flights among them) are taken one a turn.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,15 +21,16 @@ use super::mix::MixHandle;
 use super::network_watch::{Change, NetworkWatch};
 use super::resolve::{self, Located};
 use super::sip::SipSockets;
-use super::sockets::MediaSockets;
+use super::sockets::{MediaSockets, StreamEnd};
 use super::tls::Tls;
-use super::{blocking, trace, websocket};
+use super::{trace, websocket};
 use crate::galene::{Fault, client};
 use crate::gateway::Gateway;
 use crate::gateway::event::{Input, MemberKey, Output};
 use crate::media::control::NetEvent;
 use crate::sip::event::{self as sip_event, Target};
 use crate::time::{Deadline, Instant, earliest};
+use crate::wire::ice_uri::IceUri;
 
 /// SIP datagrams that wait for their turn; more stay in the kernel.
 const MAX_WAITING_SIP: usize = 64;
@@ -45,7 +46,7 @@ const DATAGRAM_BYTES: usize = 65_536;
 
 /// What SIP's sockets bring.
 enum SipWord {
-    Datagram { local: std::net::SocketAddr, remote: std::net::SocketAddr, bytes: Vec<u8> },
+    Datagram { local: SocketAddr, remote: SocketAddr, bytes: Vec<u8> },
     Stream(StreamWord),
 }
 
@@ -71,11 +72,12 @@ enum Word {
         result: Result<Located, String>,
     },
     IceServer {
-        name: String,
-        addresses: Vec<IpAddr>,
+        uri: IceUri,
+        addresses: Vec<SocketAddr>,
     },
     /// Addresses have gone or come.
     Network(Change),
+    TurnStreamEnded(StreamEnd),
     /// SIGUSR1: somebody wants to know how the sound does.
     Report,
     /// SIGTERM.
@@ -125,6 +127,7 @@ impl Driver {
         self.connections.spawn_listeners(&self.executor, &sip_in);
         self.spawn_signals(word_in.clone());
         self.spawn_network_watch(word_in.clone());
+        self.spawn_stream_ends(word_in.clone());
         let mut connections = Connections::default();
         while self.carry_out(&word_in, &sip_in, &mut connections) {
             let turn = self.next_turn(&sip_out, &word_out).await;
@@ -225,8 +228,13 @@ impl Driver {
                 };
                 self.gateway.handle_input(now, Input::Sip(input));
             }
-            Word::IceServer { name, addresses } => {
-                self.gateway.handle_input(now, Input::IceServer { name, addresses });
+            Word::IceServer { uri, addresses } => {
+                self.gateway.handle_input(now, Input::IceServer { uri, addresses });
+            }
+            Word::TurnStreamEnded(end) => {
+                self.gateway.sockets().forget_stream(end);
+                let StreamEnd { leg, stand_in } = end;
+                self.gateway.handle_input(now, Input::TurnStreamEnded { leg, stand_in });
             }
             Word::Network(change) => self.take_change(now, &change, connections),
             Word::Report => {
@@ -284,7 +292,7 @@ impl Driver {
                 }
                 Output::SipConnection(command) => self.connections.carry_out(command, &self.executor, sip),
                 Output::Resolve(target) => self.resolve(words.clone(), target),
-                Output::FindIceServer(name) => self.find_ice_server(words.clone(), name),
+                Output::FindIceServer(uri) => self.find_ice_server(words.clone(), uri),
                 Output::Galene { member, output } => self.carry_out_galene(words, connections, member, output),
                 Output::Net(command) => self.gateway.sockets().net.send(command),
                 Output::AddPeer(setup) => {
@@ -378,12 +386,25 @@ impl Driver {
         self.executor.spawn(task).detach();
     }
 
-    fn find_ice_server(&self, words: Sender<Word>, name: String) {
+    fn find_ice_server(&self, words: Sender<Word>, uri: IceUri) {
+        let dns = self.dns.clone();
         let task = async move {
-            let found = blocking::resolve(name.clone(), 0).await;
-            let found = found.inspect_err(|error| tracing::warn!("the ICE server {name} is not found: {error}"));
-            let addresses = found.unwrap_or_default().into_iter().map(|address| address.ip()).collect();
-            let _ = words.send(Word::IceServer { name, addresses }).await;
+            let found = resolve::locate_ice_server(&dns, &uri).await;
+            let found = found.inspect_err(|error| tracing::warn!("the ICE server {uri} is not found: {error}"));
+            let addresses = found.unwrap_or_default();
+            let _ = words.send(Word::IceServer { uri, addresses }).await;
+        };
+        self.executor.spawn(task).detach();
+    }
+
+    fn spawn_stream_ends(&mut self, words: Sender<Word>) {
+        let ends = self.gateway.sockets().stream_ends();
+        let task = async move {
+            while let Ok(end) = ends.recv().await {
+                if words.send(Word::TurnStreamEnded(end)).await.is_err() {
+                    break;
+                }
+            }
         };
         self.executor.spawn(task).detach();
     }

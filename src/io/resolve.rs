@@ -1,6 +1,7 @@
-//! Finding a SIP server (RFC 3263): transport, port and addresses of a name.
+//! Finding a SIP server (RFC 3263): transport, port and addresses of a name; and a STUN or TURN server (RFC 5928).
 //!
-//! Owns: the order NAPTR, SRV, A or AAAA, and the order of what they give (RFC 2782). Does not own: the questions themselves
+//! Owns: the order NAPTR, SRV, A or AAAA, and the order of what they give (RFC 2782). For the others SRV begins, since their URIs
+//! say which transport is meant. Does not own: the questions themselves
 //! (`dns`), which address has its turn (`sip::registration`).
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +15,9 @@ use super::dns::{Dns, DnsError, hosts};
 use super::fault;
 use super::sip::source_address;
 use crate::sip::event::{Route, Target};
+use crate::wire::ice_uri::IceUri;
 use crate::wire::sip::Transport;
+use crate::wire::uri::Host;
 
 /// How long an answer of the system's resolver is used, which tells no lifetime of its own.
 const SYSTEM_LIFETIME: Duration = Duration::from_secs(60);
@@ -77,6 +80,52 @@ pub(super) async fn locate(dns: &Dns, target: &Target, ipv6: bool) -> Result<Loc
         return Err(format!("there is no route to {name}: check this machine's network"));
     }
     Ok(Located { routes, lifetime: found.lifetime.clamp(LEAST_LIFETIME, MOST_LIFETIME) })
+}
+
+/// Where a STUN or TURN server is that has a name: by its SRV records if its URI gives no port and there are any, else by its
+/// addresses. IPv4 comes before IPv6; what there is no route to is left out.
+///
+/// # Errors
+/// One plain line: no such name, no answer, no route.
+pub(super) async fn locate_ice_server(dns: &Dns, uri: &IceUri) -> Result<Vec<SocketAddr>, String> {
+    let Host::Name(name) = &uri.host else { return Err(format!("{uri} has no name to be looked up")) };
+    let is_local = !name.contains('.') && !dns.is_chosen;
+    let records = match uri.srv_name().filter(|_| !is_local) {
+        Some(srv_name) => ask_records(dns, &srv_name).await.map_or_else(|_| Vec::new(), |(records, _)| records),
+        None => Vec::new(),
+    };
+    let mut found = Vec::new();
+    for record in records.iter().take(MAX_SERVERS) {
+        let host = record.target.to_ascii();
+        found.extend(addresses_of_both(dns, host.trim_end_matches('.'), record.port).await.unwrap_or_default());
+    }
+    if records.is_empty() {
+        found = addresses_of_both(dns, name, uri.port_or_default()).await?;
+    }
+    if found.is_empty() {
+        return Err(format!("{name} cannot be looked up: no server of it has an address"));
+    }
+    found.retain(|address| source_address(*address).is_ok());
+    if found.is_empty() {
+        return Err(format!("there is no route to {name}: check this machine's network"));
+    }
+    Ok(found)
+}
+
+async fn addresses_of_both(dns: &Dns, name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let (v4, v6) = (find_addresses(dns, name, false).await, find_addresses(dns, name, true).await);
+    let mut ips: Vec<IpAddr> = [&v4, &v6].into_iter().flatten().flat_map(|found| found.of_family.clone()).collect();
+    if ips.is_empty() && dns.is_chosen {
+        // The server of the flag is for SIP: others' names need not be known to it.
+        let found = blocking::resolve(name.to_owned(), 0).await;
+        let found = found.map_err(|error| format!("{name} cannot be looked up: {error}"))?;
+        ips = found.iter().map(SocketAddr::ip).collect();
+        ips.sort_by_key(IpAddr::is_ipv6);
+    } else if ips.is_empty() {
+        v4.and(v6)?;
+    }
+    ips.dedup();
+    Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
 }
 
 struct Found {
@@ -163,6 +212,12 @@ fn supported(records: Vec<RData>, is_secure: bool) -> Vec<(Transport, String)> {
 }
 
 async fn ask_services(dns: &Dns, transport: Transport, name: &str) -> Result<Option<Services>, DnsError> {
+    let (records, lifetime) = ask_records(dns, name).await?;
+    Ok((!records.is_empty()).then_some(Services { transport, records, lifetime }))
+}
+
+/// The SRV records of a name, in the order in which they are to be tried, and for how long they hold.
+async fn ask_records(dns: &Dns, name: &str) -> Result<(Vec<SRV>, Duration), DnsError> {
     let answer = dns.ask(name, RecordType::SRV).await?;
     let records: Vec<SRV> = answer
         .records
@@ -173,8 +228,7 @@ async fn ask_services(dns: &Dns, transport: Transport, name: &str) -> Result<Opt
             _ => None,
         })
         .collect();
-    let records = in_order(records, |bound| dns.below(bound));
-    Ok((!records.is_empty()).then_some(Services { transport, records, lifetime: answer.lifetime }))
+    Ok((in_order(records, |bound| dns.below(bound)), answer.lifetime))
 }
 
 /// By priority, and within one by weight and chance (RFC 2782): a server of weight 0 is hardly ever the first.

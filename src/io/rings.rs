@@ -7,7 +7,7 @@
 use ringbuf::traits::{Producer, Split};
 use ringbuf::{HeapCons, HeapProd, HeapRb};
 
-use crate::media::control::{CallerKey, LegKey, MAX_PACKET_BYTES, StreamKey};
+use crate::media::control::{CallerKey, Heard, LegKey, MAX_PACKET_BYTES, StreamKey};
 use crate::time::Instant;
 
 /// Slots from the net thread to one mix thread. 128 streams and 64 telephones bring 192 packets a tick if all of them
@@ -55,24 +55,42 @@ impl ToMix {
     }
 }
 
-/// A packet on its way to a socket.
+/// Something on its way to a socket, mostly a packet.
 pub(crate) struct ToNet {
     /// Which socket.
     pub(crate) leg: LegKey,
+    /// In place of a packet, what its extended reports are made of.
+    heard: Option<Heard>,
     len: u16,
     bytes: [u8; MAX_PACKET_BYTES],
+}
+
+/// What a slot on its way to a socket holds.
+pub(crate) enum Made<'a> {
+    /// An RTP packet of so many bytes, and the whole slot, which leaves room for SRTP's tag.
+    Packet(usize, &'a mut [u8]),
+    /// For the socket's extended reports.
+    Heard(Heard),
 }
 
 impl ToNet {
     /// A slot with a copy of `packet`, cut at the slot's size (which no packet of ours reaches).
     pub(crate) fn new(leg: LegKey, packet: &[u8]) -> Self {
         let (len, bytes) = filled(packet);
-        Self { leg, len, bytes }
+        Self { leg, heard: None, len, bytes }
     }
 
-    /// The length of the RTP packet, and the whole slot, which leaves room for SRTP's tag.
-    pub(crate) fn parts(&mut self) -> (usize, &mut [u8]) {
-        (usize::from(self.len), &mut self.bytes)
+    /// A slot for the socket's extended reports.
+    pub(crate) const fn heard(leg: LegKey, heard: Heard) -> Self {
+        Self { leg, heard: Some(heard), len: 0, bytes: [0; MAX_PACKET_BYTES] }
+    }
+
+    /// What it holds.
+    pub(crate) fn made(&mut self) -> Made<'_> {
+        match self.heard {
+            Some(heard) => Made::Heard(heard),
+            None => Made::Packet(usize::from(self.len), &mut self.bytes),
+        }
     }
 }
 
@@ -86,7 +104,7 @@ pub(crate) struct Tray {
 impl Tray {
     /// Empty, with as much room as a ring.
     pub(crate) fn new() -> Self {
-        let slot = || ToNet { leg: LegKey(0), len: 0, bytes: [0; MAX_PACKET_BYTES] };
+        let slot = || ToNet { leg: LegKey(0), heard: None, len: 0, bytes: [0; MAX_PACKET_BYTES] };
         Self { slots: (0..TO_NET_SLOTS).map(|_| slot()).collect(), used: 0 }
     }
 
@@ -94,10 +112,18 @@ impl Tray {
     pub(crate) fn put(&mut self, leg: LegKey, packet: &[u8]) -> bool {
         let Some(slot) = self.slots.get_mut(self.used) else { return false };
         let len = packet.len().min(MAX_PACKET_BYTES);
-        (slot.leg, slot.len) = (leg, len as u16);
+        (slot.leg, slot.heard, slot.len) = (leg, None, len as u16);
         slot.bytes[..len].copy_from_slice(&packet[..len]);
         self.used += 1;
         true
+    }
+
+    /// Adds something for extended reports, if there is room.
+    pub(crate) fn put_heard(&mut self, leg: LegKey, heard: Heard) {
+        if let Some(slot) = self.slots.get_mut(self.used) {
+            (slot.leg, slot.heard) = (leg, Some(heard));
+            self.used += 1;
+        }
     }
 
     /// Everything that was put, oldest first; the tray is empty from now on.

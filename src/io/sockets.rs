@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use rustls::pki_types::ServerName;
 use smol::LocalExecutor;
+use smol::channel::{Receiver, Sender, unbounded};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::addresses::local_addresses;
@@ -46,10 +47,21 @@ pub(super) struct MediaSockets {
     peer_ports: BTreeMap<LegKey, u16>,
     /// To TURN servers, for these sockets.
     turn_streams: BTreeMap<LegKey, Vec<TurnStream>>,
+    /// Which of these have ended, for the loop.
+    stream_ends: (Sender<StreamEnd>, Receiver<StreamEnd>),
     executor: Rc<LocalExecutor<'static>>,
     tls: Tls,
     /// Ports taken from a pool.
     pooled: BTreeMap<LegKey, (Pool, u16)>,
+}
+
+/// A TURN stream has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamEnd {
+    /// For whose socket it was.
+    pub(super) leg: LegKey,
+    /// What stood for the server.
+    pub(super) stand_in: SocketAddr,
 }
 
 #[derive(Clone, Copy)]
@@ -76,9 +88,22 @@ impl MediaSockets {
             pending: BTreeMap::new(),
             peer_ports: BTreeMap::new(),
             turn_streams: BTreeMap::new(),
+            stream_ends: unbounded(),
             executor,
             tls,
             pooled: BTreeMap::new(),
+        }
+    }
+
+    /// The TURN streams that have ended of themselves, as they do.
+    pub(super) fn stream_ends(&self) -> Receiver<StreamEnd> {
+        self.stream_ends.1.clone()
+    }
+
+    /// Closes the stand-in of a stream that has ended.
+    pub(super) fn forget_stream(&mut self, end: StreamEnd) {
+        if let Some(streams) = self.turn_streams.get_mut(&end.leg) {
+            streams.retain(|stream| stream.address() != end.stand_in);
         }
     }
 
@@ -153,7 +178,12 @@ impl Sockets for MediaSockets {
         let name = tls_name.map(|name| ServerName::try_from(name.to_owned())).transpose();
         let name = name.map_err(|error| SocketError::System(error.to_string()))?;
         let tls = name.map(|name| (name, self.tls.clone()));
-        let ended = move |why: String| tracing::warn!("TURN server {server} by TCP: {why}");
+        let ends = self.stream_ends.0.clone();
+        let ended = move |stand_in: SocketAddr, why: String| {
+            tracing::warn!("TURN server {server} by TCP: {why}");
+            // The loop may be over; then nobody needs to know.
+            let _ = ends.try_send(StreamEnd { leg, stand_in });
+        };
         let stream = TurnStream::open(&self.executor, server, tls, port, ended).map_err(system)?;
         let address = stream.address();
         self.turn_streams.entry(leg).or_default().push(stream);

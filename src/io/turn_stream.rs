@@ -52,8 +52,8 @@ pub struct TurnStream {
 
 impl TurnStream {
     /// Binds the stand-in and begins to connect to `server`, with TLS if a name for its certificate is given. Datagrams from
-    /// `peer_port` of 127.0.0.1 alone are passed on, and the server's go there. `ended` is told why it has ended, unless
-    /// it was dropped.
+    /// `peer_port` of 127.0.0.1 alone are passed on, and the server's go there. `ended` is told the
+    /// stand-in's address and why it has ended, unless it was dropped.
     ///
     /// # Errors
     /// The system's, when there is no socket to be had.
@@ -62,7 +62,7 @@ impl TurnStream {
         server: SocketAddr,
         tls: Option<(ServerName<'static>, Tls)>,
         peer_port: u16,
-        ended: impl FnOnce(String) + 'static,
+        ended: impl FnOnce(SocketAddr, String) + 'static,
     ) -> io::Result<Self> {
         let socket = Async::<UdpSocket>::bind((Ipv4Addr::LOCALHOST, 0))?;
         // Too much waiting costs time only.
@@ -84,7 +84,7 @@ impl TurnStream {
                 Err(why) => why,
             };
             if !dropped.is_closed() {
-                ended(why);
+                ended(address, why);
             }
         };
         executor.spawn(task).detach();
@@ -261,7 +261,7 @@ mod tests {
         fn open(&self, server: SocketAddr) -> TurnStream {
             let port = self.socket.get_ref().local_addr().unwrap().port();
             let ended = self.ended.0.clone();
-            let told = move |why| drop(ended.try_send(why));
+            let told = move |_, why| drop(ended.try_send(why));
             TurnStream::open(&self.executor, server, None, port, told).unwrap()
         }
 

@@ -5,13 +5,15 @@
 //! packets down (`down`).
 
 use super::agc::Agc;
-use super::control::{CallerKey, CallerSetup, CallerStats, LegKey, MixEvent, Telephone, Up};
-use super::down::{Down, EncodedTick, Renderer, encode};
+use super::control::{CallerKey, CallerSetup, CallerStats, Heard, LegKey, MixEvent, Telephone, Up};
+use super::down::{Down, EncodedTick, Renderer, encode, packet_ms};
 use super::engine::Sink;
 use super::g711::Law;
 use super::gate::Gate;
+use super::levels::Levels;
 use super::line::{Line, MAX_PACKET_SAMPLES, Sound, Wide, law};
 use super::line_noise::LineNoise;
+use super::local_queue::LocalQueue;
 use super::mixer::{Bus, BusFrame, SILENCE};
 use super::opus::OpusError;
 use super::reorder::{Pushed, Release};
@@ -31,6 +33,9 @@ const LOUD_NOISE_DBOV: u8 = 45;
 
 /// A gain that nobody hears: the room gets the telephone's own packets.
 const INAUDIBLE_DB: f32 = 1.0;
+
+/// Ticks between two accounts for its extended reports: they are at most a second old, the last one too.
+const ACCOUNT_TICKS: u8 = 50;
 
 /// What a piece of sound was made from.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +85,10 @@ pub struct Caller {
     own_voice: OwnVoice,
     /// The room is not there for it: it hears the sign of that alone.
     waiting: bool,
+    /// What it loses of what it is sent, of a hundred packets.
+    down_loss_percent: u8,
+    /// Until the next account for its extended reports.
+    account_in_ticks: u8,
     /// Its own chain, while what it hears is not what everyone hears.
     apart: Option<Renderer>,
 }
@@ -88,6 +97,7 @@ pub struct Caller {
 #[derive(Debug)]
 struct Speech {
     talking: Talking,
+    levels: Levels,
     /// `None` is `-no-agc`.
     agc: Option<Agc>,
     gate: Gate,
@@ -119,6 +129,7 @@ impl Caller {
             ssrc: None,
             speech: Speech {
                 talking: Talking::new(),
+                levels: Levels::default(),
                 agc: setup.agc.then(Agc::new),
                 gate: Gate::new(),
                 tones: Tones::new(),
@@ -135,6 +146,8 @@ impl Caller {
             own: SILENCE,
             own_voice: OwnVoice::Silent,
             waiting: false,
+            down_loss_percent: 0,
+            account_in_ticks: ACCOUNT_TICKS,
             apart: None,
         })
     }
@@ -171,12 +184,13 @@ impl Caller {
         self.telephone = telephone;
         self.speech.has_tones = telephone.events.is_none();
         let former = line.map(|line| std::mem::replace(&mut self.line, line));
-        if former.is_some() {
+        if let Some(former) = &former {
+            self.line.order.go_on_from(&former.order);
             // The RTP clock may be another one from here on (RFC 7160 §4.2).
             self.down.skip(0, true);
             self.apart = None;
         }
-        self.line.set_telephone(&telephone);
+        self.line.set_telephone(&telephone, self.down_loss_percent);
         former
     }
 
@@ -217,6 +231,7 @@ impl Caller {
     }
 
     pub(super) fn set_down_loss(&mut self, percent: u8) {
+        self.down_loss_percent = percent;
         if let Some(wide) = &mut self.line.wide {
             wide.set_loss(percent, &self.telephone);
         }
@@ -254,7 +269,8 @@ impl Caller {
         };
         match self.line.order.push(arrival, &header, payload, duration_ticks) {
             Pushed::Kept => {}
-            Pushed::LateOrDuplicate | Pushed::TooLong => self.speech.stats.discarded += 1,
+            Pushed::Late => self.speech.stats.late += 1,
+            Pushed::Duplicate | Pushed::TooLong => self.speech.stats.discarded += 1,
         }
         self.release(arrival, sink);
     }
@@ -321,6 +337,37 @@ impl Caller {
             sink.event(MixEvent::Key { caller: self.key, press });
         }
         self.speech.tick_up(now, missed, self.key, sink);
+        self.account_in_ticks = self.account_in_ticks.saturating_sub(1);
+        if self.account_in_ticks == 0 {
+            self.account_in_ticks = ACCOUNT_TICKS;
+            self.give_account(sink);
+        }
+    }
+
+    fn give_account(&self, sink: &mut impl Sink) {
+        if self.telephone.asks_metrics
+            && let Some(heard) = self.account()
+        {
+            sink.heard(self.leg, &heard);
+        }
+    }
+
+    /// What became of its voice so far; `None` before its first packet.
+    fn account(&self) -> Option<Heard> {
+        let Line { order, sound, .. } = &*self.line;
+        let (tally, codec) = (order.tally(), self.telephone.codec);
+        Some(Heard {
+            ssrc: tally.ssrc()?,
+            codec,
+            bursts: tally.bursts(),
+            late: tally.late(),
+            packet_us: (u64::from(tally.packet_ticks()) * 1_000_000 / u64::from(codec.clock_rate_hz())) as u32,
+            sent_packet_ms: packet_ms(self.telephone.ptime_ms) as u8,
+            talk_dbm0: self.speech.levels.talk_dbm0(),
+            noise_dbm0: self.speech.levels.noise_dbm0(),
+            target_ms: (sound.local.target_us() / 1000) as u16,
+            capacity_ms: LocalQueue::CAPACITY_MS,
+        })
     }
 
     /// Each 20 ms: the next frame for the local mix, if other telephones hear it.
@@ -440,6 +487,9 @@ impl Speech {
             pcm.fill(0);
         }
         let change = self.talking.hear(sound.narrow(pcm));
+        if !self.muted {
+            self.levels.hear(self.talking.latest(), self.talking.is_talking());
+        }
         self.tell(change, key, sink);
         let latest = self.talking.latest();
         if let Some(agc) = &mut self.agc {

@@ -13,12 +13,14 @@ use std::time::Duration;
 mod mix;
 mod net;
 
+pub use super::burst_metrics::{Bursts, Periods};
 pub use super::caller::Caller;
+pub use super::emodel::VoicePath;
 pub use super::line::Line;
 pub use super::room::Room;
 pub use super::stream::Stream;
 pub use super::up::Up;
-pub use mix::{CallerSetup, CallerStats, Command, MixEvent, Retired, StreamSetup, StreamStats, UpSetup};
+pub use mix::{CallerSetup, CallerStats, Command, Heard, MixEvent, Retired, StreamSetup, StreamStats, UpSetup};
 pub use net::{
     Drops, DtlsSource, LegStats, NetCommand, NetEvent, PeerReport, PeerRole, PeerSetup, Protection, TelephoneRemote,
     TelephoneSetup,
@@ -136,6 +138,8 @@ pub struct Telephone {
     pub events: Option<EventFormat>,
     /// The number of its comfort noise (RFC 3389).
     pub comfort_noise_payload_type: u8,
+    /// It would know what its voice is like when it comes here (RFC 3611): [`Heard`] is told to the net thread.
+    pub asks_metrics: bool,
 }
 
 /// Keys as RTP events (RFC 4733).
@@ -201,6 +205,7 @@ impl Telephone {
             opus: OpusWishes::NONE,
             events: None,
             comfort_noise_payload_type: COMFORT_NOISE,
+            asks_metrics: false,
         }
     }
 

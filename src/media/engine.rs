@@ -7,7 +7,7 @@
 //! [`Sink::retire`], and every table has its space from the start. So the engine runs in a test as in its thread.
 
 use super::control::{
-    CallerKey, Command, LegKey, MAX_CALLERS, MAX_ROOMS_PER_MIX, MAX_STREAMS, MixEvent, Retired, Room, RoomKey,
+    CallerKey, Command, Heard, LegKey, MAX_CALLERS, MAX_ROOMS_PER_MIX, MAX_STREAMS, MixEvent, Retired, Room, RoomKey,
     StreamKey, Telephone,
 };
 use crate::time::{Deadline, Instant};
@@ -16,6 +16,8 @@ use crate::time::{Deadline, Instant};
 pub trait Sink {
     /// An RTP packet for a socket; false if it had to be dropped.
     fn packet(&mut self, leg: LegKey, packet: &[u8]) -> bool;
+    /// For the extended reports of a telephone's socket; whoever cares for sound alone leaves it out.
+    fn heard(&mut self, _: LegKey, _: &Heard) {}
     /// Something that signalling may want to know.
     fn event(&mut self, event: MixEvent);
     /// Something that signalling must free.

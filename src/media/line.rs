@@ -40,6 +40,9 @@ const LEAST_MUSIC_BITRATE_BPS: u32 = 44_000;
 /// The voice coder, as upwards.
 const VOICE_BITRATE_BPS: u32 = 32_000;
 const VOICE_COMPLEXITY: u8 = 4;
+/// The same where so much is lost that the way may be too narrow.
+const CONGESTED_BITRATE_BPS: u32 = 24_000;
+const CONGESTED_ABOVE_PERCENT: u8 = 10;
 /// From here on copies are worth what they cost, as upwards.
 const FEC_ABOVE_PERCENT: u8 = 1;
 /// 60 ms at 64 kbit/s are 480 bytes; a variable rate may double that for a while.
@@ -64,13 +67,13 @@ impl Line {
         Ok(Self { order: Reorder::new(codec.clock_rate_hz()), sound: Sound::new(codec)?, wide: Wide::new(telephone)? })
     }
 
-    /// Another law of G.711, or other wishes of the same codec.
-    pub(super) fn set_telephone(&mut self, telephone: &Telephone) {
+    /// Another law of G.711, or other wishes of the same codec, on a way that loses so many of a hundred packets.
+    pub(super) fn set_telephone(&mut self, telephone: &Telephone, loss_percent: u8) {
         if let (Decoder::G711 { law, .. }, Some(other)) = (&mut self.sound.decoder, law(telephone.codec)) {
             *law = other;
         }
         if let Some(wide) = &mut self.wide {
-            wide.set_loss(0, telephone);
+            wide.set_loss(loss_percent, telephone);
         }
     }
 }
@@ -333,8 +336,13 @@ impl Wide {
 fn obey(encoder: &mut opus::Encoder, loss_percent: u8, telephone: &Telephone) -> Result<(), OpusError> {
     let wishes = telephone.opus;
     let fec = wishes.fec && loss_percent > FEC_ABOVE_PERCENT;
-    let is_music = !fec && wishes.max_bitrate_bps >= LEAST_MUSIC_BITRATE_BPS;
-    let bitrate_bps = if is_music { OPUS_BITRATE_BPS } else { VOICE_BITRATE_BPS };
+    let is_congested = loss_percent > CONGESTED_ABOVE_PERCENT;
+    let is_music = !fec && !is_congested && wishes.max_bitrate_bps >= LEAST_MUSIC_BITRATE_BPS;
+    let bitrate_bps = match (is_music, is_congested) {
+        (true, _) => OPUS_BITRATE_BPS,
+        (false, false) => VOICE_BITRATE_BPS,
+        (false, true) => CONGESTED_BITRATE_BPS,
+    };
     encoder.set_signal(is_music, if is_music { OPUS_COMPLEXITY } else { VOICE_COMPLEXITY })?;
     encoder.set_bitrate(bitrate_bps.min(wishes.max_bitrate_bps))?;
     encoder.set_constant_rate(wishes.constant_rate)?;

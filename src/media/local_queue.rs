@@ -53,6 +53,9 @@ enum State {
 }
 
 impl LocalQueue {
+    /// The most that it ever holds.
+    pub(super) const CAPACITY_MS: u16 = 20 * CAPACITY_FRAMES as u16;
+
     /// For sound of 8 or 16 kHz.
     pub(super) fn new(rate_hz: u32) -> Self {
         let frame_samples = rate_hz as usize / 50;

@@ -2,12 +2,14 @@
 
 mod agc;
 mod attention;
+mod burst_metrics;
 mod caller;
 mod comfort_noise;
 pub mod control;
 mod decoders;
 mod down;
 mod dtx;
+pub(crate) mod emodel;
 pub mod engine;
 pub mod g711;
 pub mod g722;
@@ -15,6 +17,7 @@ mod gate;
 pub mod jitter;
 pub(crate) mod latch;
 mod lateness;
+mod levels;
 mod line;
 mod line_noise;
 mod local_queue;

@@ -1,7 +1,7 @@
 //! A telephone's packets put back in order without delaying those that are in order.
 //!
 //! Owns: a hole is waited for until two later packets are there or 30 ms have passed, then given up; on a line that has
-//! shown to bring packets later than that, for as long as it needed. Does not own: concealment (`plc`), the way down's
+//! shown to bring packets later than that, for as long as it needed; and the account of it ([`Tally`]). Does not own: concealment (`plc`), the way down's
 //! jitter buffer (`jitter`): what leaves here goes up to the room at once.
 //! Nothing is allocated after `new`.
 
@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use crate::time::{Deadline, Instant};
 use crate::wire::rtp::{RtpHeader, sequence_distance, timestamp_distance};
+
+mod tally;
+
+pub(super) use tally::Tally;
 
 /// The longest payload kept: 60 ms of 16 bits at 8 kHz, more than any codec we answer with.
 pub const MAX_PAYLOAD_BYTES: usize = 960;
@@ -37,8 +41,10 @@ const LATE_RUN_MEANS_RESTART: u8 = 5;
 pub enum Pushed {
     /// To be popped in its turn.
     Kept,
-    /// Its place was given up before, or it has been here already.
-    LateOrDuplicate,
+    /// Its place was given up before.
+    Late,
+    /// It has been here already, or is from so far behind that nobody knows.
+    Duplicate,
     /// Longer than [`MAX_PAYLOAD_BYTES`].
     TooLong,
 }
@@ -125,6 +131,7 @@ pub struct Reorder {
     disorder: Option<Disorder>,
     late_run: u8,
     last_late: u16,
+    tally: Tally,
 }
 
 impl Reorder {
@@ -141,7 +148,18 @@ impl Reorder {
             disorder: None,
             late_run: 0,
             last_late: 0,
+            tally: Tally::default(),
         }
+    }
+
+    /// What became of the present source's packets.
+    pub(super) const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The account of the line that this one replaces goes on, if the source stays the same.
+    pub(super) fn go_on_from(&mut self, former: &Self) {
+        self.tally = former.tally.clone();
     }
 
     /// Takes a packet that lasts `duration_ticks` (0 for events and comfort noise, which share the sequence). Call
@@ -162,7 +180,7 @@ impl Reorder {
             self.late_run = if follows { self.late_run + 1 } else { 1 };
             self.last_late = header.sequence_number;
             if self.late_run < LATE_RUN_MEANS_RESTART {
-                return Pushed::LateOrDuplicate;
+                return self.tally.on_behind(ahead.unsigned_abs());
             }
         } else if ahead >= SLOTS as i16 {
             // No more space to wait: what is here goes on without what is missing.
@@ -176,7 +194,7 @@ impl Reorder {
         self.late_run = 0;
         let slot = &mut self.slots[usize::from(header.sequence_number) % SLOTS];
         if slot.header.is_some() {
-            return Pushed::LateOrDuplicate;
+            return Pushed::Duplicate;
         }
         (slot.header, slot.arrival, slot.duration_ticks, slot.len) =
             (Some(*header), now, duration_ticks, payload.len());
@@ -224,6 +242,7 @@ impl Reorder {
         };
         slot.header = None;
         self.waiting -= 1;
+        self.tally.on_there(slot.duration_ticks);
         Some(Release::Packet { header, payload: &slot.payload[..slot.len], arrival: slot.arrival })
     }
 
@@ -256,6 +275,7 @@ impl Reorder {
         let missing = header.sequence_number.wrapping_sub(position.next_sequence);
         self.last_hole = Some(Hole { first: position.next_sequence, end: header.sequence_number, seen });
         (position.next_sequence, position.follows_loss) = (header.sequence_number, true);
+        self.tally.on_missing(missing);
         missing
     }
 
@@ -289,6 +309,7 @@ impl Reorder {
             slot.header = None;
         }
         self.waiting = 0;
+        self.tally.restart(header.ssrc);
         self.position = Some(match self.position {
             Some(position) if position.ssrc == header.ssrc => {
                 Position { next_sequence: header.sequence_number, gap_is_told: false, follows_loss: false, ..position }
@@ -405,7 +426,7 @@ mod tests {
         assert_eq!(reorder.next_timeout().unwrap().at, ms(50));
         assert_eq!(push(&mut reorder, ms(25), 11), [11, 12]);
         assert_eq!(reorder.next_timeout(), None);
-        assert_eq!(reorder.push(ms(30), &header(11), &[11], 160), Pushed::LateOrDuplicate);
+        assert_eq!(reorder.push(ms(30), &header(11), &[11], 160), Pushed::Duplicate);
         assert_eq!(reorder.push(ms(30), &header(13), &[0; 961], 160), Pushed::TooLong);
     }
 
@@ -491,7 +512,7 @@ mod tests {
         // And from behind: stragglers at first, then believed.
         for late in 0..4 {
             let behind = RtpHeader { sequence_number: 49_000 + late, timestamp: 160 * u32::from(late), ..other };
-            assert_eq!(reorder.push(ms(90), &behind, &[3], 160), Pushed::LateOrDuplicate);
+            assert_eq!(reorder.push(ms(90), &behind, &[3], 160), Pushed::Duplicate);
         }
         let behind = RtpHeader { sequence_number: 49_004, timestamp: 640, ..other };
         assert_eq!(reorder.push(ms(90), &behind, &[3], 160), Pushed::Kept);

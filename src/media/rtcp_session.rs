@@ -1,18 +1,20 @@
 //! One RTP session's control side (RFC 3550 §6): counts both ways, regular reports, reads the peer's reports.
 //!
-//! Owns: reception statistics, LSR and DLSR, round-trip time, what loss the peer reports (which steers FEC). Does not
-//! own: the packets' bytes (`wire::rtcp`), encryption, sockets. One source each way; a new remote source starts anew.
+//! Owns: reception statistics, LSR and DLSR, round-trip time, what loss the peer reports (which steers FEC), extended reports
+//! (RFC 3611). Does not own: the packets' bytes (`wire::rtcp`), encryption, sockets. One source each way; a new remote source starts anew.
 //! Simplification against §6.3: a session has two parties, so the interval is a fixed second, well below 5 % of 64 kbit/s;
 //! who only receives, and misses nothing, reports every fifth second, which is §6.2's usual least interval.
 
 use std::time::Duration;
 
-use super::control::PeerReport;
+use super::control::{Heard, PeerReport};
 use crate::time::{Deadline, Instant, NtpAnchor};
-use crate::wire::rtcp::{ReportBlock, RtcpError, RtcpPacket, SenderInfo, Writer, packets};
+use crate::wire::rtcp::{ReportBlock, RtcpError, RtcpPacket, SenderInfo, VoipMetrics, Writer, packets};
 use crate::wire::rtp::RtpHeader;
+use extended::Extended;
 use reception::Reception;
 
+mod extended;
 mod reception;
 
 /// Between two reports.
@@ -22,8 +24,8 @@ pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 pub const QUIET_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// The first report comes early, since the peer's round-trip time depends on it.
 const FIRST_REPORT: Duration = Duration::from_millis(500);
-/// Room that every report fits: SR with one block, and SDES with the longest CNAME.
-pub const MAX_REPORT_BYTES: usize = 320;
+/// Room that every report fits: SR with one block, SDES with the longest CNAME, XR with two blocks, and BYE.
+pub const MAX_REPORT_BYTES: usize = 400;
 /// Who sent nothing for so long sends no SR (RFC 3550 §6.4: since the report before the last).
 const SENDER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The reported loss is averaged over some so many reports.
@@ -84,6 +86,8 @@ pub struct RtcpSession {
     last_sender_report: Option<(u32, u32, Instant)>,
     /// The fraction lost as the peer reports it, averaged, in 1/65536.
     peer_loss_x256: u32,
+    /// Apart, since few telephones ask for it.
+    extended: Box<Extended>,
     stats: RtcpStats,
 }
 
@@ -99,6 +103,7 @@ impl RtcpSession {
             lost_before: 0,
             last_sender_report: None,
             peer_loss_x256: 0,
+            extended: Box::default(),
             stats: RtcpStats::default(),
         }
     }
@@ -111,6 +116,21 @@ impl RtcpSession {
     /// The loss of our packets that the peer has reported of late, rounded up: 0 says that FEC is not needed.
     pub const fn peer_loss_percent(&self) -> u8 {
         (self.peer_loss_x256 * 100).div_ceil(256 * 256) as u8
+    }
+
+    /// Whether the peer asks for VoIP metrics.
+    pub fn set_metrics_asked(&mut self, is_asked: bool) {
+        self.extended.set_asked(is_asked);
+    }
+
+    /// What the mix has counted so far of what is received here.
+    pub fn hear(&mut self, heard: Heard) {
+        self.extended.hear(heard);
+    }
+
+    /// What the peer's last VoIP metrics say of our stream.
+    pub fn peer_metrics(&self) -> Option<VoipMetrics> {
+        self.extended.peer()
     }
 
     /// A new codec has another RTP clock, both ways: what was measured with the former one means nothing any more.
@@ -189,7 +209,7 @@ impl RtcpSession {
         }
         self.last_report = Some(now);
         let mut writer = Writer::new(out);
-        self.write_report(now, &mut writer);
+        self.write_report(now, false, &mut writer);
         writer.finish()
     }
 
@@ -207,7 +227,7 @@ impl RtcpSession {
             return None;
         }
         let mut writer = Writer::new(out);
-        self.write_report(now, &mut writer);
+        self.write_report(now, true, &mut writer);
         writer.bye(self.config.ssrc);
         writer.finish()
     }
@@ -231,7 +251,7 @@ impl RtcpSession {
         Deadline::new(self.next_report, "RTCP report")
     }
 
-    fn write_report(&mut self, now: Instant, writer: &mut Writer<'_>) {
+    fn write_report(&mut self, now: Instant, is_last: bool, writer: &mut Writer<'_>) {
         let report = self.reception.as_mut().map(Reception::report).map(|mut report| {
             if let Some((ssrc, middle, arrival)) = self.last_sender_report
                 && ssrc == report.ssrc
@@ -258,6 +278,7 @@ impl RtcpSession {
             Some(_) | None => writer.receiver_report(self.config.ssrc, reports),
         }
         writer.source_description(self.config.ssrc, self.config.cname.as_bytes());
+        self.extended.write(now, (self.config.ssrc, self.stats.round_trip), is_last, writer);
     }
 
     fn on_packet(&mut self, arrival: Instant, packet: RtcpPacket<'_>, news: &mut RtcpNews) {
@@ -272,6 +293,9 @@ impl RtcpSession {
             RtcpPacket::Bye(sources) => {
                 let remote = self.reception.as_ref().map(|reception| reception.ssrc);
                 news.has_left |= sources.iter().any(|ssrc| Some(ssrc) == remote);
+            }
+            RtcpPacket::ExtendedReport { ssrc, blocks } => {
+                self.extended.on_blocks(arrival, ssrc, blocks, self.config.ssrc);
             }
             // Nothing is kept for retransmission: neither Galene nor telephones ask for audio again.
             RtcpPacket::SourceDescription { .. } | RtcpPacket::GenericNack { .. } | RtcpPacket::Other { .. } => {}

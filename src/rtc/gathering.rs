@@ -2,19 +2,23 @@
 //!
 //! Owns: which servers are asked, the relay that is kept, what goes through it. Does not own: when to begin (`peer`), what
 //! the candidates are good for (`ice`), how servers are found.
-//! Flow: [`Gathering::add_server`] for each → [`Output::Candidate`]s. Of several relays the first is kept, the others are
-//! given back. [`Gathering::release`] ends it.
+//! Flow: [`Gathering::add_server`] for each → [`Output::Candidate`]s. All servers are asked at once; of several relays the first
+//! is kept, the others are given back, so that one that is dead holds nothing up. [`Gathering::release`] ends it.
+//! A server that names another (RFC 8489 §10) is followed once; where that one names a third, it ends.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::candidate::{CandidateKind, server_line};
+use super::ice::RelayFamilies;
 use super::reflexive::{self, Query};
-use super::turn::{self, Allocation, Credentials};
+use super::turn::{self, Allocation, Credentials, Failure, Families};
 use crate::random::Random;
 use crate::time::{Deadline, Instant, earliest};
-use crate::wire::stun::AddressFamily;
 
 /// Servers that are asked for one connection; people write two or three.
 pub const MAX_SERVERS: usize = 8;
@@ -30,6 +34,8 @@ pub struct Server {
     pub credentials: Option<Credentials>,
     /// There is a stream behind it, which loses nothing.
     pub is_reliable: bool,
+    /// Another server has named this one.
+    pub is_alternate: bool,
 }
 
 /// What gathering wants done or known.
@@ -44,8 +50,8 @@ pub enum Output {
     },
     /// The peer should know this candidate: the value of `a=candidate`.
     Candidate(String),
-    /// There is a relay, or none any longer.
-    Relay(bool),
+    /// There is a relay with addresses of these versions of IP, or none any longer.
+    Relay(RelayFamilies),
     /// Which peers the relay's channels lead to, each time that there is one more.
     Channels {
         /// The relay's server.
@@ -62,12 +68,25 @@ pub enum Output {
     },
     /// Relays that are reached over TCP or TLS are wanted too.
     WantsStreams,
+    /// A server that is reached by a stream has named another one, which is to take its place.
+    WantsAlternate {
+        /// The stand-in of the one.
+        instead_of: SocketAddr,
+        /// The other, over the same transport.
+        alternate: SocketAddr,
+        /// What its certificate is to name, if not the same.
+        domain: Option<String>,
+    },
 }
 
 /// An allocation at one server.
 #[derive(Debug)]
 struct Relay {
     server: SocketAddr,
+    credentials: Credentials,
+    is_reliable: bool,
+    is_alternate: bool,
+    families: Families,
     allocation: Allocation,
     channels: Vec<(u16, SocketAddr)>,
 }
@@ -78,6 +97,8 @@ pub struct Gathering {
     /// Candidates name it as what they are related to.
     base: SocketAddr,
     transaction_tag: [u8; 4],
+    /// That the peer has addresses of, as far as is known.
+    families: Families,
     queries: Vec<(SocketAddr, Query)>,
     relays: Vec<Relay>,
     /// The one that is used.
@@ -89,11 +110,13 @@ pub struct Gathering {
 }
 
 impl Gathering {
-    /// For a socket that is reached at `base`; transactions begin with `transaction_tag`.
-    pub fn new(now: Instant, base: SocketAddr, transaction_tag: [u8; 4], random: Random) -> Self {
+    /// For a socket that is reached at `base`, and a peer with addresses of `families`; transactions begin with
+    /// `transaction_tag`.
+    pub fn new(now: Instant, base: SocketAddr, families: Families, transaction_tag: [u8; 4], random: Random) -> Self {
         Self {
             base,
             transaction_tag,
+            families,
             queries: Vec::new(),
             relays: Vec::new(),
             relay: None,
@@ -106,7 +129,7 @@ impl Gathering {
 
     /// Asks a server too.
     pub fn add_server(&mut self, now: Instant, server: Server) {
-        let Server { address, credentials, is_reliable } = server;
+        let Server { address, credentials, is_reliable, is_alternate } = server;
         if self.is_server(address) || self.queries.len() + self.relays.len() >= MAX_SERVERS {
             return;
         }
@@ -114,13 +137,32 @@ impl Gathering {
             None => self.queries.push((address, Query::new(now, self.transaction_tag, &mut self.random))),
             Some(_) if self.relay.is_some() => {}
             Some(credentials) => {
-                let (tag, random) = (self.transaction_tag, self.random.fork());
-                let allocation = Allocation::new(now, credentials, AddressFamily::V4, tag, is_reliable, random);
-                let channels = Vec::new();
-                self.relays.push(Relay { server: address, allocation, channels });
-                // What comes from it in its channels is the peers'.
-                self.outputs.push_back(Output::Channels { server: address, channels: Vec::new() });
+                let families = self.families;
+                let relay = self.ask(now, (address, credentials), families, (is_reliable, is_alternate));
+                self.relays.push(relay);
             }
+        }
+        self.settle(now);
+    }
+
+    fn ask(
+        &mut self,
+        now: Instant,
+        (server, credentials): (SocketAddr, Credentials),
+        families: Families,
+        (is_reliable, is_alternate): (bool, bool),
+    ) -> Relay {
+        let (tag, random) = (self.transaction_tag, self.random.fork());
+        let allocation = Allocation::new(now, credentials.clone(), families, tag, is_reliable, random);
+        // What comes from it in its channels is the peers'.
+        self.outputs.push_back(Output::Channels { server, channels: Vec::new() });
+        Relay { server, credentials, is_reliable, is_alternate, families, allocation, channels: Vec::new() }
+    }
+
+    /// The connection to a server has ended.
+    pub fn on_disconnected(&mut self, now: Instant, server: SocketAddr) {
+        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.server == server) {
+            relay.allocation.disconnect();
         }
         self.settle(now);
     }
@@ -244,14 +286,19 @@ impl Gathering {
             turn::Output::Allocated { .. } if self.relay.is_some_and(|other| other != server) => {
                 self.relays[at].allocation.release(now);
             }
-            turn::Output::Allocated { relayed, mapped } => {
+            turn::Output::Allocated { relayed, further, mapped } => {
                 self.relay = Some(server);
                 let base = self.base;
                 if let Some(mapped) = mapped.filter(|mapped| !mapped.ip().is_loopback()) {
                     self.add_candidate(CandidateKind::ServerReflexive, mapped, base);
                 }
-                self.add_candidate(CandidateKind::Relayed, relayed, mapped.unwrap_or(base));
-                self.outputs.push_back(Output::Relay(true));
+                let addresses = [Some(relayed), further];
+                for relayed in addresses.into_iter().flatten() {
+                    self.add_candidate(CandidateKind::Relayed, relayed, mapped.unwrap_or(base));
+                }
+                let has = |is_of: fn(&SocketAddr) -> bool| addresses.iter().flatten().any(is_of);
+                let families = RelayFamilies { v4: has(SocketAddr::is_ipv4), v6: has(SocketAddr::is_ipv6) };
+                self.outputs.push_back(Output::Relay(families));
             }
             turn::Output::ChannelBound { peer, channel } => {
                 let relay = &mut self.relays[at];
@@ -262,14 +309,42 @@ impl Gathering {
             }
             turn::Output::PeerRefused { peer } => tracing::debug!("TURN server {server}: it relays nothing to {peer}"),
             turn::Output::Received { peer, bytes } => self.outputs.push_back(Output::Received { peer, bytes }),
-            turn::Output::Failed(failure) => {
-                tracing::warn!("TURN server {server}: {failure}");
+            turn::Output::Failed(failure) => self.on_failed(now, at, failure),
+            turn::Output::Released => {}
+        }
+    }
+
+    fn on_failed(&mut self, now: Instant, at: usize, failure: Failure) {
+        let Relay { server, is_reliable, is_alternate, families, .. } = self.relays[at];
+        let credentials = self.relays[at].credentials.clone();
+        match failure {
+            Failure::Alternate { server: Some(alternate), domain } if is_reliable && !is_alternate => {
+                tracing::debug!("TURN server {server}: it sends us to {alternate}");
+                self.outputs.push_back(Output::WantsAlternate { instead_of: server, alternate, domain });
+            }
+            // RFC 8489 §10: the other one is of the same version of IP.
+            Failure::Alternate { server: Some(alternate), .. }
+                if !is_alternate && alternate.is_ipv4() == server.is_ipv4() && !self.is_server(alternate) =>
+            {
+                tracing::debug!("TURN server {server}: it sends us to {alternate}");
+                self.relays[at] = self.ask(now, (alternate, credentials), families, (false, true));
+            }
+            // It may relay IPv6 alone, which the peer can perhaps be reached by.
+            Failure::Family if families == Families::Both => {
+                self.relays[at] = self.ask(now, (server, credentials), Families::V6, (is_reliable, is_alternate));
+            }
+            failure => {
+                // One of several is enough.
+                if self.relay.is_some_and(|relay| relay != server) {
+                    tracing::debug!("TURN server {server}: {failure}");
+                } else {
+                    tracing::warn!("TURN server {server}: {failure}");
+                }
                 if self.relay.take_if(|relay| *relay == server).is_some() {
                     self.candidates.clear();
-                    self.outputs.push_back(Output::Relay(false));
+                    self.outputs.push_back(Output::Relay(RelayFamilies::default()));
                 }
             }
-            turn::Output::Released => {}
         }
     }
 }

@@ -22,7 +22,8 @@ use super::candidate::{Candidate, canonical};
 use super::description::{DescriptionError, LocalDescription, Negotiated, RemoteDescription, Setup, Voice};
 use super::dtls::{self, Dtls, DtlsError, DtlsRole, Identity};
 use super::gathering::{self, Gathering, Server};
-use super::ice::{self, Agent, Role};
+use super::ice::{self, Agent, RelayFamilies, Role};
+use super::turn::Families;
 
 /// What a peer connection starts from.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ pub struct PeerConfig {
     pub gather_after: Option<Duration>,
 }
 
-/// A datagram from our socket, sorted by its first byte (RFC 7983).
+/// A datagram from our socket, sorted by its first byte (RFC 7983), or the end of a way to a server.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
     /// First byte 0 to 3.
@@ -53,6 +54,11 @@ pub enum Input<'a> {
         from: Route,
         /// The datagram.
         bytes: &'a [u8],
+    },
+    /// The stream behind this server's stand-in has ended.
+    Disconnected {
+        /// The stand-in.
+        server: SocketAddr,
     },
 }
 
@@ -82,6 +88,15 @@ pub enum Event {
     WantsServers,
     /// There is no relay yet: [`Peer::add_server`] with those that are reached by a stream.
     WantsStreams,
+    /// A server behind a stream has named another: [`Peer::add_server`] with that one.
+    WantsAlternate {
+        /// The stand-in of the one.
+        instead_of: SocketAddr,
+        /// The other, over the same transport.
+        alternate: SocketAddr,
+        /// What its certificate is to name, if not the same.
+        domain: Option<String>,
+    },
     /// The peer should be told of this candidate.
     Candidate {
         /// The value of `a=candidate`.
@@ -313,6 +328,11 @@ impl Peer {
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         match input {
             Input::Stun { from, bytes } => self.handle_stun(now, from, bytes),
+            Input::Disconnected { server } => {
+                if let Some(gathering) = &mut self.gathering {
+                    gathering.on_disconnected(now, server);
+                }
+            }
             Input::Dtls { from, bytes } => self.handle_dtls(now, from.with_peer(canonical(from.peer())), bytes),
         }
         self.settle(now);
@@ -379,7 +399,13 @@ impl Peer {
             // For the peer it is only a hint (RFC 8839 §5.1); with relayed candidates alone our address is not told.
             let base = self.config.candidates.iter().find(|candidate| candidate.is_ipv4());
             let base = base.copied().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 9)));
-            self.gathering = Some(Gathering::new(now, base, self.gathering_tag, self.random.fork()));
+            let families = match self.ice.remote_families() {
+                RelayFamilies { v4: true, v6: false } => Families::V4,
+                RelayFamilies { v4: false, v6: true } => Families::V6,
+                // What is not known yet may come.
+                RelayFamilies { v4: true, v6: true } | RelayFamilies { v4: false, v6: false } => Families::Both,
+            };
+            self.gathering = Some(Gathering::new(now, base, families, self.gathering_tag, self.random.fork()));
             self.outputs.push_back(Output::Event(Event::WantsServers));
         }
     }
@@ -471,8 +497,8 @@ impl Peer {
                     self.outputs.push_back(Output::Transmit { to: server, bytes });
                     continue;
                 }
-                gathering::Output::Relay(has_relay) => {
-                    self.ice.set_relay(now, has_relay);
+                gathering::Output::Relay(families) => {
+                    self.ice.set_relay(now, families);
                     self.settle_ice(now);
                     continue;
                 }
@@ -491,6 +517,9 @@ impl Peer {
                 }
                 gathering::Output::Channels { server, channels } => Event::Relay { server, channels },
                 gathering::Output::WantsStreams => Event::WantsStreams,
+                gathering::Output::WantsAlternate { instead_of, alternate, domain } => {
+                    Event::WantsAlternate { instead_of, alternate, domain }
+                }
             };
             self.outputs.push_back(Output::Event(event));
         }

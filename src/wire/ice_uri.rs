@@ -1,7 +1,6 @@
 //! The URIs of servers that help ICE: `stun:` and `stuns:` (RFC 7064), `turn:` and `turns:` (RFC 7065).
 //!
-//! Owns: the text. Does not own: looking the host up (RFC 5928 would have NAPTR and SRV; as in browsers, an address is
-//! asked for and the port is the URI's or the default).
+//! Owns: the text, and what RFC 5928 makes of it for SRV. Does not own: looking the host up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -72,8 +71,8 @@ pub struct IceUri {
     pub service: Service,
     /// Its name or address.
     pub host: Host,
-    /// As given, or the default.
-    pub port: u16,
+    /// As given.
+    pub port: Option<u16>,
     /// How it is reached.
     pub transport: Transport,
 }
@@ -112,8 +111,30 @@ impl IceUri {
             (Service::Stun, None) => Transport::Udp,
             (Service::Turn, query) => transport(query, is_secure)?,
         };
-        let default = if is_secure { DEFAULT_TLS_PORT } else { DEFAULT_PORT };
-        Ok(Self { service, host, port: port.unwrap_or(default), transport })
+        Ok(Self { service, host, port, transport })
+    }
+
+    /// As given, or the default of the transport.
+    pub fn port_or_default(&self) -> u16 {
+        self.port.unwrap_or(match self.transport {
+            Transport::Udp | Transport::Tcp => DEFAULT_PORT,
+            Transport::Tls => DEFAULT_TLS_PORT,
+        })
+    }
+
+    /// The name whose SRV records lead to the server (RFC 5928 §3, RFC 8489 §8): where a name and no port is given. A URI
+    /// that names no transport means UDP, or TLS, here as in browsers, so others are not looked for.
+    pub fn srv_name(&self) -> Option<String> {
+        let (Host::Name(name), None) = (&self.host, self.port) else { return None };
+        let service = match (self.service, self.transport) {
+            (Service::Stun, Transport::Udp) => "_stun._udp",
+            (Service::Stun, Transport::Tcp) => "_stun._tcp",
+            (Service::Stun, Transport::Tls) => "_stuns._tcp",
+            (Service::Turn, Transport::Udp) => "_turn._udp",
+            (Service::Turn, Transport::Tcp) => "_turn._tcp",
+            (Service::Turn, Transport::Tls) => "_turns._tcp",
+        };
+        Some(format!("{service}.{name}"))
     }
 }
 
@@ -149,7 +170,8 @@ impl fmt::Display for IceUri {
             (Service::Turn, Transport::Tls) => "turns",
             (Service::Turn, Transport::Udp | Transport::Tcp) => "turn",
         };
-        write!(f, "{scheme}:{}:{}", self.host, self.port)?;
+        write!(f, "{scheme}:{}", self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))?;
         match (self.service, self.transport) {
             (Service::Turn, Transport::Tcp) => f.write_str("?transport=tcp"),
             (Service::Stun, _) | (Service::Turn, Transport::Udp | Transport::Tls) => Ok(()),
@@ -165,24 +187,43 @@ mod tests {
     fn every_kind_of_server_is_read_and_written() {
         use Service::{Stun, Turn};
         use Transport::{Tcp, Tls, Udp};
-        for (text, service, host, port, transport, written) in [
-            ("stun:stun.example.org", Stun, "stun.example.org", 3478, Udp, "stun:stun.example.org:3478"),
-            ("stuns:192.0.2.1", Stun, "192.0.2.1", 5349, Tls, "stuns:192.0.2.1:5349"),
-            ("turn:turn.example.org:443", Turn, "turn.example.org", 443, Udp, "turn:turn.example.org:443"),
-            ("TURN:h?transport=UDP", Turn, "h", 3478, Udp, "turn:h:3478"),
+        for (text, service, host, port, transport, written, srv) in [
+            (
+                "stun:stun.example.org",
+                Stun,
+                "stun.example.org",
+                (None, 3478),
+                Udp,
+                "stun:stun.example.org",
+                Some("_stun._udp.stun.example.org"),
+            ),
+            ("stuns:192.0.2.1", Stun, "192.0.2.1", (None, 5349), Tls, "stuns:192.0.2.1", None),
+            (
+                "turn:turn.example.org:443",
+                Turn,
+                "turn.example.org",
+                (Some(443), 443),
+                Udp,
+                "turn:turn.example.org:443",
+                None,
+            ),
+            ("TURN:h?transport=UDP", Turn, "h", (None, 3478), Udp, "turn:h", Some("_turn._udp.h")),
             (
                 "turn:[2001:db8::1]:99?transport=tcp",
                 Turn,
                 "2001:db8::1",
-                99,
+                (Some(99), 99),
                 Tcp,
                 "turn:[2001:db8::1]:99?transport=tcp",
+                None,
             ),
-            ("turns:h", Turn, "h", 5349, Tls, "turns:h:5349"),
-            ("turns:[::1]?Transport=tcp", Turn, "::1", 5349, Tls, "turns:[::1]:5349"),
+            ("turn:h?transport=tcp", Turn, "h", (None, 3478), Tcp, "turn:h?transport=tcp", Some("_turn._tcp.h")),
+            ("turns:h", Turn, "h", (None, 5349), Tls, "turns:h", Some("_turns._tcp.h")),
+            ("turns:[::1]?Transport=tcp", Turn, "::1", (None, 5349), Tls, "turns:[::1]", None),
         ] {
             let uri: IceUri = text.parse().unwrap();
-            assert_eq!(uri, IceUri { service, host: host.parse().unwrap(), port, transport }, "{text}");
+            assert_eq!(uri, IceUri { service, host: host.parse().unwrap(), port: port.0, transport }, "{text}");
+            assert_eq!((uri.port_or_default(), uri.srv_name().as_deref()), (port.1, srv), "{text}");
             assert_eq!(uri.to_string(), written);
             assert_eq!(written.parse(), Ok(uri));
         }

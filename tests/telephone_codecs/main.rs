@@ -4,4 +4,5 @@
 mod keys;
 mod passing;
 mod quality;
+mod reports;
 mod world;

@@ -25,6 +25,7 @@ pub(crate) struct Outbox {
     pub(crate) now: Instant,
     pub(crate) packets: Vec<(Instant, LegKey, RtpHeader, Vec<u8>)>,
     pub(crate) keys: Vec<(CallerKey, KeyPress)>,
+    pub(crate) heard: Vec<(LegKey, Heard)>,
     pub(crate) lines: usize,
 }
 
@@ -33,6 +34,10 @@ impl Sink for Outbox {
         let RtpPacket { header, payload } = RtpPacket::parse(packet).expect("the engine sends RTP");
         self.packets.push((self.now, leg, header, payload.to_vec()));
         true
+    }
+
+    fn heard(&mut self, leg: LegKey, heard: &Heard) {
+        self.heard.push((leg, *heard));
     }
 
     fn event(&mut self, event: MixEvent) {
@@ -201,6 +206,11 @@ impl World {
     /// What went up.
     pub(crate) fn up(&self, number: u32) -> Vec<(RtpHeader, &[u8])> {
         self.sent(up_leg(number)).map(|packet| (packet.2, packet.3.as_slice())).collect()
+    }
+
+    /// What went down.
+    pub(crate) fn payloads_down(&self, number: u32) -> Vec<&[u8]> {
+        self.sent(down_leg(number)).map(|packet| packet.3.as_slice()).collect()
     }
 
     /// What a browser in the room hears of a telephone.

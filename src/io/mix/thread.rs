@@ -16,7 +16,7 @@ use super::health::MixHealth;
 use crate::io::clock::Clock;
 use crate::io::rings::{Target, ToMix, ToNet, Tray, push_or_drop};
 use crate::io::wake::Wake;
-use crate::media::control::{Command, LegKey, MixEvent, Retired, TICK};
+use crate::media::control::{Command, Heard, LegKey, MixEvent, Retired, TICK};
 use crate::media::engine::{Engine, Sink};
 use crate::time::Instant;
 
@@ -74,6 +74,17 @@ impl Sink for Outbox {
                 push_or_drop(ring, ToNet::new(leg, packet))
             }
             WayOut::Tray(tray) => tray.put(leg, packet),
+        }
+    }
+
+    fn heard(&mut self, leg: LegKey, heard: &Heard) {
+        match &mut self.to_net {
+            WayOut::Ring(ring) => {
+                self.has_packets = true;
+                // Should it be full, the next one tells of this one's time too.
+                push_or_drop(ring, ToNet::heard(leg, *heard));
+            }
+            WayOut::Tray(tray) => tray.put_heard(leg, *heard),
         }
     }
 
@@ -226,7 +237,7 @@ fn tick_after(now: Instant) -> Instant {
 mod tests {
     use super::*;
     use crate::io::mix::MixReport;
-    use crate::io::rings::ring;
+    use crate::io::rings::{Made, ring};
     use crate::media::control::{Caller, CallerKey, CallerSetup, Room, RoomKey, Telephone, TelephoneCodec};
     use crate::wire::rtp::RtpHeader;
 
@@ -269,7 +280,7 @@ mod tests {
         assert_eq!((report.ticks(), report.late_ticks, report.latest_begin_us), (2, 3, 65_000));
         let mut sent = Vec::new();
         for slot in work.tray().unwrap().take() {
-            let (len, bytes) = slot.parts();
+            let Made::Packet(len, bytes) = slot.made() else { panic!() };
             let (header, _) = RtpHeader::parse(&bytes[..len]).unwrap();
             sent.push((header.sequence_number, header.timestamp));
         }

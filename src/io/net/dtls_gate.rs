@@ -142,6 +142,7 @@ mod tests {
             signalling_host: None,
             has_claim: true,
             is_expected: true,
+            asks_metrics: false,
         };
         gate.believes(gate.expected.unwrap(), from, bytes, &Latch::new(remote), signalled)
     }

@@ -6,7 +6,7 @@ use super::outlets::Outlets;
 use super::peer_socket::PeerSocket;
 use super::socket::Socket;
 use super::telephone_socket::TelephoneSocket;
-use crate::media::control::{LegKey, LegStats, MixIndex};
+use crate::media::control::{Heard, LegKey, LegStats, MixIndex};
 use crate::time::Instant;
 
 /// Legs of one gateway: a port each, and the default ephemeral range of Linux has 28 000; 8 busy rooms need 1500.
@@ -87,6 +87,14 @@ impl Leg {
         match &mut self.kind {
             LegKind::Peer(peer) => peer.send_rtp(now, slot, len),
             LegKind::Telephone(telephone) => telephone.send_rtp(now, slot, len),
+        }
+    }
+
+    /// What a telephone's extended reports are to tell.
+    pub(super) fn hear(&mut self, heard: Heard) {
+        match &mut self.kind {
+            LegKind::Peer(_) => {}
+            LegKind::Telephone(telephone) => telephone.hear(heard),
         }
     }
 

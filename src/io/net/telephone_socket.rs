@@ -16,7 +16,7 @@ use super::socket::Socket;
 use super::telephone_cipher::{Ciphers, Refused, TelephoneCipher};
 use crate::io::rings::Target;
 use crate::media::control::{
-    CallerKey, DtlsSource, LegKey, LegStats, MixIndex, NetEvent, TelephoneRemote, TelephoneSetup,
+    CallerKey, DtlsSource, Heard, LegKey, LegStats, MixIndex, NetEvent, TelephoneRemote, TelephoneSetup,
 };
 use crate::media::latch::{Evidence, Latch, Verdict};
 use crate::media::rtcp_session::RtcpSession;
@@ -58,9 +58,10 @@ impl TelephoneSocket {
         setup: &TelephoneSetup,
         mix: MixIndex,
         (rtp, rtcp): (Socket, Option<Socket>),
-        session: RtcpSession,
+        mut session: RtcpSession,
         (cipher, dtls): (TelephoneCipher, DtlsGate),
     ) -> Self {
+        session.set_metrics_asked(setup.remote.asks_metrics);
         Self {
             leg: setup.leg,
             mix,
@@ -106,6 +107,7 @@ impl TelephoneSocket {
             jitter: self.session.jitter(),
             reported_loss_percent: self.session.peer_loss_percent(),
             reported: self.session.peer_report(),
+            heard_there: self.session.peer_metrics(),
             round_trip: self.session.stats().round_trip,
             ..self.stats
         }
@@ -284,9 +286,15 @@ impl TelephoneSocket {
         }
     }
 
+    /// What the mix has counted of its voice.
+    pub(super) fn hear(&mut self, heard: Heard) {
+        self.session.hear(heard);
+    }
+
     /// The answer, or a re-INVITE.
     pub(super) fn update(&mut self, remote: TelephoneRemote) {
         self.latch.update(remote);
+        self.session.set_metrics_asked(remote.asks_metrics);
         if remote.clock_rate_hz != self.remote.clock_rate_hz {
             self.session.set_clock_rate(remote.clock_rate_hz);
         }

@@ -20,7 +20,7 @@ use super::peer_socket::Secured;
 use super::pulse::Pulse;
 use super::socket::Socket;
 use super::telephone_cipher::Ciphers;
-use crate::io::rings::push_or_drop;
+use crate::io::rings::{Made, push_or_drop};
 use crate::io::wake::Wake;
 use crate::media::control::{DtlsSource, LegKey, NetCommand, TelephoneRemote};
 use crate::rtc::ice::CONSENT_BEAT;
@@ -189,10 +189,10 @@ impl NetThread {
         let (legs, orphans) = (&mut self.legs, &mut self.orphans);
         self.out.for_each_made(|slot| {
             let leg = slot.leg;
-            let (len, bytes) = slot.parts();
-            match legs.find(leg) {
-                Some(leg) => leg.send_rtp(now, bytes, len),
-                None => *orphans += 1,
+            match (legs.find(leg), slot.made()) {
+                (Some(leg), Made::Packet(len, bytes)) => leg.send_rtp(now, bytes, len),
+                (Some(leg), Made::Heard(heard)) => leg.hear(heard),
+                (None, Made::Packet(..) | Made::Heard(_)) => *orphans += 1,
             }
         });
     }

@@ -1,8 +1,8 @@
 //! Between signalling and the mix threads: commands, what comes back, events, counters.
 
 use super::{
-    Caller, CallerKey, KeyPress, LegKey, Line, Room, RoomCodec, RoomKey, Stream, StreamKey, Telephone, TelephoneCodec,
-    Up,
+    Bursts, Caller, CallerKey, KeyPress, LegKey, Line, Room, RoomCodec, RoomKey, Stream, StreamKey, Telephone,
+    TelephoneCodec, Up,
 };
 
 /// What a [`Caller`] is built from.
@@ -198,7 +198,9 @@ pub struct CallerStats {
     pub received: u32,
     /// Packets of another payload type than the negotiated one.
     pub other_payload_type: u32,
-    /// Packets that came too late, twice, or malformed.
+    /// Packets that came too late: their place had been given up.
+    pub late: u32,
+    /// Packets that came twice, or malformed.
     pub discarded: u32,
     /// Frames made up for packets that never came.
     pub concealed: u32,
@@ -239,4 +241,29 @@ pub struct StreamStats {
     pub shortened_ms: u32,
     /// Sound played twice to bring the delay up.
     pub lengthened_ms: u32,
+}
+
+/// How a telephone's voice comes to the mix, since its present source began (RFC 3611 §4.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The source.
+    pub ssrc: u32,
+    /// Its codec, hence what takes a lost packet's place.
+    pub codec: TelephoneCodec,
+    /// Packets that were there in their turn, and those that were not.
+    pub bursts: Bursts,
+    /// Of the latter, the ones that came when it was too late.
+    pub late: u32,
+    /// How long one packet is.
+    pub packet_us: u32,
+    /// How long a packet is that we send.
+    pub sent_packet_ms: u8,
+    /// How loud its talk is, against 0 dBm0; `None` if it has hardly spoken.
+    pub talk_dbm0: Option<i8>,
+    /// How loud its pauses are, likewise.
+    pub noise_dbm0: Option<i8>,
+    /// The delay that its neighbours' jitter buffer aims at now.
+    pub target_ms: u16,
+    /// The most that this buffer ever holds.
+    pub capacity_ms: u16,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{CallerKey, LegKey, RoomKey, StreamKey};
 use crate::time::Instant;
 use crate::wire::route::Route;
+use crate::wire::rtcp::VoipMetrics;
 use crate::wire::rtp::SrtpKeys;
 use crate::wire::stun::Filter;
 
@@ -63,6 +64,8 @@ pub struct TelephoneRemote {
     pub has_claim: bool,
     /// The telephone has reason to send: the call is answered and not on hold. Only then silence says that it is not there.
     pub is_expected: bool,
+    /// It asks for VoIP metrics (RFC 3611 §5.1).
+    pub asks_metrics: bool,
 }
 
 /// What a telephone's packets are wrapped in.
@@ -267,6 +270,8 @@ pub struct LegStats {
     pub reported_loss_percent: u8,
     /// What a telephone's last report says of all that it was sent.
     pub reported: Option<PeerReport>,
+    /// What a telephone's last extended report says of all that it heard.
+    pub heard_there: Option<VoipMetrics>,
     /// Round trip to the far end: by its last report on our stream, or by its answers to our requests.
     pub round_trip: Option<Duration>,
     /// RTP packets that were lost and asked for again, each try counted.

@@ -31,6 +31,7 @@ fn remote(rtp: Option<SocketAddr>) -> TelephoneRemote {
         signalling_host: None,
         has_claim: rtp.is_some(),
         is_expected: true,
+        asks_metrics: false,
     }
 }
 

@@ -81,6 +81,18 @@ pub enum Failure {
     /// The selected address has been silent for 30 s.
     #[error("the peer has not answered for 30 s")]
     ConsentExpired,
+    /// The relay that led to the selected address is no more.
+    #[error("the relay has gone")]
+    RelayLost,
+}
+
+/// Which versions of IP our relay has an address of; without one, neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelayFamilies {
+    /// IPv4.
+    pub v4: bool,
+    /// IPv6.
+    pub v6: bool,
 }
 
 /// What the agent wants done or known.
@@ -137,8 +149,7 @@ pub struct Agent {
     remote: Option<Credentials>,
     /// Our host candidates, best first; none if we are to be reached by a relay alone.
     candidates: Vec<SocketAddr>,
-    /// There is a relay for IPv4.
-    has_relay: bool,
+    relay: RelayFamilies,
     pairs: Vec<Pair>,
     /// Indices of pairs to be checked next, without repetition (RFC 8445 §6.1.4.1).
     triggered: VecDeque<usize>,
@@ -162,7 +173,7 @@ impl Agent {
             local,
             remote: None,
             candidates: candidates.iter().copied().map(canonical).take(MAX_PAIRS).collect(),
-            has_relay: false,
+            relay: RelayFamilies::default(),
             pairs: Vec::new(),
             triggered: VecDeque::new(),
             trickled: VecDeque::new(),
@@ -252,10 +263,13 @@ impl Agent {
         self.send_due_check(now);
     }
 
-    /// There is a relay now, or none any longer. What was found by the former one fails by itself.
-    pub fn set_relay(&mut self, now: Instant, has_relay: bool) {
-        self.has_relay = has_relay;
-        if !has_relay {
+    /// There is a relay now, or none any longer: a way that led by the former one is lost at once.
+    pub fn set_relay(&mut self, now: Instant, relay: RelayFamilies) {
+        self.relay = relay;
+        if relay == RelayFamilies::default() {
+            if self.selected().is_some_and(Route::is_relayed) {
+                self.fail(Failure::RelayLost);
+            }
             return;
         }
         let of_peer = |pair: &Pair| (pair.remote.peer(), pair.remote_priority);
@@ -264,6 +278,14 @@ impl Agent {
         }
         self.pair_with_trickled();
         self.send_due_check(now);
+    }
+
+    /// Which versions of IP the peer has addresses of, as far as it has said.
+    pub fn remote_families(&self) -> RelayFamilies {
+        let has = |is_of: fn(&SocketAddr) -> bool| {
+            self.trickled.iter().any(|(_, candidate)| self.is_current(candidate) && is_of(&candidate.address))
+        };
+        RelayFamilies { v4: has(SocketAddr::is_ipv4), v6: has(SocketAddr::is_ipv6) }
     }
 
     /// Whether a candidate belongs to the peer's present generation; one that names none does.
@@ -378,7 +400,9 @@ impl Agent {
             Route::Direct(_) => {
                 (CandidateKind::Host, self.candidates.iter().position(|local| local.is_ipv4() == is_ipv4)?)
             }
-            Route::Relayed(_) if self.has_relay && is_ipv4 => (CandidateKind::Relayed, 0),
+            Route::Relayed(_) if (is_ipv4 && self.relay.v4) || (!is_ipv4 && self.relay.v6) => {
+                (CandidateKind::Relayed, 0)
+            }
             Route::Relayed(_) => return None,
         };
         if self.pairs.len() == MAX_PAIRS {

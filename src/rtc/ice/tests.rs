@@ -104,6 +104,40 @@ fn checks_are_paced_best_first_and_repeated_with_growing_pauses() {
 }
 
 #[test]
+fn a_way_by_a_relay_ends_with_it_at_once_and_a_direct_one_does_not() {
+    let relay = RelayFamilies { v4: true, v6: false };
+    let by = |candidates: &[SocketAddr]| {
+        let mut agent = Agent::new(Role::Controlling, false, candidates, Random::for_test(1));
+        agent.set_relay(at_ms(0), relay);
+        agent.start(at_ms(0), theirs());
+        agent.add_candidate(at_ms(1), candidate("192.0.2.9:1", 7));
+        agent.add_candidate(at_ms(1), candidate("[2001:db8::9]:1", 7));
+        let selected = answer_checks(&mut agent, at_ms(2));
+        agent.set_relay(at_ms(5000), RelayFamilies::default());
+        let ends: Vec<_> =
+            outputs(&mut agent).into_iter().filter(|output| matches!(output, Output::Failed(_))).collect();
+        (selected, ends)
+    };
+    let peer = address("192.0.2.9:1");
+    let selected = |remote| vec![Output::Selected { remote }];
+    assert_eq!(by(&[]), (selected(Route::Relayed(peer)), vec![Output::Failed(Failure::RelayLost)]));
+    assert_eq!(by(&[address(HERE)]), (selected(Route::Direct(peer)), vec![]));
+}
+
+#[test]
+fn a_relay_for_one_version_of_ip_leads_to_peers_of_that_one() {
+    let mut agent = Agent::new(Role::Controlling, false, &[], Random::for_test(1));
+    agent.start(at_ms(0), theirs());
+    agent.add_candidate(at_ms(1), candidate("192.0.2.9:1", 7));
+    assert_eq!(agent.remote_families(), RelayFamilies { v4: true, v6: false });
+    agent.add_candidate(at_ms(1), candidate("[2001:db8::9]:1", 8));
+    assert_eq!(agent.remote_families(), RelayFamilies { v4: true, v6: true });
+    agent.set_relay(at_ms(2), RelayFamilies { v4: false, v6: true });
+    let checks = outputs(&mut agent);
+    assert_eq!(sent(&checks).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [address("[2001:db8::9]:1")]);
+}
+
+#[test]
 fn nothing_that_answers_is_a_failure_after_30_s() {
     let mut agent = agent(Role::Controlling, 3);
     agent.add_candidate(at_ms(0), candidate("192.0.2.9:1", 1));

@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 
+use crate::rtc::candidate::canonical;
+use crate::wire::stun::Message;
+
 /// Why there is no allocation, or none any longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// No answer to the first request within 10 s.
     #[error(
@@ -21,6 +24,8 @@ pub enum Failure {
     Alternate {
         /// The other one, if it was named.
         server: Option<SocketAddr>,
+        /// What its certificate is to name, if not the same as this one's.
+        domain: Option<String>,
     },
     /// 403.
     #[error("the TURN server forbids us relaying: its operator must allow it")]
@@ -49,6 +54,9 @@ pub enum Failure {
     /// 437 in mid-life: it was restarted, or our address has changed.
     #[error("the TURN server has forgotten our relay: was it restarted, or has our address changed?")]
     Lost,
+    /// The connection that it was reached by has ended.
+    #[error("the connection to the TURN server has ended")]
+    Disconnected,
     /// No refresh was answered until the lifetime was over.
     #[error("the TURN server has not answered until our relay expired")]
     Expired,
@@ -56,9 +64,12 @@ pub enum Failure {
 
 impl Failure {
     /// What a refusal of an Allocate or Refresh request means (RFC 8656 §7.4, §19).
-    pub(super) const fn of(code: u16, server: Option<SocketAddr>) -> Self {
+    pub(super) fn of(code: u16, message: &Message<'_>) -> Self {
         match code {
-            300 => Self::Alternate { server },
+            300 => Self::Alternate {
+                server: message.alternate_server.map(canonical),
+                domain: message.alternate_domain.map(str::to_owned),
+            },
             401 => Self::Credentials,
             403 => Self::Forbidden,
             437 => Self::Mismatch,

@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::random::Random;
 use crate::rtc::candidate::canonical;
 use crate::time::{Deadline, Instant, earliest};
-use crate::wire::stun::{AddressFamily, ChannelData, Class, DATA, Message};
+use crate::wire::stun::{ChannelData, Class, DATA, Message};
 
 pub use failure::Failure;
 pub use peers::{MAX_PEERS, MAX_WAITING};
@@ -50,6 +50,17 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// Which versions of IP a relay is to have addresses of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+    /// IPv4, and IPv6 too if the server has it (RFC 8656 §7.1).
+    Both,
+}
+
 /// What the allocation wants done or known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
@@ -62,6 +73,8 @@ pub enum Output {
     Allocated {
         /// Its address, which peers send to.
         relayed: SocketAddr,
+        /// A second one, of the other version of IP.
+        further: Option<SocketAddr>,
         /// Our own address as the server sees it.
         mapped: Option<SocketAddr>,
     },
@@ -119,7 +132,7 @@ enum State {
 /// One allocation.
 #[derive(Debug)]
 pub struct Allocation {
-    family: AddressFamily,
+    families: Families,
     session: Session,
     state: State,
     peers: Peers,
@@ -127,20 +140,20 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    /// Asks for a relay whose address is of `family`. All transactions begin with `transaction_tag`, by which the net thread
+    /// Asks for a relay whose addresses are of `families`. All transactions begin with `transaction_tag`, by which the net thread
     /// knows the answers. Over a `reliable` transport nothing is sent again.
     pub fn new(
         now: Instant,
         credentials: Credentials,
-        family: AddressFamily,
+        families: Families,
         transaction_tag: [u8; 4],
         reliable: bool,
         random: Random,
     ) -> Self {
         let mut session = Session::new(credentials, transaction_tag, reliable, random);
-        let exchange = session.ask(now, Request::Allocate { family });
+        let exchange = session.ask(now, Request::Allocate { families });
         let outputs = VecDeque::from([transmit(&exchange)]);
-        Self { family, session, state: State::Allocating(exchange), peers: Peers::new(), outputs }
+        Self { families, session, state: State::Allocating(exchange), peers: Peers::new(), outputs }
     }
 
     /// Datagrams that led to nothing.
@@ -194,6 +207,15 @@ impl Allocation {
                 peer.waiting.push_back(bytes.to_vec());
             }
             Some(_) | None => self.session.drops.unsendable += 1,
+        }
+    }
+
+    /// The connection by which the server was reached has ended: so has the relay, whoever else still thinks of it.
+    pub fn disconnect(&mut self) {
+        match self.state {
+            State::Allocating(_) | State::Allocated { .. } => self.end(Output::Failed(Failure::Disconnected)),
+            State::Releasing(_) => self.end(Output::Released),
+            State::Over => {}
         }
     }
 
@@ -280,7 +302,11 @@ impl Allocation {
 
     /// Whether the relay can reach an address of this family: the server would only say no (443, RFC 8656 §12.2).
     fn serves(&self, peer: SocketAddr) -> bool {
-        peer.is_ipv4() == (self.family == AddressFamily::V4)
+        match self.families {
+            Families::V4 => peer.is_ipv4(),
+            Families::V6 => peer.is_ipv6(),
+            Families::Both => true,
+        }
     }
 
     fn handle_indication(&mut self, message: &Message<'_>) {
@@ -303,8 +329,7 @@ impl Allocation {
                 Verdict::Again => self.outputs.push_back(transmit(exchange)),
                 Verdict::Done => self.on_allocated(now, message),
                 Verdict::Refused(code) => {
-                    let alternate = message.alternate_server.map(canonical);
-                    self.end(Output::Failed(Failure::of(code, alternate)));
+                    self.end(Output::Failed(Failure::of(code, message)));
                 }
             },
             State::Allocated { refresh: Upkeep::Asked(exchange), .. } if exchange.id == id => {
@@ -312,7 +337,7 @@ impl Allocation {
                     Verdict::Dropped => {}
                     Verdict::Again => self.outputs.push_back(transmit(exchange)),
                     Verdict::Done => self.keep(now, message.lifetime_s),
-                    Verdict::Refused(code) => self.on_refresh_refused(now, code, message.alternate_server),
+                    Verdict::Refused(code) => self.on_refresh_refused(now, code, message),
                 }
             }
             State::Releasing(exchange) if exchange.id == id => match self.session.judge(now, exchange, message) {
@@ -360,8 +385,15 @@ impl Allocation {
         let Some(relayed) = message.relayed_address.map(canonical).filter(is_usable) else {
             return self.end(Output::Failed(Failure::Unintelligible));
         };
+        let is_other = |further: &SocketAddr| is_usable(further) && further.is_ipv4() != relayed.is_ipv4();
+        let further = message.further_relayed_address.map(canonical).filter(is_other);
+        self.families = match (further, relayed) {
+            (Some(_), _) => Families::Both,
+            (None, SocketAddr::V4(_)) => Families::V4,
+            (None, SocketAddr::V6(_)) => Families::V6,
+        };
         let mapped = message.mapped_address.map(canonical);
-        self.outputs.push_back(Output::Allocated { relayed, mapped });
+        self.outputs.push_back(Output::Allocated { relayed, further, mapped });
         self.keep(now, message.lifetime_s);
         self.ask_due(now);
     }
@@ -374,11 +406,11 @@ impl Allocation {
         self.state = State::Allocated { expires_at: now + lifetime, refresh: Upkeep::Due(now + pause) };
     }
 
-    fn on_refresh_refused(&mut self, now: Instant, code: u16, alternate: Option<SocketAddr>) {
+    fn on_refresh_refused(&mut self, now: Instant, code: u16, message: &Message<'_>) {
         match (&mut self.state, code) {
             (State::Allocated { refresh, .. }, 500..) => *refresh = Upkeep::Due(now + RETRY_PAUSE),
             (_, 437) => self.end(Output::Failed(Failure::Lost)),
-            (_, code) => self.end(Output::Failed(Failure::of(code, alternate.map(canonical)))),
+            (_, code) => self.end(Output::Failed(Failure::of(code, message))),
         }
     }
 

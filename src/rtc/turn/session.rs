@@ -10,7 +10,7 @@ use crate::wire::stun::{
     ALLOCATE, AddressFamily, Builder, CHANNEL_BIND, Class, Message, REFRESH, TransactionId, long_term_key,
 };
 
-use super::{Credentials, Drops};
+use super::{Credentials, Drops, Families};
 
 /// The longest realm or nonce (RFC 8489 §14.9, §14.10).
 const MAX_QUOTED_BYTES: usize = 763;
@@ -23,7 +23,7 @@ const MAX_STALE: u8 = 3;
 /// What may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
-    Allocate { family: AddressFamily },
+    Allocate { families: Families },
     Refresh { lifetime_s: u32 },
     ChannelBind { channel: u16, peer: SocketAddr },
 }
@@ -40,12 +40,14 @@ impl Request {
     fn build(self, id: TransactionId) -> Builder {
         let builder = Builder::of(self.method(), Class::Request, id);
         match self {
-            Self::Allocate { family } => {
+            Self::Allocate { families } => {
                 let builder = builder.requested_transport_udp().lifetime_s(LIFETIME_S);
-                match family {
+                match families {
                     // Servers of RFC 5766 do not know the attribute, and IPv4 is the default.
-                    AddressFamily::V4 => builder,
-                    AddressFamily::V6 => builder.requested_family(family),
+                    Families::V4 => builder,
+                    Families::V6 => builder.requested_family(AddressFamily::V6),
+                    // Who does not know it may step over it, and relays IPv4 alone.
+                    Families::Both => builder.additional_family_v6(),
                 }
             }
             Self::Refresh { lifetime_s } => builder.lifetime_s(lifetime_s),

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::stun::{ALLOCATE, Builder, CHANNEL_BIND, REFRESH, TransactionId, long_term_key};
+use crate::wire::stun::{ALLOCATE, AddressFamily, Builder, CHANNEL_BIND, REFRESH, TransactionId, long_term_key};
 
 const TAG: [u8; 4] = [1, 2, 3, 4];
 const RELAYED: &str = "203.0.113.9:50000";
@@ -22,12 +22,12 @@ fn credentials() -> Credentials {
     Credentials { username: "u".into(), password: "p".into() }
 }
 
-fn with_family(family: AddressFamily) -> Allocation {
-    Allocation::new(Instant::ZERO, credentials(), family, TAG, false, Random::for_test(1))
+fn with_families(families: Families) -> Allocation {
+    Allocation::new(Instant::ZERO, credentials(), families, TAG, false, Random::for_test(1))
 }
 
 fn allocation() -> Allocation {
-    with_family(AddressFamily::V4)
+    with_families(Families::V4)
 }
 
 /// A server that knows `u` with the password `p`.
@@ -123,7 +123,7 @@ fn pass(until: Instant, allocation: &mut Allocation, mut server: Option<&mut Ser
 fn allocated() -> (Allocation, Server) {
     let (mut allocation, mut server) = (allocation(), Server::new());
     let outputs = exchange(Instant::ZERO, &mut allocation, &mut server);
-    let expected = Output::Allocated { relayed: address(RELAYED), mapped: Some(address(MAPPED)) };
+    let expected = Output::Allocated { relayed: address(RELAYED), further: None, mapped: Some(address(MAPPED)) };
     assert_eq!(outputs, [expected]);
     (allocation, server)
 }
@@ -160,14 +160,14 @@ fn a_server_that_asks_nobody_serves_too() {
     let id = Message::parse(&bytes).unwrap().transaction_id;
     let answer = Builder::of(ALLOCATE, Class::Success, id).xor_relayed_address(address(RELAYED)).finish_unsigned();
     allocation.handle_input(Instant::ZERO, &answer);
-    let expected = Output::Allocated { relayed: address(RELAYED), mapped: None };
+    let expected = Output::Allocated { relayed: address(RELAYED), further: None, mapped: None };
     assert_eq!(allocation.poll_output(), Some(expected));
 }
 
 #[test]
 fn every_refusal_says_what_to_mend() {
     for (code, failure, words) in [
-        (300, Failure::Alternate { server: None }, "another one:"),
+        (300, Failure::Alternate { server: None, domain: None }, "another one:"),
         (403, Failure::Forbidden, "forbids"),
         (437, Failure::Mismatch, "10 minutes"),
         (440, Failure::Family, "version of IP"),
@@ -179,7 +179,7 @@ fn every_refusal_says_what_to_mend() {
     ] {
         let (mut allocation, mut server) = (allocation(), Server::new());
         server.refuses = Some((ALLOCATE, code));
-        assert_eq!(exchange(Instant::ZERO, &mut allocation, &mut server), [Output::Failed(failure)]);
+        assert_eq!(exchange(Instant::ZERO, &mut allocation, &mut server), [Output::Failed(failure.clone())]);
         assert!(failure.to_string().contains(words), "{failure}");
         assert!(allocation.is_over() && allocation.next_timeout().is_none());
     }
@@ -190,10 +190,13 @@ fn another_server_is_named() {
     let mut allocation = allocation();
     let Some(Output::Transmit { bytes }) = allocation.poll_output() else { panic!("nothing is sent") };
     let id = Message::parse(&bytes).unwrap().transaction_id;
-    let answer = Builder::of(ALLOCATE, Class::Error, id).error_code(300, "").alternate_server(address(PEER));
+    let answer = Builder::of(ALLOCATE, Class::Error, id)
+        .error_code(300, "")
+        .alternate_server(address(PEER))
+        .alternate_domain("turn.test");
     allocation.handle_input(Instant::ZERO, &answer.finish_plain());
-    let failure = Failure::Alternate { server: Some(address(PEER)) };
-    assert_eq!(allocation.poll_output(), Some(Output::Failed(failure)));
+    let failure = Failure::Alternate { server: Some(address(PEER)), domain: Some("turn.test".into()) };
+    assert_eq!(allocation.poll_output(), Some(Output::Failed(failure.clone())));
     assert!(failure.to_string().contains("another one, 192.0.2.33:6000"), "{failure}");
 }
 
@@ -201,7 +204,7 @@ fn another_server_is_named() {
 fn a_wrong_password_is_told_from_the_first_challenge() {
     let credentials = Credentials { username: "u".into(), password: "wrong".into() };
     let random = Random::for_test(1);
-    let mut allocation = Allocation::new(Instant::ZERO, credentials, AddressFamily::V4, TAG, false, random);
+    let mut allocation = Allocation::new(Instant::ZERO, credentials, Families::V4, TAG, false, random);
     let mut server = Server::new();
     let outputs = exchange(Instant::ZERO, &mut allocation, &mut server);
     assert_eq!((outputs, server.asked), (vec![Output::Failed(Failure::Credentials)], 2));
@@ -234,7 +237,7 @@ fn silence_is_given_up_after_seven_transmissions_or_at_once_where_nothing_is_los
     assert_eq!(requests(&outputs), 7);
     assert_eq!(outputs.last(), Some(&Output::Failed(Failure::NoAnswer)));
     let random = Random::for_test(1);
-    let mut reliable = Allocation::new(Instant::ZERO, credentials(), AddressFamily::V4, TAG, true, random);
+    let mut reliable = Allocation::new(Instant::ZERO, credentials(), Families::V4, TAG, true, random);
     assert!(matches!(reliable.poll_output(), Some(Output::Transmit { .. })));
     assert_eq!(pass(at_ms(7_999), &mut reliable, None), []);
     assert_eq!(pass(at_ms(8_000), &mut reliable, None), [Output::Failed(Failure::NoAnswer)]);
@@ -300,7 +303,7 @@ fn what_is_sent_early_waits_for_the_channel() {
     let outputs = exchange(Instant::ZERO, &mut allocation, &mut server);
     let channel = 0x4000;
     let mut expected = vec![
-        Output::Allocated { relayed: address(RELAYED), mapped: Some(address(MAPPED)) },
+        Output::Allocated { relayed: address(RELAYED), further: None, mapped: Some(address(MAPPED)) },
         Output::ChannelBound { peer: address(PEER), channel },
     ];
     expected.extend((0..8u8).map(|number| Output::Transmit { bytes: data(channel, &[number]) }));
@@ -334,8 +337,37 @@ fn a_peer_of_the_other_family_is_refused_without_asking() {
     assert_eq!(allocation.poll_output(), Some(Output::PeerRefused { peer }));
     allocation.send(Instant::ZERO, peer, b"x");
     assert_eq!((allocation.poll_output(), allocation.drops().unsendable), (None, 1));
-    let Some(Output::Transmit { bytes }) = with_family(AddressFamily::V6).poll_output() else { panic!("nothing") };
+    let Some(Output::Transmit { bytes }) = with_families(Families::V6).poll_output() else { panic!("nothing") };
     assert_eq!(Message::parse(&bytes).unwrap().requested_family, Some(AddressFamily::V6));
+}
+
+#[test]
+fn a_relay_of_both_versions_of_ip_serves_peers_of_both() {
+    let mut allocation = with_families(Families::Both);
+    let Some(Output::Transmit { bytes }) = allocation.poll_output() else { panic!("nothing is sent") };
+    let message = Message::parse(&bytes).unwrap();
+    assert_eq!((message.requested_family, message.additional_family), (None, Some(AddressFamily::V6)));
+    let (further, peer) = (address("[2001:db8::7]:50001"), address("[2001:db8::1]:9"));
+    let answer = |further| {
+        let success = Builder::of(ALLOCATE, Class::Success, message.transaction_id);
+        success.xor_relayed_address(address(RELAYED)).xor_relayed_address(further).finish_unsigned()
+    };
+    allocation.handle_input(Instant::ZERO, &answer(further));
+    let relayed = address(RELAYED);
+    let allocated = |further| Some(Output::Allocated { relayed, further, mapped: None });
+    assert_eq!(allocation.poll_output(), allocated(Some(further)));
+    for peer in [peer, address(PEER)] {
+        allocation.bind(Instant::ZERO, peer);
+        let Some(Output::Transmit { bytes }) = allocation.poll_output() else { panic!("{peer} is not asked for") };
+        assert_eq!(Message::parse(&bytes).unwrap().peer_address, Some(peer));
+    }
+    // Two of one version are one.
+    let mut twice = with_families(Families::Both);
+    twice.poll_output();
+    twice.handle_input(Instant::ZERO, &answer(address("203.0.113.9:50002")));
+    assert_eq!(twice.poll_output(), allocated(None));
+    twice.bind(Instant::ZERO, peer);
+    assert_eq!(twice.poll_output(), Some(Output::PeerRefused { peer }));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use sdp_types::{Media, Session};
 use super::codec::Codec;
 use super::crypto::Crypto;
 use super::dtls::{DtlsDescription, is_dtls};
+use super::extended_reports::ExtendedReportRequest;
 use crate::wire::uri::Host;
 
 /// Keys of one line that are looked at: twice as many as there are suites.
@@ -104,6 +105,8 @@ pub struct AudioDescription {
     pub crypto: Vec<Crypto>,
     /// What is said of DTLS, if the transport is DTLS-SRTP.
     pub dtls: Option<DtlsDescription>,
+    /// The extended reports that the writer would get (RFC 3611).
+    pub extended_reports: ExtendedReportRequest,
 }
 
 impl AudioDescription {
@@ -126,6 +129,7 @@ impl AudioDescription {
             has_rtcp_mux: media.has_attribute("rtcp-mux"),
             crypto: media.get_attribute_values("crypto").flatten().filter_map(Crypto::parse).take(MAX_CRYPTO).collect(),
             dtls: DtlsDescription::read(session, media),
+            extended_reports: ExtendedReportRequest::read(session, media),
         }
     }
 

@@ -9,6 +9,7 @@ use super::audio::Direction;
 use super::codec::Codec;
 use super::crypto::Crypto;
 use super::dtls::LocalDtls;
+use super::extended_reports::ExtendedReportRequest;
 
 /// What `o=` says: who describes, and how often it has done so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct LocalAudio {
     pub crypto: Vec<Crypto>,
     /// What we say of DTLS, where the keys come by that.
     pub dtls: Option<LocalDtls>,
+    /// The extended reports that we would get, and agree to: written if there are any.
+    pub extended_reports: ExtendedReportRequest,
 }
 
 impl LocalSession {
@@ -100,6 +103,7 @@ impl LocalAudio {
             maxptime_ms: None,
             crypto: Vec::new(),
             dtls: None,
+            extended_reports: ExtendedReportRequest::default(),
         }
     }
 
@@ -114,6 +118,8 @@ impl LocalAudio {
         attributes.extend(self.ptime_ms.map(|ms| Attribute::with_value("ptime", ms)));
         attributes.extend(self.maxptime_ms.map(|ms| Attribute::with_value("maxptime", ms)));
         attributes.extend(self.rtcp_port.map(|port| Attribute::with_value("rtcp", port)));
+        let wanted = Some(self.extended_reports).filter(|wanted| !wanted.is_empty());
+        attributes.extend(wanted.map(|wanted| Attribute::with_value("rtcp-xr", wanted)));
         attributes.extend(self.crypto.iter().map(|crypto| Attribute::with_value("crypto", crypto)));
         attributes.extend(self.dtls.iter().flat_map(LocalDtls::attributes));
         attributes.extend(self.has_rtcp_mux.then(|| Attribute::new("rtcp-mux")));

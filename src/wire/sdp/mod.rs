@@ -9,6 +9,7 @@ mod audio;
 mod codec;
 mod crypto;
 mod dtls;
+mod extended_reports;
 mod local;
 mod peer;
 
@@ -16,6 +17,7 @@ pub use audio::{AudioDescription, Direction};
 pub use codec::Codec;
 pub use crypto::Crypto;
 pub use dtls::{DtlsDescription, LocalDtls};
+pub use extended_reports::{ExtendedReportRequest, RoundTripAnswers};
 pub use local::{LocalAudio, LocalSession};
 pub use peer::{Fingerprint, PeerMedia, Setup, SsrcAttribute, bundle_groups, parse_session};
 pub use sdp_types::{Attribute, Connection, Media, Origin, Session};

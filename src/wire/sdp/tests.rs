@@ -53,6 +53,14 @@ fn the_first_audio_line_in_the_clear_is_found_with_its_place() {
 }
 
 #[test]
+fn extended_reports_are_asked_for_by_the_line_or_else_by_the_session() {
+    let asked = |session: &str, media: &str| one_line(session, media).extended_reports.voip_metrics;
+    assert!(asked("", "a=rtcp-xr:voip-metrics\r\n") && asked("a=rtcp-xr:voip-metrics\r\n", ""));
+    assert!(!asked("", "") && !asked("a=rtcp-xr:voip-metrics\r\n", "a=rtcp-xr:stat-summary\r\n"));
+    assert!(!asked("a=rtcp-xr:voip-metrics\r\n", "a=rtcp-xr\r\n"), "a line that names nothing wants nothing");
+}
+
+#[test]
 fn formats_keep_their_order_and_static_ones_need_no_map() {
     let offer = parse(OFFER);
     let (_, audio) = offer.first_audio().unwrap();

@@ -88,6 +88,11 @@ impl Builder {
         self.address(attribute::ALTERNATE_SERVER, address, [0; 16])
     }
 
+    /// ALTERNATE-DOMAIN, beside ALTERNATE-SERVER.
+    pub fn alternate_domain(self, domain: &str) -> Self {
+        self.attribute(attribute::ALTERNATE_DOMAIN, domain.as_bytes())
+    }
+
     /// REALM.
     pub fn realm(self, realm: &str) -> Self {
         self.attribute(attribute::REALM, realm.as_bytes())
@@ -116,6 +121,13 @@ impl Builder {
             AddressFamily::V6 => 2,
         };
         self.attribute(attribute::REQUESTED_ADDRESS_FAMILY, &[family, 0, 0, 0])
+    }
+
+    /// ADDITIONAL-ADDRESS-FAMILY: IPv6, beside the IPv4 that is meant where nothing is requested. It is said by both of its
+    /// numbers, of which a server steps over the one that it does not know.
+    pub fn additional_family_v6(self) -> Self {
+        let builder = self.attribute(attribute::ADDITIONAL_ADDRESS_FAMILY, &[2, 0, 0, 0]);
+        builder.attribute(attribute::ADDITIONAL_ADDRESS_FAMILY_OF_DRAFT, &[2, 0, 0, 0])
     }
 
     /// REQUESTED-TRANSPORT: UDP.

@@ -66,6 +66,10 @@ mod attribute {
     pub(super) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub(super) const PRIORITY: u16 = 0x0024;
     pub(super) const USE_CANDIDATE: u16 = 0x0025;
+    pub(super) const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
+    /// The same in coturn 4.6, which numbers it as a draft did.
+    pub(super) const ADDITIONAL_ADDRESS_FAMILY_OF_DRAFT: u16 = 0x8032;
+    pub(super) const ALTERNATE_DOMAIN: u16 = 0x8003;
     pub(super) const ALTERNATE_SERVER: u16 = 0x8023;
     pub(super) const FINGERPRINT: u16 = 0x8028;
     pub(super) const ICE_CONTROLLED: u16 = 0x8029;
@@ -155,14 +159,20 @@ pub struct Message<'a> {
     pub peer_address: Option<SocketAddr>,
     /// XOR-RELAYED-ADDRESS.
     pub relayed_address: Option<SocketAddr>,
+    /// A second one, of the other version of IP (RFC 8656 §7.2).
+    pub further_relayed_address: Option<SocketAddr>,
     /// REQUESTED-ADDRESS-FAMILY.
     pub requested_family: Option<AddressFamily>,
+    /// ADDITIONAL-ADDRESS-FAMILY.
+    pub additional_family: Option<AddressFamily>,
     /// REQUESTED-TRANSPORT: a protocol number of IP, 17 for UDP.
     pub requested_transport: Option<u8>,
     /// DATA.
     pub data: Option<&'a [u8]>,
     /// ALTERNATE-SERVER, which goes with a 300.
     pub alternate_server: Option<SocketAddr>,
+    /// ALTERNATE-DOMAIN, which its certificate must name.
+    pub alternate_domain: Option<&'a str>,
     /// FINGERPRINT is there (and right, else the message would not have parsed).
     pub has_fingerprint: bool,
     unknown: [u16; MAX_UNKNOWN],
@@ -202,10 +212,13 @@ impl<'a> Message<'a> {
             channel: None,
             peer_address: None,
             relayed_address: None,
+            further_relayed_address: None,
             requested_family: None,
+            additional_family: None,
             requested_transport: None,
             data: None,
             alternate_server: None,
+            alternate_domain: None,
             has_fingerprint: false,
             unknown: [0; MAX_UNKNOWN],
             unknown_len: 0,
@@ -311,15 +324,16 @@ impl<'a> Message<'a> {
             }
             attribute::XOR_RELAYED_ADDRESS => {
                 let relayed = address(value, Some(self.transaction_id)).ok_or(malformed)?;
-                self.relayed_address.get_or_insert(relayed);
+                match self.relayed_address {
+                    None => self.relayed_address = Some(relayed),
+                    Some(_) => drop(self.further_relayed_address.get_or_insert(relayed)),
+                }
             }
             attribute::REQUESTED_ADDRESS_FAMILY => {
-                let family = match *value {
-                    [1, _, _, _] => AddressFamily::V4,
-                    [2, _, _, _] => AddressFamily::V6,
-                    _ => return Err(malformed),
-                };
-                self.requested_family.get_or_insert(family);
+                self.requested_family.get_or_insert(family(value).ok_or(malformed)?);
+            }
+            attribute::ADDITIONAL_ADDRESS_FAMILY => {
+                self.additional_family.get_or_insert(family(value).ok_or(malformed)?);
             }
             attribute::REQUESTED_TRANSPORT => {
                 let [protocol, _, _, _] = *value else { return Err(malformed) };
@@ -332,6 +346,10 @@ impl<'a> Message<'a> {
                 let server = address(value, None).ok_or(malformed)?;
                 self.alternate_server.get_or_insert(server);
             }
+            attribute::ALTERNATE_DOMAIN => {
+                let domain = str::from_utf8(value).map_err(|_| malformed)?;
+                self.alternate_domain.get_or_insert(domain);
+            }
             optional if optional >= 0x8000 => {}
             required => {
                 if let Some(slot) = self.unknown.get_mut(self.unknown_len) {
@@ -341,6 +359,15 @@ impl<'a> Message<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// RFC 8656 §18.6, §18.11.
+const fn family(value: &[u8]) -> Option<AddressFamily> {
+    match *value {
+        [1, _, _, _] => Some(AddressFamily::V4),
+        [2, _, _, _] => Some(AddressFamily::V6),
+        _ => None,
     }
 }
 

@@ -110,6 +110,7 @@ fn what_turn_writes_is_read_back() {
     let bytes = Builder::of(ALLOCATE, Class::Request, id(1))
         .requested_transport_udp()
         .requested_family(AddressFamily::V6)
+        .additional_family_v6()
         .lifetime_s(777)
         .realm("lab")
         .nonce(b"\xff\x00n")
@@ -118,6 +119,7 @@ fn what_turn_writes_is_read_back() {
     let message = Message::parse(&bytes).unwrap();
     assert_eq!((message.class, message.method, message.has_fingerprint), (Class::Request, ALLOCATE, true));
     assert_eq!((message.requested_transport, message.requested_family), (Some(17), Some(AddressFamily::V6)));
+    assert_eq!(message.additional_family, Some(AddressFamily::V6));
     assert_eq!((message.lifetime_s, message.realm, message.nonce), (Some(777), Some("lab"), Some(&b"\xff\x00n"[..])));
     assert!(message.unknown_attributes().is_empty() && !message.verify(b""));
 
@@ -125,13 +127,16 @@ fn what_turn_writes_is_read_back() {
         .channel(0x4001)
         .xor_peer_address(v4)
         .xor_relayed_address(v6)
+        .xor_relayed_address(v4)
         .alternate_server(v6)
+        .alternate_domain("turn.test")
         .data(b"hello")
         .finish_unsigned();
     assert_eq!(bytes[..2], [0x01, 0x19]);
     let message = Message::parse(&bytes).unwrap();
     assert_eq!((message.class, message.method, message.channel), (Class::Error, CHANNEL_BIND, Some(0x4001)));
     assert_eq!((message.peer_address, message.relayed_address), (Some(v4), Some(v6)));
+    assert_eq!((message.further_relayed_address, message.alternate_domain), (Some(v4), Some("turn.test")));
     assert_eq!((message.alternate_server, message.data), (Some(v6), Some(&b"hello"[..])));
 }
 

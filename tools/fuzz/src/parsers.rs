@@ -168,6 +168,13 @@ pub fn rtp(bytes: &[u8]) {
             }
             rtcp::RtcpPacket::Bye(sources) => assert!(sources.iter().count() < 32),
             rtcp::RtcpPacket::GenericNack { lost, .. } => assert!(lost.iter().count() <= bytes.len() * 17),
+            rtcp::RtcpPacket::ExtendedReport { blocks, .. } => {
+                for block in blocks.iter() {
+                    if let rtcp::ExtendedReport::Dlrr(items) = block {
+                        assert!(items.iter().count() * 12 <= bytes.len());
+                    }
+                }
+            }
             rtcp::RtcpPacket::SourceDescription { .. } | rtcp::RtcpPacket::Other { .. } => {}
         }
     }

@@ -1,8 +1,8 @@
-//! coturn as a TURN server, a real one, on free ports of 127.0.0.1, over UDP, TCP and TLS.
+//! coturn as a TURN server, a real one, mostly on free ports of 127.0.0.1, over UDP, TCP and TLS.
 //!
 //! Owns: its options, and when it is ready. It knows one account, and relays to loopback peers.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -41,10 +41,29 @@ impl Coturn {
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_at(ip: Ipv4Addr, binary: &Path, tls: Option<(&str, &str)>, options: &[&str]) -> Result<Self, String> {
-        let folder = Folder::new().map_err(words)?;
+    pub fn start_at(
+        ip: impl Into<IpAddr>,
+        binary: &Path,
+        tls: Option<(&str, &str)>,
+        options: &[&str],
+    ) -> Result<Self, String> {
         // It listens at one port over UDP and TCP. Nearly always both are free if one is.
-        let address = SocketAddr::from((ip, free_tcp_port().map_err(words)?));
+        let address = SocketAddr::from((ip.into(), free_tcp_port().map_err(words)?));
+        Self::start_on(address, binary, tls, options)
+    }
+
+    /// The same at a port that has been chosen.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_on(
+        address: SocketAddr,
+        binary: &Path,
+        tls: Option<(&str, &str)>,
+        options: &[&str],
+    ) -> Result<Self, String> {
+        let ip = address.ip();
+        let folder = Folder::new().map_err(words)?;
         let mut command = Command::new(binary);
         // An empty file, else the system's configuration would count.
         command.arg("-c").arg(folder.write("turnserver.conf", "").map_err(words)?);
@@ -90,7 +109,8 @@ impl Coturn {
 /// Whether a STUN Binding request is answered in time.
 fn answers(address: SocketAddr) -> std::io::Result<bool> {
     const BINDING_REQUEST: [u8; 20] = *b"\x00\x01\x00\x00\x21\x12\xa4\x42are-you-here";
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.set_read_timeout(Some(ANSWER_PATIENCE))?;
     socket.send_to(&BINDING_REQUEST, address)?;
     let mut answer = [0; 100];

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use galene_sip::random::Random;
 use galene_sip::rtc::candidate::{Candidate, CandidateKind, priority};
-use galene_sip::rtc::ice::{Agent, MAX_PAIRS, Output, Role};
+use galene_sip::rtc::ice::{Agent, MAX_PAIRS, Output, RelayFamilies, Role};
 use galene_sip::time::Instant;
 use galene_sip::wire::route::Route;
 use galene_sip::wire::stun::{Builder, Class, Message, RoleAttribute, TransactionId};
@@ -191,7 +191,7 @@ impl World {
     fn set_relay(&mut self, side: usize, has_relay: bool) {
         let has_relay = has_relay && !self.sides[side].is_lite;
         self.sides[side].has_relay = has_relay;
-        self.sides[side].agent.set_relay(self.now, has_relay);
+        self.sides[side].agent.set_relay(self.now, RelayFamilies { v4: has_relay, v6: false });
         self.drain(side);
     }
 

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use galene_sip::random::Random;
-use galene_sip::rtc::turn::{Allocation, Credentials, MAX_PEERS, MAX_WAITING, Output};
+use galene_sip::rtc::turn::{Allocation, Credentials, Families, MAX_PEERS, MAX_WAITING, Output};
 use galene_sip::time::Instant;
 use galene_sip::wire::stun::{
-    ALLOCATE, AddressFamily, BINDING, Builder, CHANNEL_BIND, CHANNELS, ChannelData, Class, DATA, Message, REFRESH,
-    TransactionId, long_term_key,
+    ALLOCATE, BINDING, Builder, CHANNEL_BIND, CHANNELS, ChannelData, Class, DATA, Message, REFRESH, TransactionId,
+    long_term_key,
 };
 
 use super::{Choices, Wakes};
@@ -44,10 +44,14 @@ struct World {
 pub fn run(bytes: &[u8]) {
     let mut choices = Choices::new(bytes);
     let first = choices.byte();
-    let family = if first & 1 == 0 { AddressFamily::V4 } else { AddressFamily::V6 };
+    let families = match first & 5 {
+        0 | 4 => Families::V4,
+        1 => Families::V6,
+        _ => Families::Both,
+    };
     let credentials = Credentials { username: "u".into(), password: "p".into() };
     let is_reliable = first & 2 != 0;
-    let allocation = Allocation::new(Instant::ZERO, credentials, family, TAG, is_reliable, Random::for_test(1));
+    let allocation = Allocation::new(Instant::ZERO, credentials, families, TAG, is_reliable, Random::for_test(1));
     let mut world = World {
         allocation,
         now: Instant::ZERO,

@@ -1,17 +1,22 @@
-//! RTCP packets (RFC 3550 §6, RFC 4585 §6.2.1): compounds taken apart and put together.
+//! RTCP packets (RFC 3550 §6, RFC 4585 §6.2.1, RFC 3611): compounds taken apart and put together.
 //!
-//! Owns: SR, RR, SDES (CNAME), BYE and the generic NACK, both ways. Does not own: when to send which
+//! Owns: SR, RR, SDES (CNAME), BYE, the generic NACK and extended reports, both ways. Does not own: when to send which
 //! (`media::rtcp_session`), encryption (`media::srtp`). Other packet types are stepped over.
 
 use thiserror::Error;
 
 use crate::time::NtpTime;
 
+mod xr;
+
+pub use xr::{Concealment, Dlrr, DlrrItems, ExtendedReport, ExtendedReports, UNAVAILABLE, VoipMetrics};
+
 const TYPE_SENDER_REPORT: u8 = 200;
 const TYPE_RECEIVER_REPORT: u8 = 201;
 const TYPE_SOURCE_DESCRIPTION: u8 = 202;
 const TYPE_BYE: u8 = 203;
 const TYPE_TRANSPORT_FEEDBACK: u8 = 205;
+const TYPE_EXTENDED_REPORT: u8 = 207;
 const FORMAT_GENERIC_NACK: u8 = 1;
 const SDES_CNAME: u8 = 1;
 
@@ -101,6 +106,13 @@ pub enum RtcpPacket<'a> {
         media_ssrc: u32,
         /// For what.
         lost: LostPackets<'a>,
+    },
+    /// XR.
+    ExtendedReport {
+        /// Who reports.
+        ssrc: u32,
+        /// On what.
+        blocks: ExtendedReports<'a>,
     },
     /// A type or format we have no use for.
     Other {
@@ -235,6 +247,10 @@ fn parse_body(packet_type: u8, count: u8, body: &[u8]) -> Result<RtcpPacket<'_>,
             let (sender_ssrc, body) = take_u32(body)?;
             let (media_ssrc, body) = take_u32(body)?;
             Ok(RtcpPacket::GenericNack { sender_ssrc, media_ssrc, lost: LostPackets(body.as_chunks().0) })
+        }
+        TYPE_EXTENDED_REPORT => {
+            let (ssrc, blocks) = take_u32(body)?;
+            Ok(RtcpPacket::ExtendedReport { ssrc, blocks: ExtendedReports::new(blocks) })
         }
         _ => Ok(RtcpPacket::Other { packet_type, format: count }),
     }
@@ -455,7 +471,7 @@ mod tests {
             let mut bytes = bytes;
             if plausible && bytes.len() > 4 {
                 bytes[0] = 0x80 | (bytes[0] & 0x3f);
-                bytes[1] = 200 + bytes[1] % 7;
+                bytes[1] = 200 + bytes[1] % 8;
                 bytes[2] = 0;
                 bytes[3] %= 50;
             }
@@ -466,6 +482,7 @@ mod tests {
                     }
                     RtcpPacket::Bye(sources) => sources.iter().for_each(drop),
                     RtcpPacket::GenericNack { lost, .. } => lost.iter().for_each(drop),
+                    RtcpPacket::ExtendedReport { blocks, .. } => blocks.iter().for_each(drop),
                     RtcpPacket::SourceDescription { .. } | RtcpPacket::Other { .. } => {}
                 }
             }

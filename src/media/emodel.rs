@@ -19,23 +19,23 @@ const LOSS_ROBUSTNESS: f64 = 25.1;
 
 /// What is known of one direction of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Path {
+pub struct VoicePath {
     /// From mouth to ear, `Ta`.
-    pub(super) delay: Duration,
+    pub delay: Duration,
     /// Packets that were not there when they were to be played, of a hundred, `Ppl`.
-    pub(super) loss_percent: f64,
+    pub loss_percent: f64,
     /// How many are lost in a row, divided by how many would be if each were lost by itself, `BurstR`; below 1 it is 1.
-    pub(super) burst_ratio: f64,
+    pub burst_ratio: f64,
 }
 
-impl Path {
+impl VoicePath {
     /// The mean opinion score from 1 (bad) to 4.5.
-    pub(super) fn mos(&self) -> f64 {
+    pub fn mos(&self) -> f64 {
         mos(self.rating())
     }
 
     /// The transmission rating factor R.
-    pub(super) fn rating(&self) -> f64 {
+    pub fn rating(&self) -> f64 {
         DEFAULT_RATING - delay_impairment(self.delay) - self.effective_equipment_impairment()
     }
 
@@ -88,8 +88,8 @@ mod tests {
 
     #[test]
     fn a_flawless_call_has_the_default_rating() {
-        close(Path::default().rating(), 93.2, 1e-9);
-        close(Path::default().mos(), 4.41, 0.005);
+        close(VoicePath::default().rating(), 93.2, 1e-9);
+        close(VoicePath::default().mos(), 4.41, 0.005);
     }
 
     #[test]
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn loss_costs_by_half_at_the_codecs_robustness_and_bursts_cost_more() {
-        let path = |loss_percent, burst_ratio| Path { loss_percent, burst_ratio, ..Path::default() };
+        let path = |loss_percent, burst_ratio| VoicePath { loss_percent, burst_ratio, ..VoicePath::default() };
         close(path(25.1, 1.0).rating(), 93.2 - 47.5, 1e-9);
         close(path(2.0, 1.0).rating(), 93.2 - 95.0 * 2.0 / 27.1, 1e-9);
         assert!(path(5.0, 2.0).mos() < path(5.0, 1.0).mos() && path(5.0, 1.0).mos() < path(0.0, 1.0).mos());
