@@ -22,6 +22,8 @@ pub(crate) const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4A
 pub(crate) const GATEWAYS_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const NEW_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
 const GALENES_ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Of the TURN server that is reached by TCP.
+const STAND_IN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7000);
 const GATHER_AFTER: Duration = Duration::from_millis(200);
 const PACKET: Duration = Duration::from_millis(20);
 const START: Instant = Instant::from_us(1_000_000);
@@ -73,7 +75,7 @@ enum Side {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) now: Instant,
-    way: Way,
+    situation: Situation,
     pub(crate) network: Network,
     pub(crate) gateway: Gateway,
     pub(crate) galene: Galene,
@@ -86,13 +88,13 @@ pub(crate) struct Call {
     /// Only what was said from then on counts as heard.
     listens_from: Instant,
     heard_at: [Option<Instant>; 2],
-    /// How often ICE began anew.
+    /// How often ICE began anew, with another connection or without.
     pub(crate) restarts: u32,
 }
 
 impl Call {
     pub(crate) fn new(situation: Situation) -> Self {
-        let Situation { gateway, galene, servers, way, needs_servers, weather, seed } = situation;
+        let Situation { gateway, galene, servers, weather, seed, .. } = situation;
         let host = |inside: bool, private: &str, public: &str| -> SocketAddr {
             if inside { private } else { public }.parse().expect("an address")
         };
@@ -103,33 +105,20 @@ impl Call {
             galene.map(|behaviour| Nat::new(behaviour, Ipv4Addr::new(192, 168, 0, 0), GALENES_ROUTER)),
         ];
         let mut network = Network::new(weather, nats.into_iter().flatten().collect(), seed);
-        let server = |address, credentials, is_reliable| Server { address, credentials, is_reliable };
-        let stand_in = SocketAddr::from((Ipv4Addr::LOCALHOST, 7000));
-        let named = match servers {
-            Servers::None => (vec![], vec![]),
-            Servers::Stun => (vec![server(SERVER, None, false)], vec![]),
-            Servers::Turn => (vec![server(SERVER, Some(TurnServer::credentials()), false)], vec![]),
-            Servers::TurnByTcp => (vec![], vec![server(stand_in, Some(TurnServer::credentials()), true)]),
-        };
         if servers == Servers::TurnByTcp {
             let seen_at = SocketAddr::from((GATEWAYS_ROUTER, 39_000));
-            network.stream = Some(Stream { stand_in, user: gateways, server: SERVER, seen_at, is_dead: false });
+            network.stream = Some(Stream { stand_in: STAND_IN, user: gateways, server: SERVER, seen_at, is_dead: false });
         }
-        let zero = std::time::Instant::now();
-        let identity = |seed| Identity::for_test(zero, seed).expect("the cryptographic library works");
-        let gather_after = (servers != Servers::None).then_some(if needs_servers { Duration::ZERO } else { GATHER_AFTER });
-        let mut random = Random::for_test(seed);
-        let gateway = Gateway::new(gateways, identity(seed), gather_after, named, random.fork());
-        let galenes_stun = (servers != Servers::None && galene.is_some()).then_some(SERVER);
-        let galene = Galene::new(galenes, identity(!seed), galenes_stun, random.fork());
+        let hosts = [gateways, galenes];
+        let (gateway, galene) = ends(&situation, hosts, 0);
         let mut call = Self {
             now: START,
-            way,
+            situation,
             network,
             gateway,
             galene,
             server: (servers != Servers::None).then(|| TurnServer::new(SERVER)),
-            hosts: [gateways, galenes],
+            hosts,
             signals: VecDeque::new(),
             next_packet_at: Some(START),
             listens_from: START,
@@ -141,7 +130,7 @@ impl Call {
     }
 
     fn offer(&mut self) {
-        match self.way {
+        match self.situation.way {
             Way::Up => {
                 let offer = self.gateway.peer.offer(self.now);
                 self.tell(Side::Galene, Signal::Offer(offer));
@@ -162,6 +151,9 @@ impl Call {
     pub(crate) fn renumber(&mut self) {
         for nat in self.network.nats.iter_mut().filter(|nat| nat.is_at(GATEWAYS_ROUTER.into())) {
             nat.renumber(NEW_ROUTER);
+        }
+        if let Some(stream) = &mut self.network.stream {
+            stream.is_dead = true;
         }
     }
 
@@ -289,7 +281,27 @@ impl Call {
         }
     }
 
+    /// The gateway has given up: Galene is asked to offer a down stream anew, and an up stream gets another connection.
+    fn begin_anew(&mut self) {
+        if self.situation.way == Way::Down {
+            return self.tell(Side::Galene, Signal::Renegotiate);
+        }
+        self.restarts += 1;
+        self.hosts[0].set_port(self.hosts[0].port() + 1);
+        self.signals.clear();
+        if let Some(stream) = &mut self.network.stream {
+            stream.user = self.hosts[0];
+            stream.seen_at = SocketAddr::from((NEW_ROUTER, stream.seen_at.port() + 1));
+            stream.is_dead = false;
+        }
+        (self.gateway, self.galene) = ends(&self.situation, self.hosts, self.restarts.into());
+        self.offer();
+    }
+
     fn drain(&mut self) {
+        if self.gateway.failure.take().is_some() {
+            self.begin_anew();
+        }
         let (datagrams, candidates) = self.gateway.poll(self.now);
         for (to, bytes) in datagrams {
             self.network.send(self.now, self.hosts[0], to, bytes);
@@ -297,12 +309,15 @@ impl Call {
         for line in candidates {
             self.tell(Side::Galene, Signal::Candidate(line));
         }
+        if self.gateway.failure.is_some() {
+            return self.drain();
+        }
         while let Some(output) = self.galene.poll_output() {
             match output {
                 galene::Output::Transmit { to, bytes } => self.network.send(self.now, self.hosts[1], to, bytes),
                 galene::Output::Candidate(line) => self.tell(Side::Gateway, Signal::Candidate(line)),
                 // Galene offers a down stream anew, and asks for a new offer of an up stream.
-                galene::Output::Failed => match self.way {
+                galene::Output::Failed => match self.situation.way {
                     Way::Up => self.tell(Side::Gateway, Signal::Renegotiate),
                     Way::Down => {
                         self.restarts += 1;
@@ -312,6 +327,26 @@ impl Call {
             }
         }
     }
+}
+
+/// The `nth` connection's two ends.
+fn ends(situation: &Situation, hosts: [SocketAddr; 2], nth: u64) -> (Gateway, Galene) {
+    let Situation { galene, servers, needs_servers, seed, .. } = *situation;
+    let server = |address, credentials, is_reliable| Server { address, credentials, is_reliable };
+    let named = match servers {
+        Servers::None => (vec![], vec![]),
+        Servers::Stun => (vec![server(SERVER, None, false)], vec![]),
+        Servers::Turn => (vec![server(SERVER, Some(TurnServer::credentials()), false)], vec![]),
+        Servers::TurnByTcp => (vec![], vec![server(STAND_IN, Some(TurnServer::credentials()), true)]),
+    };
+    let zero = std::time::Instant::now();
+    let identity = |seed| Identity::for_test(zero, seed).expect("the cryptographic library works");
+    let gather_after = (servers != Servers::None).then_some(if needs_servers { Duration::ZERO } else { GATHER_AFTER });
+    let seed = (seed << 8) + nth;
+    let mut random = Random::for_test(seed);
+    let gateway = Gateway::new(hosts[0], identity(seed), gather_after, named, random.fork());
+    let galenes_stun = (servers != Servers::None && galene.is_some()).then_some(SERVER);
+    (gateway, Galene::new(hosts[1], identity(!seed), galenes_stun, random.fork()))
 }
 
 fn said_at(packet: &[u8]) -> Option<Instant> {

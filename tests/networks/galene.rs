@@ -1,4 +1,4 @@
-//! Galene's end of a peer connection, whose ICE does what pion's does (v4, read at v4.0.10), with its waits and its
+//! Galene's end of a peer connection, whose ICE does what pion's does (v4.3.0, as Galene 1.1 has it), with its waits and its
 //! impatience: it pings every pair each 200 ms, seven times, nominates one when that is old enough for its kind, and keeps it
 //! until that has been silent for 30 s.
 //!
@@ -20,12 +20,15 @@ use galene_sip::time::Instant;
 use galene_sip::wire::rtp::SrtpKeys;
 use galene_sip::wire::stun::{BINDING, Builder, Class, Message, RoleAttribute, TransactionId};
 
-const CHECK_INTERVAL: Duration = Duration::from_millis(200);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// No timer of Go's fires on the dot, and what has to be more than a second old is so then.
+const CHECK_INTERVAL: Duration = Duration::from_micros(200_100);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_micros(2_000_100);
 const DISCONNECTED: Duration = Duration::from_secs(5);
 const FAILED: Duration = Duration::from_secs(30);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 const MAX_REQUESTS: u32 = 7;
+/// Its host candidates follow the description.
+const GATHERING: Duration = Duration::from_millis(5);
 const QUERY_TAG: [u8; 4] = *b"pion";
 
 #[derive(Debug)]
@@ -91,6 +94,7 @@ pub(crate) struct Galene {
     selected: Option<usize>,
     stun_server: Option<SocketAddr>,
     query: Option<Query>,
+    gathered_at: Option<Instant>,
     dtls: Option<Dtls>,
     dtls_runs: bool,
     held: Vec<Vec<u8>>,
@@ -122,6 +126,7 @@ impl Galene {
             selected: None,
             stun_server,
             query: None,
+            gathered_at: None,
             dtls: None,
             dtls_runs: false,
             held: Vec::new(),
@@ -200,6 +205,9 @@ impl Galene {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.gathered_at.take_if(|at| *at <= now).is_some() {
+            self.outputs.push_back(Output::Candidate(format!("candidate:{}", host_line(self.host, 0))));
+        }
         if self.contact_at.take_if(|at| *at <= now).is_some() {
             self.contact(now);
         }
@@ -215,7 +223,7 @@ impl Galene {
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let query = self.query.as_ref().and_then(Query::next_timeout).map(|deadline| deadline.at);
         let dtls = self.dtls.as_ref().filter(|_| self.dtls_runs).and_then(Dtls::next_timeout);
-        [self.contact_at, query, dtls.map(|deadline| deadline.at)].into_iter().flatten().min()
+        [self.gathered_at, self.contact_at, query, dtls.map(|deadline| deadline.at)].into_iter().flatten().min()
     }
 
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
@@ -247,7 +255,7 @@ impl Galene {
     }
 
     fn gather(&mut self, now: Instant) {
-        self.outputs.push_back(Output::Candidate(format!("candidate:{}", host_line(self.host, 0))));
+        self.gathered_at = Some(now + GATHERING);
         self.query = self.stun_server.map(|_| Query::new(now, QUERY_TAG, &mut self.random));
     }
 
@@ -282,7 +290,14 @@ impl Galene {
     }
 
     fn add_pair(&mut self, now: Instant, remote: SocketAddr, kind: CandidateKind, priority: u32) {
-        if self.state == State::Failed || self.pairs.iter().any(|pair| pair.remote == remote) {
+        if self.state == State::Failed {
+            return;
+        }
+        if let Some(known) = self.pairs.iter_mut().find(|pair| pair.remote == remote) {
+            // What is signalled takes the place of what a check has shown (RFC 8838 §11.4).
+            if known.kind == CandidateKind::PeerReflexive && kind != known.kind {
+                (known.kind, known.priority) = (kind, priority);
+            }
             return;
         }
         let (state, requests, nominate_on_success) = (PairState::Waiting, 0, false);
@@ -413,7 +428,9 @@ impl Galene {
         let answer = Builder::new(Class::Success, message.transaction_id).xor_mapped_address(from);
         self.outputs.push_back(Output::Transmit { to: from, bytes: answer.finish(self.local.password.as_bytes()) });
         if !self.controls {
-            self.ping(now, index, false);
+            if !succeeded || self.selected.is_none() {
+                self.ping(now, index, false);
+            }
         } else if succeeded && self.nominated.is_none() && self.selected.is_none() {
             let best = self.best(|pair| pair.state != PairState::Failed);
             if best == Some(index) && self.is_nominatable(now, index) {
