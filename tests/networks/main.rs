@@ -6,10 +6,19 @@ mod gateway;
 mod loss;
 mod nat;
 mod network;
+mod registrar;
+mod telephone;
 mod turn_server;
 mod ways;
+mod weather;
 
 #[test]
 fn thin() {
-    println!("{}", ways::table());
+    let t = std::time::Instant::now();
+    println!("{}", telephone::table());
+    eprintln!("{:?}", t.elapsed());
+    println!("{}", registrar::table());
+    eprintln!("{:?}", t.elapsed());
+    println!("{}", weather::table(weather::seeds()));
+    eprintln!("{:?}", t.elapsed());
 }
