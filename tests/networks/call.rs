@@ -281,10 +281,21 @@ impl Call {
         }
     }
 
+    /// The gateway looks for another way.
+    fn ask_for_restart(&mut self) {
+        match self.situation.way {
+            Way::Up => {
+                self.restarts += 1;
+                self.offer();
+            }
+            Way::Down => self.tell(Side::Galene, Signal::Renegotiate),
+        }
+    }
+
     /// The gateway has given up: Galene is asked to offer a down stream anew, and an up stream gets another connection.
     fn begin_anew(&mut self) {
         if self.situation.way == Way::Down {
-            return self.tell(Side::Galene, Signal::Renegotiate);
+            return self.ask_for_restart();
         }
         self.restarts += 1;
         self.hosts[0].set_port(self.hosts[0].port() + 1);
@@ -302,6 +313,9 @@ impl Call {
         if self.gateway.failure.take().is_some() {
             self.begin_anew();
         }
+        if std::mem::take(&mut self.gateway.wants_restart) {
+            self.ask_for_restart();
+        }
         let (datagrams, candidates) = self.gateway.poll(self.now);
         for (to, bytes) in datagrams {
             self.network.send(self.now, self.hosts[0], to, bytes);
@@ -309,7 +323,7 @@ impl Call {
         for line in candidates {
             self.tell(Side::Galene, Signal::Candidate(line));
         }
-        if self.gateway.failure.is_some() {
+        if self.gateway.failure.is_some() || self.gateway.wants_restart {
             return self.drain();
         }
         while let Some(output) = self.galene.poll_output() {

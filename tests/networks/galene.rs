@@ -13,7 +13,7 @@ use std::time::Duration;
 use galene_sip::random::Random;
 use galene_sip::rtc::candidate::{Candidate, CandidateKind, host_line, priority, server_line};
 use galene_sip::rtc::description::{LocalDescription, RemoteDescription, Setup, Voice};
-use galene_sip::rtc::dtls::{self, Dtls, DtlsRole, Identity};
+use galene_sip::rtc::dtls::{self, Dtls, DtlsError, DtlsRole, Identity};
 use galene_sip::rtc::ice::Credentials;
 use galene_sip::rtc::reflexive::{self, Query};
 use galene_sip::time::Instant;
@@ -98,6 +98,7 @@ pub(crate) struct Galene {
     dtls: Option<Dtls>,
     dtls_runs: bool,
     held: Vec<Vec<u8>>,
+    pub(crate) dtls_failure: Option<DtlsError>,
     pub(crate) keys: Option<SrtpKeys>,
     random: Random,
     outputs: VecDeque<Output>,
@@ -130,6 +131,7 @@ impl Galene {
             dtls: None,
             dtls_runs: false,
             held: Vec::new(),
+            dtls_failure: None,
             keys: None,
             random,
             outputs: VecDeque::new(),
@@ -506,7 +508,12 @@ impl Galene {
             match output {
                 dtls::Output::Transmit(bytes) => flight.push(bytes),
                 dtls::Output::Connected(keys) => self.keys = Some(keys),
-                dtls::Output::Failed(error) => panic!("DTLS: {error}"),
+                // Nothing but another connection helps.
+                dtls::Output::Failed(error) => {
+                    self.dtls_failure = Some(error);
+                    self.dtls_runs = false;
+                    return;
+                }
             }
         }
         if let Some(to) = self.remote() {

@@ -28,6 +28,8 @@ pub(crate) struct Gateway {
     held: Vec<(Route, Vec<u8>)>,
     pub(crate) keys: Option<SrtpKeys>,
     pub(crate) failure: Option<Failure>,
+    /// The way in use is in doubt.
+    pub(crate) wants_restart: bool,
 }
 
 impl Gateway {
@@ -41,7 +43,7 @@ impl Gateway {
         let config = PeerConfig { identity, candidates: vec![host], ice_lite: false, gather_after };
         let peer = Peer::new(config, random);
         let (known, held) = (Vec::new(), Vec::new());
-        Self { peer, servers, streams, route: None, relay: None, known, held, keys: None, failure: None }
+        Self { peer, servers, streams, route: None, relay: None, known, held, keys: None, failure: None, wants_restart: false }
     }
 
     /// Tells whether it is media that is taken.
@@ -101,6 +103,7 @@ impl Gateway {
                 Output::Event(Event::Candidate { line, .. }) => candidates.push(format!("candidate:{line}")),
                 Output::Event(Event::Relay { server, channels }) => self.relay = Some((server, channels)),
                 Output::Event(Event::Connected { keys }) => self.keys = Some(keys),
+                Output::Event(Event::WantsRestart) => self.wants_restart = true,
                 Output::Event(Event::Failed(failure)) => self.failure = Some(failure),
             }
         }

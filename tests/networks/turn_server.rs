@@ -9,7 +9,7 @@ use galene_sip::rtc::turn::Credentials;
 use galene_sip::time::Instant;
 use galene_sip::wire::stun::{
     ALLOCATE, BINDING, Builder, CHANNEL_BIND, CHANNELS, CREATE_PERMISSION, ChannelData, Class, DATA, Message, REFRESH,
-    SEND, long_term_key,
+    SEND, TransactionId, long_term_key,
 };
 
 const USER: &str = "galene";
@@ -31,6 +31,8 @@ struct Allocation {
     /// How the client reaches us.
     server: SocketAddr,
     relayed: SocketAddr,
+    /// The request that made it.
+    asked_by: TransactionId,
     expires_at: Instant,
     permissions: BTreeMap<IpAddr, Instant>,
     channels: BTreeMap<u16, (SocketAddr, Instant)>,
@@ -107,7 +109,7 @@ impl TurnServer {
         let bytes = match bound {
             Some((channel, _)) => [&ChannelData::header(*channel, bytes.len() as u16)[..], bytes].concat(),
             None => {
-                let id = galene_sip::wire::stun::TransactionId([7; 12]);
+                let id = TransactionId([7; 12]);
                 Builder::of(DATA, Class::Indication, id).xor_peer_address(peer).data(bytes).finish_plain()
             }
         };
@@ -152,21 +154,30 @@ impl TurnServer {
         if message.requested_transport != Some(UDP) {
             return Err(442);
         }
-        if self.allocation_of(client).is_some() {
-            return Err(437);
-        }
         let lifetime_s = message.lifetime_s.unwrap_or(MAX_LIFETIME_S).min(MAX_LIFETIME_S);
+        let success = Builder::of(ALLOCATE, Class::Success, message.transaction_id);
+        match self.allocation_of(client) {
+            // Our answer was lost (RFC 8656 §7.2).
+            Some(known) if known.asked_by == message.transaction_id => {
+                return Ok(success
+                    .xor_relayed_address(known.relayed)
+                    .xor_mapped_address(client)
+                    .lifetime_s(lifetime_s));
+            }
+            Some(_) => return Err(437),
+            None => {}
+        }
         let relayed = SocketAddr::new(self.address.ip(), FIRST_RELAY_PORT + self.relays);
         self.relays += 1;
         self.allocations.push(Allocation {
             client,
             server,
             relayed,
+            asked_by: message.transaction_id,
             expires_at: now + Duration::from_secs(lifetime_s.into()),
             permissions: BTreeMap::new(),
             channels: BTreeMap::new(),
         });
-        let success = Builder::of(ALLOCATE, Class::Success, message.transaction_id);
         Ok(success.xor_relayed_address(relayed).xor_mapped_address(client).lifetime_s(lifetime_s))
     }
 

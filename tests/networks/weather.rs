@@ -67,7 +67,10 @@ fn cell(gateway: Option<Behaviour>, servers: Servers, way: Way, weather: Weather
     let times = (1..=seeds).map(|seed| {
         let needs_servers = way == Way::Down && servers != Servers::None;
         let situation = Situation { gateway, galene: None, servers, way, needs_servers, weather, seed };
-        Call::new(situation).both_hear(PATIENCE).map(|took| took.as_millis())
+        let mut call = Call::new(situation);
+        let heard = call.both_hear(PATIENCE).map(|took| took.as_millis());
+        if heard.is_none_or(|h| h > 20000) { println!("{seed} {way:?} {heard:?} {:?} {:?} {:?} keys {} restarts {}", call.galene.dtls_failure, call.gateway.failure, call.gateway.route, call.gateway.keys.is_some(), call.restarts); }
+        heard
     });
     let all: Vec<Option<u128>> = times.collect();
     let mut found: Vec<u128> = all.iter().copied().flatten().collect();

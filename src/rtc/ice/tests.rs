@@ -33,7 +33,7 @@ fn outputs(agent: &mut Agent) -> Vec<Output> {
 fn sent(outputs: &[Output]) -> Vec<(SocketAddr, Message<'_>)> {
     let transmitted = outputs.iter().filter_map(|output| match output {
         Output::Transmit { to, bytes } => Some((to.peer(), Message::parse(bytes).unwrap())),
-        Output::Selected { .. } | Output::Failed(_) => None,
+        Output::Selected { .. } | Output::Doubtful(_) | Output::Failed(_) => None,
     });
     transmitted.collect()
 }
