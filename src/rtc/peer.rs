@@ -379,12 +379,12 @@ impl Peer {
         self.settle(now);
     }
 
-    /// ICE begins anew, and asks servers anew if their relay is in doubt.
+    /// ICE begins anew; a relay in doubt has to show that it is there.
     fn restart(&mut self, now: Instant) {
-        if std::mem::take(&mut self.doubts_relay) {
-            self.release(now);
-            (self.gathering, self.relay_idle_at) = (None, None);
-            self.ice.set_relay(now, false);
+        if self.doubts_relay
+            && let Some(gathering) = &mut self.gathering
+        {
+            gathering.prove(now);
         }
         self.ice.restart(now);
     }
@@ -490,6 +490,10 @@ impl Peer {
                 gathering::Output::Relay(has_relay) => {
                     self.ice.set_relay(now, has_relay);
                     self.settle_ice(now);
+                    if !has_relay && std::mem::take(&mut self.doubts_relay) {
+                        self.gathering = None;
+                        self.gather(now);
+                    }
                     continue;
                 }
                 gathering::Output::Received { peer, bytes } => {

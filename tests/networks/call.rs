@@ -8,7 +8,7 @@ use galene_sip::random::Random;
 use galene_sip::rtc::candidate::CandidateKind;
 use galene_sip::rtc::dtls::Identity;
 use galene_sip::rtc::gathering::Server;
-use galene_sip::time::Instant;
+use galene_sip::time::{Instant, doubled};
 
 use crate::galene::{self, Galene};
 use crate::gateway::Gateway;
@@ -22,9 +22,10 @@ pub(crate) const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4A
 pub(crate) const GATEWAYS_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const NEW_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 77);
 const GALENES_ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-/// Of the TURN server that is reached by TCP.
-const STAND_IN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7000);
 const GATHER_AFTER: Duration = Duration::from_millis(200);
+/// As the gateway has it for the room's voices.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 const PACKET: Duration = Duration::from_millis(20);
 const START: Instant = Instant::from_us(1_000_000);
 
@@ -88,6 +89,11 @@ pub(crate) struct Call {
     /// Only what was said from then on counts as heard.
     listens_from: Instant,
     heard_at: [Option<Instant>; 2],
+    streams: u16,
+    has_moved: bool,
+    /// When the gateway looks whether a voice of the room has a path, and how often it had none.
+    look_at: Instant,
+    looks: u32,
     /// How often ICE began anew, with another connection or without.
     pub(crate) restarts: u32,
 }
@@ -104,11 +110,7 @@ impl Call {
             gateway.map(|behaviour| Nat::new(behaviour, Ipv4Addr::new(10, 0, 0, 0), GATEWAYS_ROUTER)),
             galene.map(|behaviour| Nat::new(behaviour, Ipv4Addr::new(192, 168, 0, 0), GALENES_ROUTER)),
         ];
-        let mut network = Network::new(weather, nats.into_iter().flatten().collect(), seed);
-        if servers == Servers::TurnByTcp {
-            let seen_at = SocketAddr::from((GATEWAYS_ROUTER, 39_000));
-            network.stream = Some(Stream { stand_in: STAND_IN, user: gateways, server: SERVER, seen_at, is_dead: false });
-        }
+        let network = Network::new(weather, nats.into_iter().flatten().collect(), seed);
         let hosts = [gateways, galenes];
         let (gateway, galene) = ends(&situation, hosts, 0);
         let mut call = Self {
@@ -123,6 +125,10 @@ impl Call {
             next_packet_at: Some(START),
             listens_from: START,
             heard_at: [None; 2],
+            streams: 0,
+            has_moved: false,
+            look_at: START + FIRST_LOOK,
+            looks: 0,
             restarts: 0,
         };
         call.offer();
@@ -149,6 +155,7 @@ impl Call {
 
     /// The router of the gateway has a new address, and remembers nothing.
     pub(crate) fn renumber(&mut self) {
+        self.has_moved = true;
         for nat in self.network.nats.iter_mut().filter(|nat| nat.is_at(GATEWAYS_ROUTER.into())) {
             nat.renumber(NEW_ROUTER);
         }
@@ -162,6 +169,13 @@ impl Call {
         self.next_packet_at = None;
         self.run(self.now + duration, |_| false);
         self.next_packet_at = Some(self.now);
+    }
+
+    /// Nothing gets anywhere for so long, by TCP it comes later.
+    pub(crate) fn be_cut(&mut self, duration: Duration) {
+        self.network.is_cut = true;
+        self.be_silent(duration);
+        self.network.is_cut = false;
     }
 
     /// How long it takes from now on until each hears the other, if it is no longer than `limit`.
@@ -200,9 +214,10 @@ impl Call {
     }
 
     fn next_at(&self) -> Option<Instant> {
-        let signal = self.signals.front().map(|(at, ..)| *at);
+        let signal = self.signals.front().filter(|_| !self.network.is_cut).map(|(at, ..)| *at);
+        let look = (self.situation.way == Way::Down).then_some(self.look_at);
         let gateway = self.gateway.peer.next_timeout().map(|deadline| deadline.at);
-        let all = [self.network.next_at(), signal, gateway, self.galene.next_timeout(), self.next_packet_at];
+        let all = [self.network.next_at(), signal, gateway, self.galene.next_timeout(), self.next_packet_at, look];
         all.into_iter().flatten().min()
     }
 
@@ -211,8 +226,12 @@ impl Call {
         if let Some(datagram) = self.network.arrive(now) {
             return self.deliver(datagram.from, datagram.to, &datagram.bytes);
         }
-        if let Some((_, to, signal)) = self.signals.pop_front_if(|(at, ..)| *at <= now) {
+        let is_cut = self.network.is_cut;
+        if let Some((_, to, signal)) = self.signals.pop_front_if(|(at, ..)| *at <= now && !is_cut) {
             return self.hear(to, signal);
+        }
+        if self.look_at <= now {
+            self.look();
         }
         if self.next_packet_at.is_some_and(|at| at <= now) {
             self.next_packet_at = Some(now + PACKET);
@@ -224,6 +243,18 @@ impl Call {
         if self.galene.next_timeout().is_some_and(|at| at <= now) {
             self.galene.handle_timeout(now);
         }
+    }
+
+    /// Whether an offer of Galene's has led to a path: if not, another is asked for, ever more seldom.
+    fn look(&mut self) {
+        if self.gateway.peer.has_path() {
+            self.looks = 0;
+            self.look_at = self.now + MAX_PAUSE;
+            return;
+        }
+        self.looks += 1;
+        self.look_at = self.now + doubled(FIRST_LOOK, self.looks, MAX_PAUSE);
+        self.tell(Side::Galene, Signal::Renegotiate);
     }
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
@@ -261,6 +292,7 @@ impl Call {
         let now = self.now;
         match (side, signal) {
             (Side::Gateway, Signal::Offer(sdp)) => {
+                self.look_at = now + doubled(FIRST_LOOK, self.looks, MAX_PAUSE);
                 let (answer, _) = self.gateway.peer.handle_offer(now, &sdp).expect("Galene's offer can be used");
                 self.tell(Side::Galene, Signal::Answer(answer));
             }
@@ -279,6 +311,20 @@ impl Call {
                 self.offer();
             }
         }
+    }
+
+    /// A connection to the TURN server, if there is one that is reached so. A former one is closed.
+    fn open_stream(&mut self) {
+        if self.situation.servers != Servers::TurnByTcp {
+            return;
+        }
+        self.streams += 1;
+        let router = if self.has_moved { NEW_ROUTER } else { GATEWAYS_ROUTER };
+        let stand_in = SocketAddr::from((Ipv4Addr::LOCALHOST, 7000 + self.streams));
+        let seen_at = SocketAddr::from((router, 39_000 + self.streams));
+        self.network.stream = Some(Stream { stand_in, user: self.hosts[0], server: SERVER, seen_at, is_dead: false });
+        let credentials = Some(TurnServer::credentials());
+        self.gateway.peer.add_server(self.now, Server { address: stand_in, credentials, is_reliable: true });
     }
 
     /// The gateway looks for another way.
@@ -300,11 +346,6 @@ impl Call {
         self.restarts += 1;
         self.hosts[0].set_port(self.hosts[0].port() + 1);
         self.signals.clear();
-        if let Some(stream) = &mut self.network.stream {
-            stream.user = self.hosts[0];
-            stream.seen_at = SocketAddr::from((NEW_ROUTER, stream.seen_at.port() + 1));
-            stream.is_dead = false;
-        }
         (self.gateway, self.galene) = ends(&self.situation, self.hosts, self.restarts.into());
         self.offer();
     }
@@ -316,6 +357,9 @@ impl Call {
         if std::mem::take(&mut self.gateway.wants_restart) {
             self.ask_for_restart();
         }
+        if std::mem::take(&mut self.gateway.wants_stream) {
+            self.open_stream();
+        }
         let (datagrams, candidates) = self.gateway.poll(self.now);
         for (to, bytes) in datagrams {
             self.network.send(self.now, self.hosts[0], to, bytes);
@@ -323,7 +367,7 @@ impl Call {
         for line in candidates {
             self.tell(Side::Galene, Signal::Candidate(line));
         }
-        if self.gateway.failure.is_some() || self.gateway.wants_restart {
+        if self.gateway.failure.is_some() || self.gateway.wants_restart || self.gateway.wants_stream {
             return self.drain();
         }
         while let Some(output) = self.galene.poll_output() {
@@ -346,12 +390,11 @@ impl Call {
 /// The `nth` connection's two ends.
 fn ends(situation: &Situation, hosts: [SocketAddr; 2], nth: u64) -> (Gateway, Galene) {
     let Situation { galene, servers, needs_servers, seed, .. } = *situation;
-    let server = |address, credentials, is_reliable| Server { address, credentials, is_reliable };
+    let server = |credentials| Server { address: SERVER, credentials, is_reliable: false };
     let named = match servers {
-        Servers::None => (vec![], vec![]),
-        Servers::Stun => (vec![server(SERVER, None, false)], vec![]),
-        Servers::Turn => (vec![server(SERVER, Some(TurnServer::credentials()), false)], vec![]),
-        Servers::TurnByTcp => (vec![], vec![server(STAND_IN, Some(TurnServer::credentials()), true)]),
+        Servers::None | Servers::TurnByTcp => vec![],
+        Servers::Stun => vec![server(None)],
+        Servers::Turn => vec![server(Some(TurnServer::credentials()))],
     };
     let zero = std::time::Instant::now();
     let identity = |seed| Identity::for_test(zero, seed).expect("the cryptographic library works");

@@ -23,7 +23,6 @@ use galene_sip::wire::stun::{BINDING, Builder, Class, Message, RoleAttribute, Tr
 /// No timer of Go's fires on the dot, and what has to be more than a second old is so then.
 const CHECK_INTERVAL: Duration = Duration::from_micros(200_100);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_micros(2_000_100);
-const DISCONNECTED: Duration = Duration::from_secs(5);
 const FAILED: Duration = Duration::from_secs(30);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 const MAX_REQUESTS: u32 = 7;

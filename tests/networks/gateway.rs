@@ -19,8 +19,10 @@ const MAX_HELD: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Gateway {
     pub(crate) peer: Peer,
+    /// Those that are reached over UDP.
     servers: Vec<Server>,
-    streams: Vec<Server>,
+    /// A connection to the TURN server that is reached by TCP is wanted.
+    pub(crate) wants_stream: bool,
     pub(crate) route: Option<Route>,
     relay: Option<(SocketAddr, Vec<(u16, SocketAddr)>)>,
     /// Where ICE has sent to.
@@ -37,13 +39,14 @@ impl Gateway {
         host: SocketAddr,
         identity: Arc<Identity>,
         gather_after: Option<Duration>,
-        (servers, streams): (Vec<Server>, Vec<Server>),
+        servers: Vec<Server>,
         random: Random,
     ) -> Self {
         let config = PeerConfig { identity, candidates: vec![host], ice_lite: false, gather_after };
         let peer = Peer::new(config, random);
         let (known, held) = (Vec::new(), Vec::new());
-        Self { peer, servers, streams, route: None, relay: None, known, held, keys: None, failure: None, wants_restart: false }
+        let wants_stream = false;
+        Self { peer, servers, wants_stream, route: None, relay: None, known, held, keys: None, failure: None, wants_restart: false }
     }
 
     /// Tells whether it is media that is taken.
@@ -96,10 +99,10 @@ impl Gateway {
                 Output::Event(Event::WantsServers) => {
                     self.servers.clone().into_iter().for_each(|server| self.peer.add_server(now, server));
                     if self.servers.iter().all(|server| server.credentials.is_none()) {
-                        self.add_streams(now);
+                        self.wants_stream = true;
                     }
                 }
-                Output::Event(Event::WantsStreams) => self.add_streams(now),
+                Output::Event(Event::WantsStreams) => self.wants_stream = true,
                 Output::Event(Event::Candidate { line, .. }) => candidates.push(format!("candidate:{line}")),
                 Output::Event(Event::Relay { server, channels }) => self.relay = Some((server, channels)),
                 Output::Event(Event::Connected { keys }) => self.keys = Some(keys),
@@ -108,10 +111,6 @@ impl Gateway {
             }
         }
         (datagrams, candidates)
-    }
-
-    fn add_streams(&mut self, now: Instant) {
-        self.streams.clone().into_iter().for_each(|server| self.peer.add_server(now, server));
     }
 
     /// A packet of the voice on its way, if there is one.

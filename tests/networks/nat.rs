@@ -63,6 +63,11 @@ impl Behaviour {
         Self { name, udp, ..self }
     }
 
+    /// Another mapping for each peer, of which no server can tell.
+    pub(crate) fn is_symmetric(self) -> bool {
+        self.mapping != Dependence::Endpoint
+    }
+
     pub(crate) const fn expiring_after(self, expiry: Duration) -> Self {
         Self { expiry, ..self }
     }

@@ -40,6 +40,8 @@ pub(crate) struct Network {
     pub(crate) weather: Weather,
     pub(crate) nats: Vec<Nat>,
     pub(crate) stream: Option<Stream>,
+    /// Nothing gets anywhere.
+    pub(crate) is_cut: bool,
     channels: BTreeMap<(IpAddr, IpAddr), Channel>,
     flying: BinaryHeap<Reverse<Datagram>>,
     sent: u64,
@@ -49,10 +51,13 @@ pub(crate) struct Network {
 impl Network {
     pub(crate) fn new(weather: Weather, nats: Vec<Nat>, seed: u64) -> Self {
         let (channels, flying) = (BTreeMap::new(), BinaryHeap::new());
-        Self { weather, nats, stream: None, channels, flying, sent: 0, random: Random::for_test(seed) }
+        Self { weather, nats, stream: None, is_cut: false, channels, flying, sent: 0, random: Random::for_test(seed) }
     }
 
     pub(crate) fn send(&mut self, now: Instant, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        if self.is_cut {
+            return;
+        }
         let Weather { delay_ms, jitter_ms, loss } = self.weather;
         if let Some(stream) = self.stream {
             let way = match (to == stream.stand_in, to == stream.seen_at) {
@@ -66,6 +71,10 @@ impl Network {
                 }
                 return;
             }
+        }
+        if to.ip().is_loopback() {
+            // A stand-in whose connection is closed.
+            return;
         }
         let nat_of = |ip: IpAddr| move |nat: &Nat| nat.holds(ip);
         let inside = self.nats.iter().position(nat_of(from.ip()));

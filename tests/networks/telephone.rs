@@ -85,7 +85,7 @@ fn row(telephone: Option<Behaviour>, says: Says, provider: Provider, gateway: Op
     let mut line = Line::new(telephone, says, provider, gateway);
     let ms = |at: Option<u64>| at.map_or_else(|| "never".to_owned(), |ms| ms.to_string());
     let (up, down) = line.heard_within(TALK_MS);
-    let mut later = |line: &mut Line, outside| match telephone.filter(|_| up.is_some() && down.is_some()) {
+    let later = |line: &mut Line, outside| match telephone.filter(|_| up.is_some() && down.is_some()) {
         None => "-".to_owned(),
         Some(_) => {
             line.renumber(outside);

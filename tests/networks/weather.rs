@@ -8,7 +8,7 @@ use crate::loss::{Loss, Weather};
 use crate::nat::{Behaviour, PORT_RESTRICTED, SYMMETRIC, Udp};
 
 /// What continuous integration has time for; the table is of these.
-const SEEDS: u64 = 30;
+pub(crate) const SEEDS: u64 = 30;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const fn gilbert_elliott(p: u32, r: u32, bad_percent: u32) -> Loss {
@@ -59,17 +59,12 @@ pub(crate) fn table(seeds: u64) -> String {
     table
 }
 
-pub(crate) fn seeds() -> u64 {
-    SEEDS
-}
-
 fn cell(gateway: Option<Behaviour>, servers: Servers, way: Way, weather: Weather, seeds: u64) -> String {
     let times = (1..=seeds).map(|seed| {
         let needs_servers = way == Way::Down && servers != Servers::None;
         let situation = Situation { gateway, galene: None, servers, way, needs_servers, weather, seed };
         let mut call = Call::new(situation);
         let heard = call.both_hear(PATIENCE).map(|took| took.as_millis());
-        if heard.is_none_or(|h| h > 20000) { println!("{seed} {way:?} {heard:?} {:?} {:?} {:?} keys {} restarts {}", call.galene.dtls_failure, call.gateway.failure, call.gateway.route, call.gateway.keys.is_some(), call.restarts); }
         heard
     });
     let all: Vec<Option<u128>> = times.collect();

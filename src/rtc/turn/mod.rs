@@ -3,6 +3,7 @@
 //! Owns: making the allocation, keeping it, a channel for each peer, what goes to peers and comes from them by way of it.
 //! Does not own: sockets, which server it is, which peers are worth trying (`ice`).
 //! Flow: [`Allocation::new`] asks, is challenged (401), asks again with credentials → [`Output::Allocated`] →
+//! (or it is told of a former allocation of the same socket (437), ends that and asks again)
 //! [`Allocation::bind`] for each peer → [`Output::ChannelBound`], or [`Output::PeerRefused`] → [`Allocation::release`].
 //! Every peer gets a channel: binding it installs the permission too, and its datagrams cost four bytes more each.
 //! Who makes what goes to the server is in `session`; the peers are in `peers`.
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use crate::random::Random;
 use crate::rtc::candidate::canonical;
-use crate::time::{Deadline, Instant, earliest};
+use crate::time::{Deadline, Instant, doubled, earliest};
 use crate::wire::stun::{AddressFamily, ChannelData, Class, DATA, Message};
 
 pub use failure::Failure;
@@ -32,6 +33,13 @@ use session::{Exchange, LIFETIME_S, Overdue, Request, Session, Verdict};
 const BELIEVED_S: RangeInclusive<u32> = 10..=3600;
 /// An allocation is refreshed so long before it ends (RFC 8656 §8 suggests about a minute).
 const REFRESH_AHEAD: Duration = Duration::from_secs(60);
+/// How often a former allocation of our socket is ended: after the fourth time 1.5 s have passed, and coturn forgets one
+/// within a second.
+const MAX_EVICTIONS: u32 = 4;
+/// From the first end to the next request; it doubles.
+const EVICTION_PAUSE: Duration = Duration::from_millis(100);
+/// How long a server may take to say that a relay in doubt is there: four transmissions, the last at 1.75 s.
+const PROOF: Duration = Duration::from_secs(2);
 /// Pause before something that was not answered, or refused for the moment, is asked anew.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
@@ -108,6 +116,10 @@ pub struct Drops {
 enum State {
     /// The first request, with or without credentials.
     Allocating(Exchange),
+    /// The server has an allocation for our socket, whose end was lost or is not done: it is to end.
+    Evicting(Exchange),
+    /// The server is given the time to do so.
+    Evicted { again_at: Instant },
     /// There is a relay.
     Allocated { expires_at: Instant, refresh: Upkeep },
     /// It is to end.
@@ -122,6 +134,8 @@ pub struct Allocation {
     family: AddressFamily,
     session: Session,
     state: State,
+    /// How many former allocations were ended.
+    evictions: u32,
     peers: Peers,
     outputs: VecDeque<Output>,
 }
@@ -140,7 +154,7 @@ impl Allocation {
         let mut session = Session::new(credentials, transaction_tag, reliable, random);
         let exchange = session.ask(now, Request::Allocate { family });
         let outputs = VecDeque::from([transmit(&exchange)]);
-        Self { family, session, state: State::Allocating(exchange), peers: Peers::new(), outputs }
+        Self { family, session, state: State::Allocating(exchange), evictions: 0, peers: Peers::new(), outputs }
     }
 
     /// Datagrams that led to nothing.
@@ -197,13 +211,24 @@ impl Allocation {
         }
     }
 
+    /// Nothing comes through it: it is refreshed now, and ends unless the server answers within 2 s. It may have been restarted,
+    /// or know us by an address that we do not have any more.
+    pub fn prove(&mut self, now: Instant) {
+        if let State::Allocated { expires_at, refresh } = &mut self.state {
+            *expires_at = (now + PROOF).min(*expires_at);
+            *refresh = Upkeep::Due(now);
+            self.ask_due(now);
+        }
+    }
+
     /// Gives the relay back. What the server says to it can be waited for until [`Output::Released`], but need not be.
     pub fn release(&mut self, now: Instant) {
         match self.state {
             State::Releasing(_) | State::Over => {}
             // Unless it has asked who we are, the server has given us nothing.
             State::Allocating(_) if !self.session.was_challenged() => self.end(Output::Released),
-            State::Allocating(_) | State::Allocated { .. } => {
+            State::Evicted { .. } => self.end(Output::Released),
+            State::Allocating(_) | State::Evicting(_) | State::Allocated { .. } => {
                 let exchange = self.session.ask(now, Request::Refresh { lifetime_s: 0 });
                 self.outputs.push_back(transmit(&exchange));
                 self.state = State::Releasing(exchange);
@@ -243,6 +268,17 @@ impl Allocation {
                 Overdue::Retransmit => self.outputs.push_back(transmit(exchange)),
                 Overdue::GiveUp => self.end(Output::Failed(Failure::NoAnswer)),
             },
+            State::Evicting(exchange) => match exchange.handle_timeout(now) {
+                Overdue::No => {}
+                Overdue::Retransmit => self.outputs.push_back(transmit(exchange)),
+                Overdue::GiveUp => self.end(Output::Failed(Failure::NoAnswer)),
+            },
+            State::Evicted { again_at } if now >= *again_at => {
+                let exchange = self.session.ask(now, Request::Allocate { family: self.family });
+                self.outputs.push_back(transmit(&exchange));
+                self.state = State::Allocating(exchange);
+            }
+            State::Evicted { .. } => {}
             State::Allocated { expires_at, .. } if now >= *expires_at => self.end(Output::Failed(Failure::Expired)),
             State::Allocated { refresh, .. } => {
                 repeat(now, refresh, &mut self.outputs);
@@ -263,7 +299,10 @@ impl Allocation {
     /// When [`Allocation::handle_timeout`] is wanted.
     pub fn next_timeout(&self) -> Option<Deadline> {
         match &self.state {
-            State::Allocating(exchange) | State::Releasing(exchange) => Some(exchange.deadline()),
+            State::Allocating(exchange) | State::Evicting(exchange) | State::Releasing(exchange) => {
+                Some(exchange.deadline())
+            }
+            State::Evicted { again_at } => Some(Deadline::new(*again_at, "TURN allocation asked for again")),
             State::Allocated { expires_at, refresh } => earliest([
                 Some(Deadline::new(*expires_at, "TURN allocation expires")),
                 refresh.deadline("TURN allocation refreshed"),
@@ -302,10 +341,26 @@ impl Allocation {
                 Verdict::Dropped => {}
                 Verdict::Again => self.outputs.push_back(transmit(exchange)),
                 Verdict::Done => self.on_allocated(now, message),
+                Verdict::Refused(437) if self.evictions < MAX_EVICTIONS => {
+                    let exchange = self.session.ask(now, Request::Refresh { lifetime_s: 0 });
+                    self.outputs.push_back(transmit(&exchange));
+                    self.state = State::Evicting(exchange);
+                }
                 Verdict::Refused(code) => {
                     let alternate = message.alternate_server.map(canonical);
                     self.end(Output::Failed(Failure::of(code, alternate)));
                 }
+            },
+            State::Evicting(exchange) if exchange.id == id => match self.session.judge(now, exchange, message) {
+                Verdict::Dropped => {}
+                Verdict::Again => self.outputs.push_back(transmit(exchange)),
+                // 437: it is ending already.
+                Verdict::Done | Verdict::Refused(437) => {
+                    let pause = doubled(EVICTION_PAUSE, self.evictions, REFRESH_AHEAD);
+                    self.evictions += 1;
+                    self.state = State::Evicted { again_at: now + pause };
+                }
+                Verdict::Refused(code) => self.end(Output::Failed(Failure::of(code, None))),
             },
             State::Allocated { refresh: Upkeep::Asked(exchange), .. } if exchange.id == id => {
                 match self.session.judge(now, exchange, message) {
@@ -321,7 +376,11 @@ impl Allocation {
                 Verdict::Done | Verdict::Refused(_) => self.end(Output::Released),
             },
             State::Allocated { .. } => self.handle_channel_response(now, message),
-            State::Allocating(_) | State::Releasing(_) | State::Over => self.session.drops.unexpected += 1,
+            State::Allocating(_)
+            | State::Evicting(_)
+            | State::Evicted { .. }
+            | State::Releasing(_)
+            | State::Over => self.session.drops.unexpected += 1,
         }
     }
 
