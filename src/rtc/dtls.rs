@@ -71,9 +71,7 @@ impl Identity {
             Some(seed) => config.dangerously_set_rng_seed(seed),
             None => config,
         };
-        let config = config
-            .build()
-            .map_err(|error| unusable(&error))?;
+        let config = config.build().map_err(|error| unusable(&error))?;
         let fingerprint = Fingerprint::of(FingerprintHash::Sha256, &certificate.certificate);
         let telephone = telephone_dtls::Settings::new(&certificate.certificate, &certificate.private_key)?;
         Ok(Arc::new(Self { config: Arc::new(config), certificate, fingerprint, zero, telephone }))

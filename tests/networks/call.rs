@@ -226,8 +226,8 @@ impl Call {
         if let Some(datagram) = self.network.arrive(now) {
             return self.deliver(datagram.from, datagram.to, &datagram.bytes);
         }
-        let is_cut = self.network.is_cut;
-        if let Some((_, to, signal)) = self.signals.pop_front_if(|(at, ..)| *at <= now && !is_cut) {
+        let has_signal = self.signals.front().is_some_and(|(at, ..)| *at <= now) && !self.network.is_cut;
+        if has_signal && let Some((_, to, signal)) = self.signals.pop_front() {
             return self.hear(to, signal);
         }
         if self.look_at <= now {

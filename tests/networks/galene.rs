@@ -32,7 +32,10 @@ const QUERY_TAG: [u8; 4] = *b"pion";
 
 #[derive(Debug)]
 pub(crate) enum Output {
-    Transmit { to: SocketAddr, bytes: Vec<u8> },
+    Transmit {
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
     /// With its `candidate:`.
     Candidate(String),
     /// ICE has failed. Galene has it begin anew.
@@ -495,7 +498,10 @@ impl Galene {
                     let line = server_line(CandidateKind::ServerReflexive, mapped, self.host);
                     self.outputs.push_back(Output::Candidate(format!("candidate:{line}")));
                 }
-                (reflexive::Output::Transmit { .. } | reflexive::Output::Mapped(_) | reflexive::Output::Failed(_), _) => {}
+                (
+                    reflexive::Output::Transmit { .. } | reflexive::Output::Mapped(_) | reflexive::Output::Failed(_),
+                    _,
+                ) => {}
             }
         }
         let Some(dtls) = self.dtls.as_mut().filter(|_| self.dtls_runs) else { return };

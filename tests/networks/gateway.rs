@@ -46,7 +46,18 @@ impl Gateway {
         let peer = Peer::new(config, random);
         let (known, held) = (Vec::new(), Vec::new());
         let wants_stream = false;
-        Self { peer, servers, wants_stream, route: None, relay: None, known, held, keys: None, failure: None, wants_restart: false }
+        Self {
+            peer,
+            servers,
+            wants_stream,
+            route: None,
+            relay: None,
+            known,
+            held,
+            keys: None,
+            failure: None,
+            wants_restart: false,
+        }
     }
 
     /// Tells whether it is media that is taken.

@@ -115,7 +115,8 @@ impl Network {
             let is_private = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if ip.is_private());
             let Some(nat) = self.nats.iter_mut().find(|nat| nat.is_at(datagram.to.ip())) else {
                 // From outside nothing leads to a private address.
-                if is_private(datagram.to.ip()) && !is_private(datagram.from.ip()) && !datagram.from.ip().is_loopback() {
+                if is_private(datagram.to.ip()) && !is_private(datagram.from.ip()) && !datagram.from.ip().is_loopback()
+                {
                     continue;
                 }
                 return Some(datagram);

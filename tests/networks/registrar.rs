@@ -46,8 +46,7 @@ pub(crate) fn table() -> String {
     );
     for behaviour in [FULL_CONE, PORT_RESTRICTED, SYMMETRIC] {
         for expiry_s in EXPIRIES_S {
-            for (name, kind) in
-                [("answers", Kind::Answers), ("is mute", Kind::Mute), ("keeps flows", Kind::KeepsFlows)]
+            for (name, kind) in [("answers", Kind::Answers), ("is mute", Kind::Mute), ("keeps flows", Kind::KeepsFlows)]
             {
                 let mut world = World::new(behaviour.expiring_after(Duration::from_secs(expiry_s)), kind);
                 let reach = (0..RINGS).filter(|_| world.ring()).count();

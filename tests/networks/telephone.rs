@@ -14,6 +14,8 @@ use crate::nat::{Behaviour, FULL_CONE, Nat, PORT_RESTRICTED, SYMMETRIC};
 use crate::network::Network;
 
 const DELAY_MS: u32 = 20;
+/// Nobody can time his packets better than his network delivers them.
+const JITTER_MS: u32 = 4;
 /// A packet of each side's.
 const PACKET_MS: u64 = 20;
 /// 500 packets a second, as many as a stranger sends who wants to be one of them.
@@ -71,7 +73,8 @@ pub(crate) fn table() -> String {
     for provider in [Provider::NoMedia, Provider::Relays, Provider::Latches] {
         for gateway in GATEWAYS {
             for telephone in NATS {
-                let says: &[Says] = if telephone.is_some() { &[Says::Private, Says::Reflexive] } else { &[Says::Reflexive] };
+                let says: &[Says] =
+                    if telephone.is_some() { &[Says::Private, Says::Reflexive] } else { &[Says::Reflexive] };
                 for says in says {
                     writeln!(table, "{}", row(telephone, *says, provider, gateway)).unwrap();
                 }
@@ -85,16 +88,30 @@ fn row(telephone: Option<Behaviour>, says: Says, provider: Provider, gateway: Op
     let mut line = Line::new(telephone, says, provider, gateway);
     let ms = |at: Option<u64>| at.map_or_else(|| "never".to_owned(), |ms| ms.to_string());
     let (up, down) = line.heard_within(TALK_MS);
-    let later = |line: &mut Line, outside| match telephone.filter(|_| up.is_some() && down.is_some()) {
-        None => "-".to_owned(),
-        Some(_) => {
-            line.renumber(outside);
-            let (up, down) = line.heard_within(PATIENCE_MS);
-            ms(up.zip(down).map(|(up, down)| up.max(down)))
-        }
+    let found = up.is_some() && down.is_some();
+    let later = |line: &mut Line, outside| {
+        telephone.filter(|_| found)?;
+        line.renumber(outside);
+        let (up, down) = line.heard_within(PATIENCE_MS);
+        up.zip(down).map(|(up, down)| up.max(down))
     };
     let port = later(&mut line, ITS_ROUTER);
     let moved = later(&mut line, ITS_NEW_ADDRESS);
+    let case = format!("{telephone:?} {says:?} {provider:?} {gateway:?}: {up:?} {down:?} {port:?} {moved:?}");
+    assert_eq!(line.believed_strangers, 0, "{case}");
+    // Where nobody but the gateway decides, everybody is heard, and found again as fast as it dares.
+    let is_within = |after: Option<u64>, limit_ms| after.is_some_and(|ms| ms <= limit_ms);
+    let (heard_ms, port_ms, moved_ms) = match (provider, gateway) {
+        (Provider::Latches, _) => (100, 100, 100),
+        (Provider::NoMedia, None) => (2500, 1500, 10_000),
+        (Provider::NoMedia, Some(_)) | (Provider::Relays, _) => (u64::MAX, u64::MAX, u64::MAX),
+    };
+    if heard_ms < u64::MAX {
+        assert!(is_within(up, heard_ms) && is_within(down, heard_ms), "{case}");
+        assert!(telephone.is_none() || (is_within(port, port_ms) && is_within(moved, moved_ms)), "{case}");
+    }
+    let [port, moved] =
+        [port, moved].map(|after| if found && telephone.is_some() { ms(after) } else { "-".to_owned() });
     let name = |nat: Option<Behaviour>| nat.map_or("-", |nat| nat.name);
     let says = if says == Says::Private { "private" } else { "public" };
     let by = match provider {
@@ -138,7 +155,7 @@ impl Line {
             telephone.map(|behaviour| Nat::new(behaviour, Ipv4Addr::new(192, 168, 1, 0), ITS_ROUTER)),
             gateway.map(|behaviour| Nat::new(behaviour, Ipv4Addr::new(10, 0, 0, 0), OUR_ROUTER)),
         ];
-        let weather = Weather { delay_ms: DELAY_MS, ..Weather::default() };
+        let weather = Weather { delay_ms: DELAY_MS, jitter_ms: JITTER_MS, ..Weather::default() };
         let mut network = Network::new(weather, nats.into_iter().flatten().collect(), 1);
         let now_ms = 1000;
         let own = if telephone.is_some() { TELEPHONE } else { SocketAddr::from((ITS_ROUTER, TELEPHONE.port())) };

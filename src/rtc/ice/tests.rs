@@ -412,7 +412,8 @@ fn a_pair_that_is_silent_for_10_s_is_in_doubt_and_still_used_until_consent_ends(
         let mut agent = selected(role, 16);
         for second in [8, 16, 24] {
             assert_eq!(pass(&mut agent, at_ms(second * 1000), None), []);
-            let peers = if role == Role::Controlled { RoleAttribute::Controlling(1) } else { RoleAttribute::Controlled(1) };
+            let peers =
+                if role == Role::Controlled { RoleAttribute::Controlling(1) } else { RoleAttribute::Controlled(1) };
             let bytes = check(&agent, peers, false);
             agent.handle_input(at_ms(second * 1000), address("192.0.2.9:1").into(), &bytes);
         }
@@ -425,7 +426,9 @@ fn who_is_seen_at_another_address_by_a_peer_that_controls_is_in_doubt_of_its_pai
     let mut agent = selected(Role::Controlled, 17);
     assert_eq!(pass(&mut agent, at_ms(60_000), Some(HERE)), []);
     assert_eq!(pass(&mut agent, at_ms(120_000), Some("198.51.100.1:7")), [Output::Doubtful(Doubt::Moved)]);
-    for (at_s, elsewhere, expected) in [(127, "198.51.100.1:8", 1), (134, "198.51.100.1:9", 0), (141, "198.51.100.1:8", 0)] {
+    for (at_s, elsewhere, expected) in
+        [(127, "198.51.100.1:8", 1), (134, "198.51.100.1:9", 0), (141, "198.51.100.1:8", 0)]
+    {
         assert_eq!(pass(&mut agent, at_ms(at_s * 1000), Some(elsewhere)).len(), expected, "{at_s} s");
     }
     let mut agent = selected(Role::Controlling, 18);

@@ -376,11 +376,9 @@ impl Allocation {
                 Verdict::Done | Verdict::Refused(_) => self.end(Output::Released),
             },
             State::Allocated { .. } => self.handle_channel_response(now, message),
-            State::Allocating(_)
-            | State::Evicting(_)
-            | State::Evicted { .. }
-            | State::Releasing(_)
-            | State::Over => self.session.drops.unexpected += 1,
+            State::Allocating(_) | State::Evicting(_) | State::Evicted { .. } | State::Releasing(_) | State::Over => {
+                self.session.drops.unexpected += 1
+            }
         }
     }
 
