@@ -33,10 +33,10 @@ use session::{Exchange, LIFETIME_S, Overdue, Request, Session, Verdict};
 const BELIEVED_S: RangeInclusive<u32> = 10..=3600;
 /// An allocation is refreshed so long before it ends (RFC 8656 §8 suggests about a minute).
 const REFRESH_AHEAD: Duration = Duration::from_secs(60);
-/// How often a former allocation of our socket is ended: after the fourth time 1.5 s have passed, and coturn forgets one
-/// within a second.
+/// How often it is asked anew after a former allocation of our socket was ended: coturn forgets one within a second, unless
+/// it is told again, and the last time is after 1.5 s.
 const MAX_EVICTIONS: u32 = 4;
-/// From the first end to the next request; it doubles.
+/// From that end to the first time; it doubles.
 const EVICTION_PAUSE: Duration = Duration::from_millis(100);
 /// How long a server may take to say that a relay in doubt is there: four transmissions, the last at 1.75 s.
 const PROOF: Duration = Duration::from_secs(2);
@@ -134,7 +134,7 @@ pub struct Allocation {
     family: AddressFamily,
     session: Session,
     state: State,
-    /// How many former allocations were ended.
+    /// How often it was asked anew, or will be, since the server had one.
     evictions: u32,
     peers: Peers,
     outputs: VecDeque<Output>,
@@ -341,7 +341,8 @@ impl Allocation {
                 Verdict::Dropped => {}
                 Verdict::Again => self.outputs.push_back(transmit(exchange)),
                 Verdict::Done => self.on_allocated(now, message),
-                Verdict::Refused(437) if self.evictions < MAX_EVICTIONS => {
+                Verdict::Refused(437) if (1..MAX_EVICTIONS).contains(&self.evictions) => self.pause(now),
+                Verdict::Refused(437) if self.evictions == 0 => {
                     let exchange = self.session.ask(now, Request::Refresh { lifetime_s: 0 });
                     self.outputs.push_back(transmit(&exchange));
                     self.state = State::Evicting(exchange);
@@ -355,11 +356,7 @@ impl Allocation {
                 Verdict::Dropped => {}
                 Verdict::Again => self.outputs.push_back(transmit(exchange)),
                 // 437: it is ending already.
-                Verdict::Done | Verdict::Refused(437) => {
-                    let pause = doubled(EVICTION_PAUSE, self.evictions, REFRESH_AHEAD);
-                    self.evictions += 1;
-                    self.state = State::Evicted { again_at: now + pause };
-                }
+                Verdict::Done | Verdict::Refused(437) => self.pause(now),
                 Verdict::Refused(code) => self.end(Output::Failed(Failure::of(code, None))),
             },
             State::Allocated { refresh: Upkeep::Asked(exchange), .. } if exchange.id == id => {
@@ -380,6 +377,13 @@ impl Allocation {
                 self.session.drops.unexpected += 1
             }
         }
+    }
+
+    /// The server has an allocation that ends.
+    fn pause(&mut self, now: Instant) {
+        let again_at = now + doubled(EVICTION_PAUSE, self.evictions, REFRESH_AHEAD);
+        self.evictions += 1;
+        self.state = State::Evicted { again_at };
     }
 
     fn handle_channel_response(&mut self, now: Instant, message: &Message<'_>) {
