@@ -316,9 +316,10 @@ fn what_coturn_refuses_is_said_with_what_to_mend() {
     assert_eq!(failed(Client::new(&socket(), server, PASSWORD, Families::V6)), Failure::Family);
     Client::to(&first, narrow.address()).allocated();
     assert_eq!(failed(Client::to(&second, narrow.address())), Failure::Quota);
+    Client::to(&first, server).allocated();
+    // 437, for the socket has an allocation, which nobody has given back: it is ended.
     let mut client = Client::to(&first, server);
     client.allocated();
-    assert_eq!(failed(Client::to(&first, server)), Failure::Mismatch);
     let peer = SocketAddr::from(([192, 0, 2, 7], 5000));
     client.allocation.bind(client.now(), peer);
     assert_eq!(client.next(), Output::PeerRefused { peer });

@@ -227,6 +227,11 @@ impl Call {
                         self.member.client.send_candidate(now, &up.id, &candidate);
                     }
                 }
+                PeerNews::Doubtful => {
+                    if let Some(id) = self.up.as_ref().map(|up| up.id.clone()) {
+                        self.on_renegotiate(now, desk, &id);
+                    }
+                }
                 PeerNews::Failed(reason) if !self.answered || self.offers >= MAX_OFFERS => {
                     return Err(CallFailure::NoMedia(reason));
                 }

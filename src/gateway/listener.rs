@@ -180,6 +180,11 @@ impl Listener {
                             client.send_candidate(now, id, &candidate);
                         }
                     }
+                    PeerNews::Doubtful => {
+                        if let Some(client) = &mut client {
+                            client.renegotiate(now, id);
+                        }
+                    }
                     PeerNews::Failed(reason) => {
                         tracing::warn!("call {}: a voice of the room has no media path: {reason}", self.call.0);
                         link.restarts.expect_path(now);

@@ -20,6 +20,8 @@ pub(super) enum PeerNews {
     Connected,
     /// Galene is to be told of another candidate of ours.
     Candidate(Candidate),
+    /// Media may not get through: Galene and we should begin ICE anew.
+    Doubtful,
     /// ICE or DTLS gave up.
     Failed(String),
 }
@@ -120,6 +122,10 @@ impl PeerLeg {
                     let clock_rate_hz = self.codec.unwrap_or(RoomCodec::Opus).clock_rate_hz();
                     desk.net(NetCommand::SetPeerKeys { leg, keys, clock_rate_hz });
                     return Some(PeerNews::Connected);
+                }
+                Output::Event(Event::WantsRestart) => {
+                    tracing::debug!("socket {}: the way to Galene is in doubt", leg.0);
+                    return Some(PeerNews::Doubtful);
                 }
                 // The words about a stream that Galene has ended come by another way, and perhaps later. If none come,
                 // consent runs out, and that is a failure.

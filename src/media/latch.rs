@@ -65,22 +65,22 @@ const MAX_LAG: u16 = 100;
 
 /// What the judgement of a packet goes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Evidence {
+pub struct Evidence {
     /// Where it comes from.
-    pub(crate) source: SocketAddr,
+    pub source: SocketAddr,
     /// From its header.
-    pub(crate) ssrc: u32,
+    pub ssrc: u32,
     /// From its header.
-    pub(crate) sequence: u16,
+    pub sequence: u16,
     /// From its header.
-    pub(crate) payload_type: u8,
+    pub payload_type: u8,
     /// SRTP has proven it to be the telephone's, under the keys in use.
-    pub(crate) is_authentic: bool,
+    pub is_authentic: bool,
 }
 
 /// What to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// It comes from the telephone.
     Take,
     /// It comes from the telephone, whose address is known from this packet on.
@@ -101,7 +101,7 @@ struct Latched {
 
 /// The rule for one telephone leg.
 #[derive(Debug)]
-pub(crate) struct Latch {
+pub struct Latch {
     remote: TelephoneRemote,
     latched: Option<Latched>,
     candidates: Candidates,
@@ -112,13 +112,13 @@ pub(crate) struct Latch {
 
 impl Latch {
     /// Open, expecting packets from where `remote` says or from wherever the telephone's NAT puts it.
-    pub(crate) fn new(remote: TelephoneRemote) -> Self {
+    pub fn new(remote: TelephoneRemote) -> Self {
         Self { remote, latched: None, candidates: Candidates::default(), silent_since: None }
     }
 
     /// A new SDP, or the answer. The latch opens again only if it names another address: a session refresh, a hold (`None`),
     /// or a new codec moves nobody.
-    pub(crate) fn update(&mut self, remote: TelephoneRemote) {
+    pub fn update(&mut self, remote: TelephoneRemote) {
         let signalled = remote.rtp.or(self.remote.rtp);
         if signalled != self.remote.rtp {
             self.latched = None;
@@ -131,40 +131,40 @@ impl Latch {
     }
 
     /// Whether packets of `source` may be the telephone's as far as is known: where nothing has latched, all may.
-    pub(crate) fn may_come_from(&self, source: SocketAddr) -> bool {
+    pub fn may_come_from(&self, source: SocketAddr) -> bool {
         self.latched.is_none_or(|latched| latched.source == source)
     }
 
     /// Whether it is worth the work to find out if a packet of `source` is authentic.
-    pub(crate) fn is_worth_a_try(&mut self, now: Instant, source: SocketAddr) -> bool {
+    pub fn is_worth_a_try(&mut self, now: Instant, source: SocketAddr) -> bool {
         self.may_come_from(source) || self.silence(now) >= LOOK_AROUND
     }
 
     /// Whether `source` is on the telephone's host, as far as that is known.
-    pub(crate) fn expects(&self, source: SocketAddr) -> bool {
+    pub fn expects(&self, source: SocketAddr) -> bool {
         self.remote().is_some_and(|remote| remote.ip() == source.ip())
     }
 
     /// Whether another host than the signalled one has proven to be the telephone's.
-    pub(crate) fn has_moved(&self) -> bool {
+    pub fn has_moved(&self) -> bool {
         let signalled = self.remote.rtp.map(|signalled| signalled.ip());
         self.latched.is_some_and(|latched| Some(latched.source.ip()) != signalled)
     }
 
     /// Where to send: the latched source, else what SDP says.
-    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+    pub fn remote(&self) -> Option<SocketAddr> {
         self.latched.map(|latched| latched.source).or(self.remote.rtp)
     }
 
     /// The telephone's host sent something else than RTP: it is there.
-    pub(crate) fn on_sign_of_life(&mut self, now: Instant, source: SocketAddr) {
+    pub fn on_sign_of_life(&mut self, now: Instant, source: SocketAddr) {
         if self.expects(source) {
             self.silent_since = Some(now);
         }
     }
 
     /// Judges one packet.
-    pub(crate) fn judge(&mut self, now: Instant, packet: &Evidence) -> Verdict {
+    pub fn judge(&mut self, now: Instant, packet: &Evidence) -> Verdict {
         let silence = self.silence(now);
         let Some(latched) = self.latched.as_mut() else { return self.judge_open(now, silence, packet) };
         let lag = latched.sequence.wrapping_sub(packet.sequence);

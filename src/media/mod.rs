@@ -15,7 +15,7 @@ pub mod g711;
 pub mod g722;
 mod gate;
 pub mod jitter;
-pub(crate) mod latch;
+pub mod latch;
 mod lateness;
 mod levels;
 mod line;

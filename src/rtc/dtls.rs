@@ -45,6 +45,19 @@ impl Identity {
     /// # Errors
     /// The cryptographic library refuses to work.
     pub fn generate(zero: std::time::Instant) -> Result<Arc<Self>, DtlsError> {
+        Self::new(zero, None)
+    }
+
+    /// One for a test in virtual time: its handshakes repeat their flights at the same moments in every run, which
+    /// otherwise differ by up to a quarter.
+    ///
+    /// # Errors
+    /// The cryptographic library refuses to work.
+    pub fn for_test(zero: std::time::Instant, seed: u64) -> Result<Arc<Self>, DtlsError> {
+        Self::new(zero, Some(seed))
+    }
+
+    fn new(zero: std::time::Instant, seed: Option<u64>) -> Result<Arc<Self>, DtlsError> {
         let unusable = |error: &dyn std::fmt::Display| DtlsError::Library(error.to_string());
         let certificate = dimpl::certificate::generate_self_signed_certificate().map_err(|error| unusable(&error))?;
         let config = dimpl::Config::builder()
@@ -52,9 +65,13 @@ impl Identity {
             .flight_retries(FLIGHT_RETRIES)
             .handshake_timeout(HANDSHAKE_TIMEOUT)
             // ICE has proven the peer's address already; a cookie would cost a round trip more, and its loss a second.
-            .use_server_cookie(false)
-            .build()
-            .map_err(|error| unusable(&error))?;
+            .use_server_cookie(false);
+        // Of keys and signatures it decides nothing.
+        let config = match seed {
+            Some(seed) => config.dangerously_set_rng_seed(seed),
+            None => config,
+        };
+        let config = config.build().map_err(|error| unusable(&error))?;
         let fingerprint = Fingerprint::of(FingerprintHash::Sha256, &certificate.certificate);
         let telephone = telephone_dtls::Settings::new(&certificate.certificate, &certificate.private_key)?;
         Ok(Arc::new(Self { config: Arc::new(config), certificate, fingerprint, zero, telephone }))

@@ -193,6 +193,12 @@ impl Gathering {
         }
     }
 
+    /// The relay is in doubt: without a word of its server it is soon none any longer.
+    pub fn prove(&mut self, now: Instant) {
+        self.relays.iter_mut().for_each(|relay| relay.allocation.prove(now));
+        self.settle(now);
+    }
+
     /// Gives every relay back; what the servers say to that is not waited for.
     pub fn release(&mut self, now: Instant) {
         for relay in &mut self.relays {

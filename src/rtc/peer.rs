@@ -119,6 +119,9 @@ pub enum Event {
         /// Of both directions.
         keys: SrtpKeys,
     },
+    /// The way in use is in doubt, and is used on: a renegotiation with new ICE credentials, of whichever side, looks for
+    /// another before consent runs out.
+    WantsRestart,
     /// No media can flow. After an ICE failure a renegotiation may heal it, after DTLS's only a new connection.
     Failed(Failure),
 }
@@ -194,6 +197,8 @@ pub struct Peer {
     gathering: Option<Gathering>,
     /// When a relay that is not needed is given back.
     relay_idle_at: Option<Instant>,
+    /// It has led nowhere: the server may have forgotten it, or know us by an address that we do not have any more.
+    doubts_relay: bool,
     /// Of the audio: its `a=mid` and place in the description.
     section: (Option<String>, u16),
     drops: Drops,
@@ -225,6 +230,7 @@ impl Peer {
             gathering_tag: random.next_u32().to_be_bytes(),
             gathering: None,
             relay_idle_at: None,
+            doubts_relay: false,
             section: (Some("0".to_owned()), 0),
             drops: Drops::default(),
             random,
@@ -260,7 +266,7 @@ impl Peer {
     /// An offer of our voice. Every one after the first asks for an ICE restart.
     pub fn offer(&mut self, now: Instant) -> String {
         if self.signalling != Signalling::New {
-            self.ice.restart(now);
+            self.restart(now);
         }
         self.ice.set_role(Role::Controlling);
         self.signalling = Signalling::HaveLocalOffer;
@@ -305,7 +311,7 @@ impl Peer {
         self.secure(now, role, &remote)?;
         self.ice.set_role(if remote.ice_lite { Role::Controlling } else { Role::Controlled });
         if self.ice.remote_credentials().is_some_and(|known| *known != remote.credentials) {
-            self.ice.restart(now);
+            self.restart(now);
         }
         self.signalling = Signalling::Stable;
         self.section = remote.section();
@@ -391,6 +397,16 @@ impl Peer {
             gathering.release(now);
         }
         self.settle(now);
+    }
+
+    /// ICE begins anew; a relay in doubt has to show that it is there.
+    fn restart(&mut self, now: Instant) {
+        if self.doubts_relay
+            && let Some(gathering) = &mut self.gathering
+        {
+            gathering.prove(now);
+        }
+        self.ice.restart(now);
     }
 
     /// Further candidates are needed. What was found before the restart of ICE is told in the description already.
@@ -500,6 +516,10 @@ impl Peer {
                 gathering::Output::Relay(families) => {
                     self.ice.set_relay(now, families);
                     self.settle_ice(now);
+                    if families == RelayFamilies::default() && std::mem::take(&mut self.doubts_relay) {
+                        self.gathering = None;
+                        self.gather(now);
+                    }
                     continue;
                 }
                 gathering::Output::Received { peer, bytes } => {
@@ -543,7 +563,12 @@ impl Peer {
                         dtls.start(now);
                     }
                 }
+                ice::Output::Doubtful(_) => {
+                    self.doubts_relay |= self.remote.is_some_and(Route::is_relayed);
+                    self.outputs.push_back(Output::Event(Event::WantsRestart));
+                }
                 ice::Output::Failed(failure) => {
+                    self.doubts_relay = self.gathering.is_some();
                     self.outputs.push_back(Output::Event(Event::Failed(Failure::Ice(failure))));
                 }
             }

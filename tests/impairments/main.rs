@@ -51,6 +51,12 @@ fn networks() -> Vec<(String, Network)> {
         let network = Network { loss_percent, jitter_ms, seed: 1, ..Network::default() };
         (format!("loss_{loss_percent}%_jitter_{jitter_ms}ms"), network)
     });
+    // Gilbert–Elliott: a wireless link that is bad for 80 ms at a stretch, and lets every fifth packet through then.
+    let bursts = [4, 8].map(|loss_percent| {
+        let (burst_packets, spared_percent) = (4, 20);
+        let network = Network { loss_percent, burst_packets, spared_percent, seed: 1, ..Network::default() };
+        (format!("loss_{loss_percent}%_bursts_of_4_one_in_5_spared"), network)
+    });
     let odd = [
         ("reordered", Oddity::Reordered),
         ("doubled", Oddity::Doubled),
@@ -63,7 +69,7 @@ fn networks() -> Vec<(String, Network)> {
         ("pauses", Oddity::Pauses),
     ]
     .map(|(name, oddity)| (name.to_owned(), Network { oddity, seed: 1, ..Network::default() }));
-    plain.into_iter().chain(odd).collect()
+    plain.into_iter().chain(bursts).chain(odd).collect()
 }
 
 #[test]
@@ -156,7 +162,7 @@ fn it_sounds_as_good_as_the_design_demands() {
                     let files: Vec<PathBuf> = SEEDS
                         .map(|seed| {
                             let network =
-                                Network { loss_percent, burst_packets, jitter_ms, seed, oddity: Oddity::None };
+                                Network { loss_percent, burst_packets, jitter_ms, seed, ..Network::default() };
                             let name = format!("{loss_percent}-{burst_packets}-{jitter_ms}-{}-{seed}", way.name());
                             write(folder, &name, &way.carry(said, network).samples)
                         })

@@ -12,6 +12,8 @@ pub(crate) struct Network {
     pub(crate) loss_percent: u32,
     /// How many packets are lost at one stretch, in the mean; 0 and 1: each for itself.
     pub(crate) burst_packets: u32,
+    /// Of a hundred packets within a stretch, so many get through all the same.
+    pub(crate) spared_percent: u32,
     /// Each packet is delayed by anything up to this, whatever becomes of the order.
     pub(crate) jitter_ms: u32,
     pub(crate) oddity: Oddity,
@@ -67,6 +69,7 @@ impl Network {
             // Drawn in any case, so that a higher loss loses the same packets and more.
             let (fate, mut delay_ms) = (random.below(10_000), u64::from(random.below(self.jitter_ms + 1)));
             is_losing = fate < self.chance(is_losing);
+            let is_spared = self.spared_percent > 0 && random.below(100) < self.spared_percent;
             let leaps = (piece / leap_every) as u32;
             let (mut number, mut leap_ticks, mut source) = (sequence, 0, 7);
             match self.oddity {
@@ -94,7 +97,7 @@ impl Network {
             let timestamp = (sent_ms as u32).wrapping_mul(ticks_a_ms).wrapping_add(leap_ticks);
             let header =
                 RtpHeader { marker: piece == 0, payload_type: 0, sequence_number: number, timestamp, ssrc: source };
-            if is_losing {
+            if is_losing && !is_spared {
                 continue;
             }
             let overtaken_ms = if self.oddity == Oddity::Reordered && piece % 10 == 9 { 25 } else { 0 };
@@ -107,13 +110,15 @@ impl Network {
         deliveries
     }
 
-    /// The chance, of 10 000, that the next packet is lost (Gilbert's model).
+    /// The chance, of 10 000, that the next packet is within a stretch of loss (Gilbert's model, and Elliott's where some are
+    /// spared).
     fn chance(self, is_losing: bool) -> u32 {
         let burst = self.burst_packets.max(1);
+        let bad_percent = self.loss_percent * 100 / (100 - self.spared_percent);
         match (burst, is_losing) {
-            (1, _) => self.loss_percent * 100,
+            (1, _) => bad_percent * 100,
             (_, true) => 10_000 - 10_000 / burst,
-            (_, false) => 10_000 * self.loss_percent / (100 - self.loss_percent) / burst,
+            (_, false) => 10_000 * bad_percent / (100 - bad_percent) / burst,
         }
     }
 }

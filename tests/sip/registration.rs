@@ -242,6 +242,31 @@ fn a_new_public_address_replaces_the_old_binding_at_once() {
 }
 
 #[test]
+fn an_answer_to_options_that_shows_another_address_has_us_register_it_at_once_and_once_in_30_s() {
+    let mut world = started(None);
+    let first = world.one();
+    world.receive(REGISTRAR, &seen_at(&Phone::response(&first, 200, ""), "198.51.100.4", 5060));
+    let second = world.one();
+    world.receive(REGISTRAR, &seen_at(&Phone::response(&second, 200, ""), "198.51.100.4", 5060));
+    let mut ports = Vec::new();
+    for (pass_ms, port) in [(15_100, 5060), (15_000, 5070), (15_000, 5080), (15_000, 5080), (15_000, 5090)] {
+        world.pass(pass_ms);
+        world.sent();
+        let question = world.pings().pop().expect("it is asked every 15 s");
+        world.receive(REGISTRAR, &seen_at(&Phone::response(&question, 200, ""), "198.51.100.4", port));
+        let register = world.sent().into_iter().find(|one| one.what() == "REGISTER");
+        ports.push(register.as_ref().map(|one| one.header("Contact").split(';').next().unwrap().to_owned()));
+        if let Some(register) = register {
+            world.receive(REGISTRAR, &seen_at(&Phone::response(&register, 200, ""), "198.51.100.4", port));
+            world.sent();
+        }
+    }
+    let contact = |port: u16| ports.iter().flatten().any(|contact| contact.contains(&format!("@198.51.100.4:{port}")));
+    assert_eq!(ports.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false, false, true], "{ports:?}");
+    assert!(contact(5070) && contact(5090), "{ports:?}");
+}
+
+#[test]
 fn a_registrar_that_refuses_two_contacts_gets_one() {
     let mut world = started(None);
     let first = world.one();

@@ -219,6 +219,25 @@ fn a_voice_whose_path_is_lost_is_asked_for_until_it_is_back() {
 }
 
 #[test]
+fn ways_that_are_silent_for_10_s_are_looked_for_anew_and_a_break_of_12_s_ends_nothing() {
+    let mut world = world_with_calls(&["ada"]);
+    world.offer_stream(1, "voice", "member1");
+    world.run(seconds(1));
+    let up = world.sent(1, "offer")[0]["id"].clone();
+    world.media_is_cut = true;
+    world.run(seconds(4));
+    assert_eq!((world.sent(1, "offer").len(), world.sent(1, "renegotiate").len()), (1, 0));
+    world.run(seconds(8));
+    let offers = world.sent(1, "offer");
+    assert_eq!((offers.len(), &offers[1]["id"]), (2, &up));
+    assert_eq!(world.sent(1, "renegotiate")[0]["id"], "voice");
+    world.media_is_cut = false;
+    world.run(seconds(60));
+    assert_eq!((world.sent(1, "offer").len(), world.sent(1, "renegotiate").len()), (2, 1));
+    assert_eq!(world.statuses("ada"), [180, 200]);
+}
+
+#[test]
 fn the_end_of_a_callers_own_stream_makes_nobody_ask_for_it() {
     let mut world = world_with_calls(&["ada", "ben"]);
     let bens_stream = world.sent(2, "offer")[0]["id"].clone();

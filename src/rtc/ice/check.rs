@@ -5,7 +5,7 @@ use crate::wire::route::Route;
 use crate::wire::stun::{Builder, Class, Message, RoleAttribute, TransactionId};
 
 use super::pair::{Check, Pair, PairState};
-use super::{Agent, Output, PACING, Role, State};
+use super::{Agent, Doubt, Output, PACING, Role, State};
 
 impl Agent {
     /// The pair to check when the pacing allows it: a triggered one first, else the best that waits (RFC 8445
@@ -123,10 +123,14 @@ impl Agent {
         } else if let Some(index) = index {
             self.on_success(now, index);
         } else if let State::Selected(consent) = &mut self.state {
-            consent.on_answer(now, &mut self.random);
+            let has_moved = consent.on_answer(now, message.mapped_address, &mut self.random);
             let remote = consent.remote;
             if let Some(index) = self.pairs.iter().position(|pair| pair.remote == remote) {
                 self.pairs[index].heard_at = Some(now);
+            }
+            // Where we control, each of our checks nominates, and takes the peer along.
+            if has_moved && !self.controls() {
+                self.doubt(now, Doubt::Moved);
             }
         }
     }

@@ -38,6 +38,8 @@ const TRICKLED_AHEAD: Duration = Duration::from_secs(5);
 const PACING: Duration = Duration::from_millis(50);
 /// How long we look for a way before we give up: as long as consent would last.
 const GIVE_UP: Duration = Duration::from_secs(30);
+/// A doubt is told once in so long: looking for a way anew may take longer, and a NAT may change its mind with each packet.
+const DOUBT_AGAIN: Duration = Duration::from_secs(30);
 /// A selected pair that was silent for longer yields to any other nomination; consent checks are 4 to 6 s apart.
 const SILENT: Duration = Duration::from_secs(8);
 
@@ -95,6 +97,15 @@ pub struct RelayFamilies {
     pub v6: bool,
 }
 
+/// Why the pair in use may be of no use, though consent for it lasts. It is used on; a restart may find another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Nothing has come from there for 10 s.
+    Silent,
+    /// The peer sees us at another address, and controls: one like pion goes on sending to the old one until it gives up.
+    Moved,
+}
+
 /// What the agent wants done or known.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
@@ -110,6 +121,8 @@ pub enum Output {
         /// Where, and which way.
         remote: Route,
     },
+    /// The pair in use is in doubt.
+    Doubtful(Doubt),
     /// It is over, until a restart.
     Failed(Failure),
 }
@@ -155,6 +168,8 @@ pub struct Agent {
     triggered: VecDeque<usize>,
     trickled: VecDeque<(Instant, Candidate)>,
     next_check_at: Instant,
+    /// No doubt is told before.
+    doubts_from: Instant,
     state: State,
     transaction_tag: [u8; 4],
     drops: Drops,
@@ -178,6 +193,7 @@ impl Agent {
             triggered: VecDeque::new(),
             trickled: VecDeque::new(),
             next_check_at: Instant::ZERO,
+            doubts_from: Instant::ZERO,
             state: State::Idle,
             transaction_tag: random.next_u32().to_be_bytes(),
             drops: Drops::default(),
@@ -329,6 +345,7 @@ impl Agent {
             State::Selected(consent) if consent.is_due(now) => self.send_consent_check(now),
             State::Idle | State::Checking { .. } | State::Selected(_) | State::Failed => {}
         }
+        self.doubt_silence(now);
         self.retransmit_due_checks(now);
         self.send_due_check(now);
     }
@@ -370,6 +387,26 @@ impl Agent {
         let Some(selected) = self.selected() else { return true };
         let heard_at = self.pairs.iter().find(|pair| pair.remote == selected).and_then(|pair| pair.heard_at);
         heard_at.is_none_or(|heard_at| now.saturating_since(heard_at) > SILENT)
+    }
+
+    fn doubt_silence(&mut self, now: Instant) {
+        let State::Selected(consent) = &mut self.state else { return };
+        if consent.doubt_at.take_if(|at| *at <= now).is_none() {
+            return;
+        }
+        let heard_at = self.pairs.iter().find(|pair| pair.remote == consent.remote).and_then(|pair| pair.heard_at);
+        match heard_at.map(|at| at + consent::DOUBTFUL) {
+            // The peer's own checks have come.
+            Some(later) if later > now => consent.doubt_at = Some(later),
+            Some(_) | None => self.doubt(now, Doubt::Silent),
+        }
+    }
+
+    fn doubt(&mut self, now: Instant, doubt: Doubt) {
+        if now >= self.doubts_from {
+            self.doubts_from = now + DOUBT_AGAIN;
+            self.outputs.push_back(Output::Doubtful(doubt));
+        }
     }
 
     fn fail(&mut self, failure: Failure) {

@@ -33,7 +33,7 @@ fn outputs(agent: &mut Agent) -> Vec<Output> {
 fn sent(outputs: &[Output]) -> Vec<(SocketAddr, Message<'_>)> {
     let transmitted = outputs.iter().filter_map(|output| match output {
         Output::Transmit { to, bytes } => Some((to.peer(), Message::parse(bytes).unwrap())),
-        Output::Selected { .. } | Output::Failed(_) => None,
+        Output::Selected { .. } | Output::Doubtful(_) | Output::Failed(_) => None,
     });
     transmitted.collect()
 }
@@ -394,4 +394,78 @@ fn a_controlling_peer_is_reminded_to_nominate_as_soon_as_its_own_check_was_answe
         agent.handle_timeout(at_ms(200));
         assert_eq!(outputs(&mut agent), []);
     }
+}
+
+/// What comes of all deadlines until `end`, with a peer that answers or not, and sees us there.
+fn pass(agent: &mut Agent, end: Instant, seen_at: Option<&str>) -> Vec<Output> {
+    let mut others = Vec::new();
+    while let Some(Deadline { at, .. }) = agent.next_timeout().filter(|deadline| deadline.at <= end) {
+        agent.handle_timeout(at);
+        for output in outputs(agent) {
+            match (&output, seen_at) {
+                (Output::Transmit { to, bytes }, Some(seen_at)) => {
+                    let id = Message::parse(bytes).unwrap().transaction_id;
+                    let answer = Builder::new(Class::Success, id).xor_mapped_address(address(seen_at));
+                    agent.handle_input(at, *to, &answer.finish(theirs().password.as_bytes()));
+                }
+                (Output::Transmit { .. }, None) => {}
+                (Output::Selected { .. } | Output::Doubtful(_) | Output::Failed(_), _) => others.push(output),
+            }
+        }
+        others.extend(outputs(agent));
+        assert!(agent.next_timeout().is_none_or(|deadline| deadline.at > at), "it would spin");
+    }
+    others
+}
+
+/// One with a selected pair.
+fn selected(role: Role, seed: u64) -> Agent {
+    let mut agent = agent(role, seed);
+    agent.add_candidate(at_ms(0), candidate("192.0.2.9:1", 7));
+    agent.start(at_ms(0), theirs());
+    answer_checks(&mut agent, at_ms(0));
+    let bytes = check(&agent, RoleAttribute::Controlling(1), true);
+    if role == Role::Controlled {
+        agent.handle_input(at_ms(0), address("192.0.2.9:1").into(), &bytes);
+    }
+    answer_checks(&mut agent, at_ms(0));
+    assert!(agent.selected().is_some());
+    agent
+}
+
+#[test]
+fn a_pair_that_is_silent_for_10_s_is_in_doubt_and_still_used_until_consent_ends() {
+    for role in [Role::Controlling, Role::Controlled] {
+        let mut agent = selected(role, 15);
+        assert_eq!(pass(&mut agent, at_ms(9_999), None), []);
+        assert_eq!(pass(&mut agent, at_ms(10_000), None), [Output::Doubtful(Doubt::Silent)]);
+        assert!(agent.selected().is_some());
+        assert_eq!(pass(&mut agent, at_ms(29_999), None), []);
+        assert_eq!(pass(&mut agent, at_ms(30_000), None), [Output::Failed(Failure::ConsentExpired)]);
+        // Whoever is heard is not silent, and a doubt is told once in 30 s.
+        let mut agent = selected(role, 16);
+        for second in [8, 16, 24] {
+            assert_eq!(pass(&mut agent, at_ms(second * 1000), None), []);
+            let peers =
+                if role == Role::Controlled { RoleAttribute::Controlling(1) } else { RoleAttribute::Controlled(1) };
+            let bytes = check(&agent, peers, false);
+            agent.handle_input(at_ms(second * 1000), address("192.0.2.9:1").into(), &bytes);
+        }
+        assert_eq!(pass(&mut agent, at_ms(29_000), Some(HERE)), []);
+    }
+}
+
+#[test]
+fn who_is_seen_at_another_address_by_a_peer_that_controls_is_in_doubt_of_its_pair_once_in_30_s() {
+    let mut agent = selected(Role::Controlled, 17);
+    assert_eq!(pass(&mut agent, at_ms(60_000), Some(HERE)), []);
+    assert_eq!(pass(&mut agent, at_ms(120_000), Some("198.51.100.1:7")), [Output::Doubtful(Doubt::Moved)]);
+    for (at_s, elsewhere, expected) in
+        [(127, "198.51.100.1:8", 1), (134, "198.51.100.1:9", 0), (141, "198.51.100.1:8", 0)]
+    {
+        assert_eq!(pass(&mut agent, at_ms(at_s * 1000), Some(elsewhere)).len(), expected, "{at_s} s");
+    }
+    let mut agent = selected(Role::Controlling, 18);
+    assert_eq!(pass(&mut agent, at_ms(60_000), Some(HERE)), []);
+    assert_eq!(pass(&mut agent, at_ms(120_000), Some("198.51.100.1:7")), [], "our own check takes the peer along");
 }

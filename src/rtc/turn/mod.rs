@@ -3,6 +3,7 @@
 //! Owns: making the allocation, keeping it, a channel for each peer, what goes to peers and comes from them by way of it.
 //! Does not own: sockets, which server it is, which peers are worth trying (`ice`).
 //! Flow: [`Allocation::new`] asks, is challenged (401), asks again with credentials → [`Output::Allocated`] →
+//! (or it is told of a former allocation of the same socket (437), ends that and asks again)
 //! [`Allocation::bind`] for each peer → [`Output::ChannelBound`], or [`Output::PeerRefused`] → [`Allocation::release`].
 //! Every peer gets a channel: binding it installs the permission too, and its datagrams cost four bytes more each.
 //! Who makes what goes to the server is in `session`; the peers are in `peers`.
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use crate::random::Random;
 use crate::rtc::candidate::canonical;
-use crate::time::{Deadline, Instant, earliest};
+use crate::time::{Deadline, Instant, doubled, earliest};
 use crate::wire::stun::{ChannelData, Class, DATA, Message};
 
 pub use failure::Failure;
@@ -32,6 +33,13 @@ use session::{Exchange, LIFETIME_S, Overdue, Request, Session, Verdict};
 const BELIEVED_S: RangeInclusive<u32> = 10..=3600;
 /// An allocation is refreshed so long before it ends (RFC 8656 §8 suggests about a minute).
 const REFRESH_AHEAD: Duration = Duration::from_secs(60);
+/// How often it is asked anew after a former allocation of our socket was ended: coturn forgets one within a second, unless
+/// it is told again, and the last time is after 1.5 s.
+const MAX_EVICTIONS: u32 = 4;
+/// From that end to the first time; it doubles.
+const EVICTION_PAUSE: Duration = Duration::from_millis(100);
+/// How long a server may take to say that a relay in doubt is there: four transmissions, the last at 1.75 s.
+const PROOF: Duration = Duration::from_secs(2);
 /// Pause before something that was not answered, or refused for the moment, is asked anew.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
@@ -121,6 +129,10 @@ pub struct Drops {
 enum State {
     /// The first request, with or without credentials.
     Allocating(Exchange),
+    /// The server has an allocation for our socket, whose end was lost or is not done: it is to end.
+    Evicting(Exchange),
+    /// The server is given the time to do so.
+    Evicted { again_at: Instant },
     /// There is a relay.
     Allocated { expires_at: Instant, refresh: Upkeep },
     /// It is to end.
@@ -135,6 +147,8 @@ pub struct Allocation {
     families: Families,
     session: Session,
     state: State,
+    /// How often it was asked anew, or will be, since the server had one.
+    evictions: u32,
     peers: Peers,
     outputs: VecDeque<Output>,
 }
@@ -153,7 +167,7 @@ impl Allocation {
         let mut session = Session::new(credentials, transaction_tag, reliable, random);
         let exchange = session.ask(now, Request::Allocate { families });
         let outputs = VecDeque::from([transmit(&exchange)]);
-        Self { families, session, state: State::Allocating(exchange), peers: Peers::new(), outputs }
+        Self { families, session, state: State::Allocating(exchange), evictions: 0, peers: Peers::new(), outputs }
     }
 
     /// Datagrams that led to nothing.
@@ -213,9 +227,21 @@ impl Allocation {
     /// The connection by which the server was reached has ended: so has the relay, whoever else still thinks of it.
     pub fn disconnect(&mut self) {
         match self.state {
-            State::Allocating(_) | State::Allocated { .. } => self.end(Output::Failed(Failure::Disconnected)),
+            State::Allocating(_) | State::Evicting(_) | State::Evicted { .. } | State::Allocated { .. } => {
+                self.end(Output::Failed(Failure::Disconnected));
+            }
             State::Releasing(_) => self.end(Output::Released),
             State::Over => {}
+        }
+    }
+
+    /// Nothing comes through it: it is refreshed now, and ends unless the server answers within 2 s. It may have been restarted,
+    /// or know us by an address that we do not have any more.
+    pub fn prove(&mut self, now: Instant) {
+        if let State::Allocated { expires_at, refresh } = &mut self.state {
+            *expires_at = (now + PROOF).min(*expires_at);
+            *refresh = Upkeep::Due(now);
+            self.ask_due(now);
         }
     }
 
@@ -225,7 +251,8 @@ impl Allocation {
             State::Releasing(_) | State::Over => {}
             // Unless it has asked who we are, the server has given us nothing.
             State::Allocating(_) if !self.session.was_challenged() => self.end(Output::Released),
-            State::Allocating(_) | State::Allocated { .. } => {
+            State::Evicted { .. } => self.end(Output::Released),
+            State::Allocating(_) | State::Evicting(_) | State::Allocated { .. } => {
                 let exchange = self.session.ask(now, Request::Refresh { lifetime_s: 0 });
                 self.outputs.push_back(transmit(&exchange));
                 self.state = State::Releasing(exchange);
@@ -265,6 +292,17 @@ impl Allocation {
                 Overdue::Retransmit => self.outputs.push_back(transmit(exchange)),
                 Overdue::GiveUp => self.end(Output::Failed(Failure::NoAnswer)),
             },
+            State::Evicting(exchange) => match exchange.handle_timeout(now) {
+                Overdue::No => {}
+                Overdue::Retransmit => self.outputs.push_back(transmit(exchange)),
+                Overdue::GiveUp => self.end(Output::Failed(Failure::NoAnswer)),
+            },
+            State::Evicted { again_at } if now >= *again_at => {
+                let exchange = self.session.ask(now, Request::Allocate { families: self.families });
+                self.outputs.push_back(transmit(&exchange));
+                self.state = State::Allocating(exchange);
+            }
+            State::Evicted { .. } => {}
             State::Allocated { expires_at, .. } if now >= *expires_at => self.end(Output::Failed(Failure::Expired)),
             State::Allocated { refresh, .. } => {
                 repeat(now, refresh, &mut self.outputs);
@@ -285,7 +323,10 @@ impl Allocation {
     /// When [`Allocation::handle_timeout`] is wanted.
     pub fn next_timeout(&self) -> Option<Deadline> {
         match &self.state {
-            State::Allocating(exchange) | State::Releasing(exchange) => Some(exchange.deadline()),
+            State::Allocating(exchange) | State::Evicting(exchange) | State::Releasing(exchange) => {
+                Some(exchange.deadline())
+            }
+            State::Evicted { again_at } => Some(Deadline::new(*again_at, "TURN allocation asked for again")),
             State::Allocated { expires_at, refresh } => earliest([
                 Some(Deadline::new(*expires_at, "TURN allocation expires")),
                 refresh.deadline("TURN allocation refreshed"),
@@ -328,9 +369,22 @@ impl Allocation {
                 Verdict::Dropped => {}
                 Verdict::Again => self.outputs.push_back(transmit(exchange)),
                 Verdict::Done => self.on_allocated(now, message),
+                Verdict::Refused(437) if (1..MAX_EVICTIONS).contains(&self.evictions) => self.pause(now),
+                Verdict::Refused(437) if self.evictions == 0 => {
+                    let exchange = self.session.ask(now, Request::Refresh { lifetime_s: 0 });
+                    self.outputs.push_back(transmit(&exchange));
+                    self.state = State::Evicting(exchange);
+                }
                 Verdict::Refused(code) => {
                     self.end(Output::Failed(Failure::of(code, message)));
                 }
+            },
+            State::Evicting(exchange) if exchange.id == id => match self.session.judge(now, exchange, message) {
+                Verdict::Dropped => {}
+                Verdict::Again => self.outputs.push_back(transmit(exchange)),
+                // 437: it is ending already.
+                Verdict::Done | Verdict::Refused(437) => self.pause(now),
+                Verdict::Refused(code) => self.end(Output::Failed(Failure::of(code, message))),
             },
             State::Allocated { refresh: Upkeep::Asked(exchange), .. } if exchange.id == id => {
                 match self.session.judge(now, exchange, message) {
@@ -346,8 +400,17 @@ impl Allocation {
                 Verdict::Done | Verdict::Refused(_) => self.end(Output::Released),
             },
             State::Allocated { .. } => self.handle_channel_response(now, message),
-            State::Allocating(_) | State::Releasing(_) | State::Over => self.session.drops.unexpected += 1,
+            State::Allocating(_) | State::Evicting(_) | State::Evicted { .. } | State::Releasing(_) | State::Over => {
+                self.session.drops.unexpected += 1
+            }
         }
+    }
+
+    /// The server has an allocation that ends.
+    fn pause(&mut self, now: Instant) {
+        let again_at = now + doubled(EVICTION_PAUSE, self.evictions, REFRESH_AHEAD);
+        self.evictions += 1;
+        self.state = State::Evicted { again_at };
     }
 
     fn handle_channel_response(&mut self, now: Instant, message: &Message<'_>) {

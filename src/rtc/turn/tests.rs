@@ -169,7 +169,6 @@ fn every_refusal_says_what_to_mend() {
     for (code, failure, words) in [
         (300, Failure::Alternate { server: None, domain: None }, "another one:"),
         (403, Failure::Forbidden, "forbids"),
-        (437, Failure::Mismatch, "10 minutes"),
         (440, Failure::Family, "version of IP"),
         (441, Failure::WrongUser, "another user name"),
         (442, Failure::Transport, "UDP"),
@@ -183,6 +182,42 @@ fn every_refusal_says_what_to_mend() {
         assert!(failure.to_string().contains(words), "{failure}");
         assert!(allocation.is_over() && allocation.next_timeout().is_none());
     }
+}
+
+#[test]
+fn a_former_relay_of_our_socket_is_ended_and_one_that_stays_is_told() {
+    let there = Output::Allocated { relayed: address(RELAYED), further: None, mapped: Some(address(MAPPED)) };
+    for (refusals, expected) in [(1, there.clone()), (4, there), (5, Output::Failed(Failure::Mismatch))] {
+        let (mut allocation, mut server) = (allocation(), Server::new());
+        server.refuses = Some((ALLOCATE, 437));
+        let mut outputs = exchange(Instant::ZERO, &mut allocation, &mut server);
+        for refused in 1.. {
+            if !outputs.is_empty() {
+                break;
+            }
+            server.refuses = server.refuses.filter(|_| refused < refusals);
+            let at = allocation.next_timeout().unwrap().at;
+            assert!(at <= at_ms(1500), "{at:?}");
+            outputs = pass(at, &mut allocation, Some(&mut server));
+        }
+        assert_eq!((outputs, server.count(REFRESH)), (vec![expected], 1), "{refusals} times");
+    }
+}
+
+#[test]
+fn a_relay_in_doubt_is_kept_if_the_server_has_it_and_ends_soon_if_not() {
+    let (mut allocation, mut server, _) = bound();
+    allocation.prove(at_ms(10_000));
+    assert_eq!(exchange(at_ms(10_000), &mut allocation, &mut server), []);
+    assert_eq!((server.count(REFRESH), pass(at_ms(60_000), &mut allocation, Some(&mut server))), (1, vec![]));
+    server.refuses = Some((REFRESH, 437));
+    allocation.prove(at_ms(60_000));
+    let outputs = exchange(at_ms(60_000), &mut allocation, &mut server);
+    assert_eq!(outputs, [Output::Failed(Failure::Lost)]);
+    let (mut unheard, ..) = bound();
+    unheard.prove(at_ms(10_000));
+    let outputs = pass(at_ms(12_000), &mut unheard, None);
+    assert_eq!((requests(&outputs), outputs.last()), (4, Some(&Output::Failed(Failure::Expired))));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::watch::Due;
-use super::{Attempt, Registration, State};
+use super::{Attempt, MOVE_AGAIN, Registration, State};
 use crate::random::Random;
 use crate::sip::dialog::MAX_FORWARDS;
 use crate::sip::event::Status;
@@ -53,13 +53,20 @@ impl Registration {
         }
     }
 
-    /// What became of our question. Whatever the registrar says, it lives.
+    /// What became of our question. Whatever the registrar says, it lives; and where it sees us, calls are to come.
     pub(crate) fn handle_sign_of_life(&mut self, now: Instant, outcome: &Outcome<'_>, layer: &mut TransactionLayer) {
-        if let Outcome::Response(response) = outcome
-            && !response.is_provisional()
-            && self.watch.handle_answer(now)
-            && let State::Registered { .. } = self.state
+        let Outcome::Response(response) = outcome else { return };
+        if response.is_provisional() {
+            return;
+        }
+        let was_away = self.watch.handle_answer(now);
+        let former = self.public;
+        self.learn_public(response);
+        let has_moved = self.public != former && self.moved.is_none_or(|moved| now >= moved + MOVE_AGAIN);
+        if let State::Registered { .. } = self.state
+            && (was_away || has_moved)
         {
+            self.moved = if has_moved { Some(now) } else { self.moved };
             self.register(now, layer);
         }
     }

@@ -275,6 +275,7 @@ impl World {
                     assert!(one.agent.is_validated(remote));
                     assert!(one.answered.contains(&remote), "{remote} has never answered");
                 }
+                Output::Doubtful(_) => assert!(one.agent.selected().is_some(), "a doubt of nothing"),
                 Output::Failed(_) => {
                     assert!(!std::mem::replace(&mut one.has_failed, true), "failed twice");
                 }

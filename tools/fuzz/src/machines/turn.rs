@@ -108,7 +108,11 @@ impl World {
                     self.allocation.release(self.now);
                     self.drain();
                 }
-                1..=4 => self.allocation.forget(peer(choices.byte())),
+                1..=3 => self.allocation.forget(peer(choices.byte())),
+                4 => {
+                    self.allocation.prove(self.now);
+                    self.drain();
+                }
                 5 => self.send_data(choices),
                 _ => self.input(choices.raw()),
             },
