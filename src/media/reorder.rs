@@ -1,7 +1,7 @@
 //! A telephone's packets put back in order without delaying those that are in order.
 //!
 //! Owns: a hole is waited for until two later packets are there or 30 ms have passed, then given up; on a line that has
-//! shown to bring packets later than that, for as long as it needed; and the account of it ([`Tally`]). Does not own: concealment (`plc`), the way down's
+//! shown to bring packets later than that, for as long as it needed; and the account of it (`tally`). Does not own: concealment (`plc`), the way down's
 //! jitter buffer (`jitter`): what leaves here goes up to the room at once.
 //! Nothing is allocated after `new`.
 
