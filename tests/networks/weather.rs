@@ -66,11 +66,11 @@ fn cell(gateway: Option<Behaviour>, servers: Servers, way: Way, weather: Weather
         Call::new(situation).both_hear(PATIENCE).map(|took| took.as_millis())
     });
     let all: Vec<Option<u128>> = times.collect();
-    // Where nothing but the weather is in the way, it only delays.
-    assert!(servers == Servers::Turn || all.iter().all(Option::is_some), "{gateway:?} {weather:?} {all:?}");
     let mut found: Vec<u128> = all.iter().copied().flatten().collect();
     found.sort_unstable();
     let never = all.len() - found.len();
+    // Where nothing but the weather is in the way it only delays, but for one in fifty whose DTLS gives up after 30 s.
+    assert!(servers == Servers::Turn || never * 50 <= all.len(), "{gateway:?} {weather:?} {all:?}");
     let show = |index: usize| found.get(index).map_or_else(|| "-".to_owned(), u128::to_string);
     format!("{:>6} {:>6} {never:>5}", show(found.len() / 2), show(found.len().saturating_sub(1)))
 }
