@@ -232,11 +232,11 @@ impl Call {
                         self.on_renegotiate(now, desk, &id);
                     }
                 }
-                PeerNews::Failed(reason) if !self.answered || self.offers >= MAX_OFFERS => {
-                    return Err(CallFailure::NoMedia(reason));
+                PeerNews::Failed(failure) if !self.answered || self.offers >= MAX_OFFERS => {
+                    return Err(CallFailure::NoMedia(failure.to_string()));
                 }
-                PeerNews::Failed(reason) => {
-                    tracing::warn!("{}: the way to Galene failed ({reason}); trying again", self.title);
+                PeerNews::Failed(failure) => {
+                    tracing::warn!("{}: the way to Galene failed ({failure}); trying again", self.title);
                     self.publish(now, desk, room)?;
                 }
             }

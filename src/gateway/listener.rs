@@ -14,7 +14,7 @@ use super::restarts::Restarts;
 use crate::galene::client::Client;
 use crate::galene::message::{Candidate, Offer};
 use crate::media::control::{PeerRole, RoomCodec, RoomKey, StreamKey};
-use crate::rtc::peer::{Input, PeerError};
+use crate::rtc::peer::{Failure, Input, PeerError};
 use crate::sip::event::CallKey;
 use crate::time::{Deadline, Instant, earliest};
 
@@ -38,6 +38,14 @@ struct Link {
 pub(super) struct Connected {
     pub(super) stream: String,
     pub(super) codecs: Vec<(u8, RoomCodec)>,
+}
+
+/// What has become of links.
+#[derive(Default)]
+pub(super) struct Polled {
+    pub(super) connected: Vec<Connected>,
+    /// Streams whose links are of no use any more, and are to be closed.
+    pub(super) unusable: Vec<String>,
 }
 
 /// What one member receives.
@@ -161,19 +169,20 @@ impl Listener {
         self.links.into_values().for_each(|link| link.peer.close(now, desk));
     }
 
-    /// Drives every peer connection; tells which have connected. Where a path was lost, `client` asks for another.
+    /// Drives every peer connection. Where a path was lost, `client` asks for another; where DTLS has failed, which no restart
+    /// of ICE mends, it gives the stream up, to be offered it anew.
     pub(super) fn poll<S: Sockets>(
         &mut self,
         now: Instant,
         desk: &mut Desk<S>,
         mut client: Option<&mut Client>,
-    ) -> Vec<Connected> {
-        let mut connected = Vec::new();
+    ) -> Polled {
+        let mut polled = Polled::default();
         for (id, link) in &mut self.links {
             while let Some(news) = link.peer.poll(now, desk) {
                 match news {
                     PeerNews::Connected => {
-                        connected.push(Connected { stream: id.clone(), codecs: link.codecs.clone() });
+                        polled.connected.push(Connected { stream: id.clone(), codecs: link.codecs.clone() });
                     }
                     PeerNews::Candidate(candidate) => {
                         if let Some(client) = &mut client {
@@ -185,8 +194,15 @@ impl Listener {
                             client.renegotiate(now, id);
                         }
                     }
-                    PeerNews::Failed(reason) => {
-                        tracing::warn!("call {}: a voice of the room has no media path: {reason}", self.call.0);
+                    PeerNews::Failed(failure) => {
+                        tracing::warn!("call {}: a voice of the room has no media path: {failure}", self.call.0);
+                        if let Failure::Dtls(_) = failure {
+                            if let Some(client) = &mut client {
+                                client.abort(now, id);
+                            }
+                            polled.unusable.push(id.clone());
+                            continue;
+                        }
                         link.restarts.expect_path(now);
                         if let Some(client) = &mut client {
                             client.renegotiate(now, id);
@@ -195,7 +211,7 @@ impl Listener {
                 }
             }
         }
-        connected
+        polled
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, mut client: Option<&mut Client>) {

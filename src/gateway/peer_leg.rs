@@ -23,7 +23,7 @@ pub(super) enum PeerNews {
     /// Media may not get through: Galene and we should begin ICE anew.
     Doubtful,
     /// ICE or DTLS gave up.
-    Failed(String),
+    Failed(Failure),
 }
 
 /// A peer connection with its socket.
@@ -132,7 +132,7 @@ impl PeerLeg {
                 Output::Event(Event::Failed(Failure::Dtls(DtlsError::Closed))) => {
                     tracing::debug!("Galene closed the media path of socket {}", leg.0);
                 }
-                Output::Event(Event::Failed(reason)) => return Some(PeerNews::Failed(reason.to_string())),
+                Output::Event(Event::Failed(failure)) => return Some(PeerNews::Failed(failure)),
             }
         }
         None

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::desk::Desk;
 use super::event::Sockets;
-use super::listener::{Connected, Listener};
+use super::listener::{Connected, Listener, Polled};
 use super::member::Member;
 use super::overlooked::Overlooked;
 use crate::galene::client::Client;
@@ -295,15 +295,18 @@ impl Room {
 
     /// Drives every voice's peer connections; `client` is the listener's.
     pub(super) fn poll<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, client: Option<&mut Client>) {
-        let mut connected = Vec::new();
-        for leaver in &mut self.leavers {
-            connected.extend(leaver.listener.poll(now, desk, None));
+        let mut polled: Vec<(CallKey, Polled)> = Vec::new();
+        for Leaver { listener, .. } in &mut self.leavers {
+            polled.push((listener.call, listener.poll(now, desk, None)));
         }
         if let Some(listener) = &mut self.listener {
-            connected.extend(listener.poll(now, desk, client));
+            polled.push((listener.call, listener.poll(now, desk, client)));
         }
-        for link in connected {
-            self.on_connected(desk, link);
+        for (call, Polled { connected, unusable }) in polled {
+            connected.into_iter().for_each(|link| self.on_connected(desk, link));
+            for id in unusable {
+                self.close_link(now, desk, call, &id);
+            }
         }
         self.let_leave(now, desk);
         if self.keep_voices_until.take_if(|until| *until <= now).is_some() {

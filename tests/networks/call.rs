@@ -324,7 +324,9 @@ impl Call {
         let seen_at = SocketAddr::from((router, 39_000 + self.streams));
         self.network.stream = Some(Stream { stand_in, user: self.hosts[0], server: SERVER, seen_at, is_dead: false });
         let credentials = Some(TurnServer::credentials());
-        self.gateway.peer.add_server(self.now, Server { address: stand_in, credentials, is_reliable: true, is_alternate: false });
+        self.gateway
+            .peer
+            .add_server(self.now, Server { address: stand_in, credentials, is_reliable: true, is_alternate: false });
     }
 
     /// The gateway looks for another way.

@@ -219,6 +219,27 @@ fn a_voice_whose_path_is_lost_is_asked_for_until_it_is_back() {
 }
 
 #[test]
+fn a_voice_whose_dtls_fails_is_given_up_and_heard_once_it_is_offered_anew() {
+    let mut world = world_with_calls(&["ada"]);
+    world.dtls_is_cut = true;
+    world.offer_stream(1, "voice", "member1");
+    world.run(seconds(29));
+    assert!(world.sent(1, "abort").is_empty());
+    world.run(seconds(3));
+    assert_eq!(world.sent(1, "abort").len(), 1);
+    assert_eq!(world.sent(1, "abort")[0]["id"], "voice");
+    world.dtls_is_cut = false;
+    let requests = world.sent(1, "request").len();
+    world.tell(1, &json!({"type": "close", "id": "voice"}));
+    world.run(seconds(1));
+    assert_eq!(world.sent(1, "request").len(), requests + 1);
+    assert!(!world.mix.iter().any(|command| command == "AddStream"));
+    world.offer_stream(1, "voice", "member1");
+    world.run(seconds(1));
+    assert_eq!(world.mix.last().unwrap(), "AddStream");
+}
+
+#[test]
 fn ways_that_are_silent_for_10_s_are_looked_for_anew_and_a_break_of_12_s_ends_nothing() {
     let mut world = world_with_calls(&["ada"]);
     world.offer_stream(1, "voice", "member1");

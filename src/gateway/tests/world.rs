@@ -100,6 +100,8 @@ pub(super) struct World {
     pub(super) mute_streams: BTreeSet<String>,
     /// Nothing of ours reaches the other end of a peer connection.
     pub(super) media_is_cut: bool,
+    /// Of that, DTLS is lost alone, both ways.
+    pub(super) dtls_is_cut: bool,
 }
 
 impl World {
@@ -164,6 +166,7 @@ impl World {
             status: BTreeMap::new(),
             mute_streams: BTreeSet::new(),
             media_is_cut: false,
+            dtls_is_cut: false,
         }
     }
 
@@ -325,6 +328,8 @@ impl World {
     /// Carries out what everybody has put out; false if there was nothing.
     fn carry_out(&mut self) -> bool {
         let mut any = false;
+        let (all, dtls) = (self.media_is_cut, self.dtls_is_cut);
+        let is_lost = |bytes: &[u8]| all || (dtls && bytes[0] >= 20);
         while let Some(output) = self.gateway.poll_output() {
             any = true;
             match output {
@@ -342,7 +347,7 @@ impl World {
                 Output::SipConnection(_) => panic!("nothing here has a connection"),
                 Output::Galene { member, output } => self.on_galene(member, output),
                 Output::Net(NetCommand::SendTo { leg, bytes, .. }) => {
-                    if let Some(far) = self.far_ends.get_mut(&leg).filter(|_| !self.media_is_cut) {
+                    if let Some(far) = self.far_ends.get_mut(&leg).filter(|_| !is_lost(&bytes)) {
                         let from = SocketAddr::new("192.0.2.9".parse().unwrap(), 30_000 + leg.0 as u16);
                         far.peer.handle_input(self.now, peer_input(from, &bytes));
                     } else if !self.gateway.sockets().peers.contains_key(&leg) {
@@ -368,7 +373,7 @@ impl World {
             while let Some(output) = self.far_ends.get_mut(&leg).and_then(|far| far.peer.poll_output()) {
                 any = true;
                 match output {
-                    peer::Output::Transmit { bytes, .. } if !self.media_is_cut => {
+                    peer::Output::Transmit { bytes, .. } if !is_lost(&bytes) => {
                         let from = self.far_ends[&leg].address;
                         let (local, arrival, from) = (from, self.now, from.into());
                         let event = if bytes[0] < 4 {

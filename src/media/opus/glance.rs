@@ -144,25 +144,44 @@ mod tests {
         }
     }
 
-    /// The same sound in both channels.
-    fn stereo() -> impl FnMut(&[i16]) -> Vec<u8> {
-        let mut error = 0;
-        // SAFETY: plain numbers and a pointer to a live integer.
-        let encoder = unsafe { ffi::opus_encoder_create(48_000, 2, ffi::OPUS_APPLICATION_VOIP, &raw mut error) };
-        assert_eq!(error, ffi::OPUS_OK);
-        // SAFETY: the encoder is alive and the request takes one integer.
-        assert_eq!(unsafe { ffi::opus_encoder_ctl(encoder, ffi::OPUS_SET_BITRATE_REQUEST, 40_000) }, ffi::OPUS_OK);
-        move |frame| {
+    /// An encoder of two channels.
+    struct Stereo(*mut ffi::OpusEncoder);
+
+    impl Stereo {
+        fn new() -> Self {
+            let mut error = 0;
+            // SAFETY: plain numbers and a pointer to a live integer.
+            let encoder = unsafe { ffi::opus_encoder_create(48_000, 2, ffi::OPUS_APPLICATION_VOIP, &raw mut error) };
+            assert_eq!(error, ffi::OPUS_OK);
+            // SAFETY: the encoder is alive and the request takes one integer.
+            assert_eq!(unsafe { ffi::opus_encoder_ctl(encoder, ffi::OPUS_SET_BITRATE_REQUEST, 40_000) }, ffi::OPUS_OK);
+            Self(encoder)
+        }
+
+        /// The same sound in both channels.
+        fn encode(&mut self, frame: &[i16]) -> Vec<u8> {
             let both: Vec<i16> = frame.iter().flat_map(|&sample| [sample; 2]).collect();
             let mut packet = vec![0; MAX_FRAME_BYTES];
-            // SAFETY: the encoder is never destroyed; 960 frames of two samples, and as many bytes as told.
-            let bytes = unsafe { ffi::opus_encode(encoder, both.as_ptr(), 960, packet.as_mut_ptr(), 1275) };
+            // SAFETY: the encoder is alive; 960 frames of two samples, and as many bytes as told.
+            let bytes = unsafe { ffi::opus_encode(self.0, both.as_ptr(), 960, packet.as_mut_ptr(), 1275) };
             packet.truncate(bytes as usize);
             if bytes > 0 {
                 assert_eq!(packet[0] & 4, 4, "stereo");
             }
             packet
         }
+    }
+
+    impl Drop for Stereo {
+        fn drop(&mut self) {
+            // SAFETY: made by opus_encoder_create, destroyed only here.
+            unsafe { ffi::opus_encoder_destroy(self.0) }
+        }
+    }
+
+    fn stereo() -> impl FnMut(&[i16]) -> Vec<u8> {
+        let mut encoder = Stereo::new();
+        move |frame| encoder.encode(frame)
     }
 
     #[test]
