@@ -2,7 +2,6 @@
 //! SRV, named by another one, with a dead one before it; and another relay takes over when a connection ends.
 
 #[path = "common/name_server.rs"]
-#[allow(dead_code, reason = "another test needs the rest")]
 mod name_server;
 mod real;
 

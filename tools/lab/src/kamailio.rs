@@ -190,10 +190,11 @@ fn modules() -> Option<PathBuf> {
     fixed.into_iter().map(PathBuf::from).chain(found).find(|path| path.join("registrar.so").is_file())
 }
 
-fn config(address: SocketAddr, tls_lines: &str, modules: &Path, algorithm: &str) -> String {
-    const LOADED: [&str; 12] =
-        ["kex", "pv", "tm", "sl", "rr", "maxfwd", "siputils", "textops", "xlog", "usrloc", "registrar", "auth"];
-    let loaded: String = LOADED.iter().map(|module| format!("loadmodule \"{module}.so\"\n")).collect();
+/// What every configuration begins with: where it listens, where its modules are, and which it loads beside those of any proxy.
+fn head(address: SocketAddr, modules: &Path, further: &[&str]) -> String {
+    const OF_PROXIES: [&str; 9] = ["kex", "pv", "tm", "sl", "rr", "maxfwd", "siputils", "textops", "xlog"];
+    let loaded: String =
+        OF_PROXIES.iter().chain(further).map(|module| format!("loadmodule \"{module}.so\"\n")).collect();
     format!(
         r#"#!KAMAILIO
 debug=1
@@ -205,15 +206,26 @@ tcp_connection_lifetime=3600
 listen=udp:{address}
 listen=tcp:{address}
 mpath="{modules}/"
-{tls_lines}{loaded}
+{loaded}"#,
+        modules = modules.display()
+    )
+}
+
+/// What a registrar loads, and how it is set.
+const OF_REGISTRARS: [&str; 3] = ["usrloc", "registrar", "auth"];
+const REGISTRAR: &str = r#"
 modparam("auth", "nonce_count", 1)
 modparam("auth", "qop", "auth")
 modparam("registrar", "use_path", 1)
-modparam("auth", "algorithm", "{algorithm}")
 modparam("registrar", "min_expires", 5)
 modparam("registrar", "default_expires", 60)
 modparam("registrar", "max_expires", 60)
 modparam("usrloc", "db_mode", 0)
+"#;
+
+fn config(address: SocketAddr, tls_lines: &str, modules: &Path, algorithm: &str) -> String {
+    format!(
+        r#"{head}{tls_lines}{REGISTRAR}modparam("auth", "algorithm", "{algorithm}")
 
 request_route {{
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
@@ -237,25 +249,13 @@ request_route {{
     if (!t_relay()) {{ sl_reply_error(); }}
 }}
 "#,
-        modules = modules.display()
+        head = head(address, modules, &OF_REGISTRARS)
     )
 }
 
 fn edge_config(address: SocketAddr, modules: &Path) -> String {
-    const LOADED: [&str; 10] = ["kex", "pv", "tm", "sl", "rr", "maxfwd", "siputils", "textops", "xlog", "path"];
-    let loaded: String = LOADED.iter().map(|module| format!("loadmodule \"{module}.so\"\n")).collect();
     format!(
-        r#"#!KAMAILIO
-debug=1
-log_stderror=yes
-fork=yes
-children=1
-tcp_children=1
-tcp_connection_lifetime=3600
-listen=udp:{address}
-listen=tcp:{address}
-mpath="{modules}/"
-{loaded}
+        r#"{head}
 modparam("path", "use_received", 1)
 
 request_route {{
@@ -275,6 +275,6 @@ request_route {{
     t_relay();
 }}
 "#,
-        modules = modules.display()
+        head = head(address, modules, &["path"])
     )
 }

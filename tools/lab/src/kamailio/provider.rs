@@ -4,53 +4,22 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{PASSWORD, USER};
+use super::{OF_REGISTRARS, PASSWORD, REGISTRAR, USER, head};
 
 /// `relay` is where rtpengine takes orders.
 pub(super) fn config(address: SocketAddr, modules: &Path, relay: Option<SocketAddr>) -> String {
-    const LOADED: [&str; 13] = [
-        "kex",
-        "pv",
-        "tm",
-        "sl",
-        "rr",
-        "maxfwd",
-        "siputils",
-        "textops",
-        "xlog",
-        "usrloc",
-        "registrar",
-        "auth",
-        "nathelper",
-    ];
-    let mut loaded: String = LOADED.iter().map(|module| format!("loadmodule \"{module}.so\"\n")).collect();
+    let mut loaded = [&OF_REGISTRARS[..], &["nathelper"]].concat();
+    let mut relay_lines = String::new();
     // An empty statement.
     let mut relayed = ";";
     if let Some(relay) = relay {
-        loaded += "loadmodule \"rtpengine.so\"\n";
-        loaded += &format!("modparam(\"rtpengine\", \"rtpengine_sock\", \"udp:{relay}\")\n");
+        loaded.push("rtpengine");
+        relay_lines = format!("modparam(\"rtpengine\", \"rtpengine_sock\", \"udp:{relay}\")\n");
         // A client's NAT may give it another port in mid call.
         relayed = "rtpengine_manage(\"replace-origin replace-session-connection media-handover\");";
     }
     format!(
-        r#"#!KAMAILIO
-debug=1
-log_stderror=yes
-fork=yes
-children=1
-tcp_children=1
-listen=udp:{address}
-listen=tcp:{address}
-mpath="{modules}/"
-{loaded}
-modparam("auth", "nonce_count", 1)
-modparam("auth", "qop", "auth")
-modparam("registrar", "use_path", 1)
-modparam("registrar", "min_expires", 5)
-modparam("registrar", "default_expires", 60)
-modparam("registrar", "max_expires", 60)
-modparam("usrloc", "db_mode", 0)
-modparam("nathelper|registrar", "received_avp", "$avp(received)")
+        r#"{head}{relay_lines}{REGISTRAR}modparam("nathelper|registrar", "received_avp", "$avp(received)")
 
 request_route {{
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
@@ -86,6 +55,6 @@ onreply_route[SEEN] {{
     if (has_body("application/sdp")) {{ {relayed} }}
 }}
 "#,
-        modules = modules.display()
+        head = head(address, modules, &loaded)
     )
 }
