@@ -4,7 +4,8 @@
 //! (`rtc::gathering`), the look-up of their names (`io`).
 //!
 //! Most gateways stand beside their Galene and need no server, which costs each stream a relay of its own. So servers are
-//! asked only when a way is not found at once, and from then on at once.
+//! asked only when a way is not found at once, and from then on at once; STUN servers, which keep nothing for us, at once
+//! wherever we are likely to need them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use crate::galene::RtcConfiguration;
 use crate::rtc::gathering::Server;
 use crate::rtc::turn::Credentials;
+use crate::wire::address::is_private;
 use crate::wire::ice_uri::{IceUri, Service, Transport};
 use crate::wire::uri::Host;
 
@@ -95,9 +97,13 @@ impl IceServers {
         self.told.relay_only
     }
 
-    /// When a connection without a way asks the servers; `None` if there are none.
-    pub(super) fn gather_after(&self) -> Option<Duration> {
-        let at_once = self.are_needed || self.relay_only();
+    /// When a connection with these addresses of its own asks the servers, if there is no way; `None` if there are none.
+    pub(super) fn gather_after(&self, candidates: &[SocketAddr]) -> Option<Duration> {
+        let is_behind_nat = candidates.iter().all(|candidate| is_private(candidate.ip()));
+        let is_relay = |known: &Known| known.uri.service == Service::Turn;
+        // A question to a STUN server leaves nothing behind there.
+        let costs_nothing = !self.servers.iter().any(is_relay);
+        let at_once = self.are_needed || self.relay_only() || (is_behind_nat && costs_nothing);
         (!self.servers.is_empty()).then_some(if at_once { Duration::ZERO } else { GATHER_AFTER })
     }
 
@@ -172,7 +178,7 @@ mod tests {
     #[test]
     fn names_are_looked_up_once_and_servers_sorted_by_how_they_are_reached() {
         let mut servers = IceServers::default();
-        assert_eq!(servers.gather_after(), None);
+        assert_eq!(servers.gather_after(&[]), None);
         let rtc = told(
             &[
                 "stun:192.0.2.1",
@@ -207,13 +213,20 @@ mod tests {
     #[test]
     fn servers_are_asked_late_unless_they_are_needed() {
         let mut servers = IceServers::default();
+        let (home, public) = (["192.168.7.2:9".parse().unwrap()], ["192.0.2.9:9".parse().unwrap()]);
         servers.learn(&told(&["turn:192.0.2.1"], false));
-        assert_eq!(servers.gather_after(), Some(GATHER_AFTER));
+        assert_eq!(servers.gather_after(&home), Some(GATHER_AFTER));
         servers.note_need();
-        assert_eq!(servers.gather_after(), Some(Duration::ZERO));
+        assert_eq!(servers.gather_after(&home), Some(Duration::ZERO));
+        let mut servers = IceServers::default();
+        servers.learn(&told(&["stun:192.0.2.1"], false));
+        assert_eq!(servers.gather_after(&home), Some(Duration::ZERO));
+        assert_eq!(servers.gather_after(&public), Some(GATHER_AFTER));
+        servers.learn(&told(&["stun:192.0.2.1", "turn:192.0.2.1"], false));
+        assert_eq!(servers.gather_after(&home), Some(GATHER_AFTER));
         let mut servers = IceServers::default();
         servers.learn(&told(&["turn:192.0.2.1"], true));
-        assert_eq!((servers.gather_after(), servers.relay_only()), (Some(Duration::ZERO), true));
+        assert_eq!((servers.gather_after(&public), servers.relay_only()), (Some(Duration::ZERO), true));
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl PeerLeg {
             candidates.clear();
         }
         let ice_lite = desk.config.ice_lite;
-        let gather_after = desk.ice_servers.gather_after().filter(|_| !ice_lite);
+        let gather_after = desk.ice_servers.gather_after(&candidates).filter(|_| !ice_lite);
         let config = PeerConfig { identity: desk.identity.clone(), candidates, ice_lite, gather_after };
         let peer = Peer::new(config, desk.random.fork());
         Ok(Self { leg, peer, codec: None, streams: Vec::new() })
