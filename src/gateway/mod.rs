@@ -172,7 +172,7 @@ impl<S: Sockets> Gateway<S> {
                 self.on_peer(now, leg, peer::Input::Disconnected { server: stand_in });
             }
             Input::Network { gone, has_new } => self.on_network(now, gone, has_new),
-            Input::Load(load) => self.on_load(load),
+            Input::Load(load) => self.on_load(now, load),
             Input::Drain => self.drain(now),
             Input::ShutDown => self.shut_down(now),
         }
@@ -371,8 +371,8 @@ impl<S: Sockets> Gateway<S> {
     }
 
     /// The media threads have more to do than they can, or no longer.
-    fn on_load(&mut self, load: Load) {
-        if self.admission.set_load(load) {
+    fn on_load(&mut self, now: Instant, load: Load) {
+        if self.admission.set_load(now, load, self.calls.len()) {
             let Load { busiest_percent, missed_ticks_a_second } = load;
             let (calls, figures) =
                 (self.calls.len(), format!("{busiest_percent} % busy, {missed_ticks_a_second} ticks a second missed"));

@@ -1,4 +1,4 @@
-//! How busy the media threads are, as Linux accounts for them; elsewhere nothing is known.
+//! How busy the media threads are, as Linux accounts for them; elsewhere nothing is known. Busy is who works or would.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Looks at the accounts now and then.
 #[derive(Debug)]
 pub(super) struct LoadMeter {
-    /// The accounts of the net thread and the mix threads, and what they said last.
+    /// The accounts of the net thread and the mix threads, and what they said last, in nanoseconds.
     threads: Vec<(PathBuf, u64)>,
     missed_ticks: u64,
     looked_at: Instant,
@@ -37,9 +37,9 @@ impl LoadMeter {
         }
         let mut busiest_ns = 0;
         for (account, former_ns) in &mut self.threads {
-            let ran_ns = ran_ns(account).unwrap_or(*former_ns);
-            busiest_ns = busiest_ns.max(ran_ns.saturating_sub(*former_ns));
-            *former_ns = ran_ns;
+            let wanted_ns = wanted_ns(account).unwrap_or(*former_ns);
+            busiest_ns = busiest_ns.max(wanted_ns.saturating_sub(*former_ns));
+            *former_ns = wanted_ns;
         }
         let missed = missed_ticks.saturating_sub(self.missed_ticks);
         (self.looked_at, self.missed_ticks) = (now, missed_ticks);
@@ -58,12 +58,15 @@ fn media_threads() -> Vec<(PathBuf, u64)> {
         fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "net" || name.starts_with("mix "))
     };
     let accounts = tasks.filter(is_media).map(|task| task.join("schedstat"));
-    accounts.filter_map(|account| Some((account.clone(), ran_ns(&account)?))).collect()
+    accounts.filter_map(|account| Some((account.clone(), wanted_ns(&account)?))).collect()
 }
 
-/// The first figure: nanoseconds on a processor (Linux, Documentation/scheduler/sched-stats.rst).
-fn ran_ns(account: &Path) -> Option<u64> {
-    fs::read_to_string(account).ok()?.split_whitespace().next()?.parse().ok()
+/// For how long the thread had something to do: the first two figures, nanoseconds on a processor and in wait of one (Linux,
+/// Documentation/scheduler/sched-stats.rst). Where others have the processor, or a quota is used up, only the second grows.
+fn wanted_ns(account: &Path) -> Option<u64> {
+    let text = fs::read_to_string(account).ok()?;
+    let mut figures = text.split_whitespace().map(|figure| figure.parse::<u64>().ok());
+    Some(figures.next()?? + figures.next()??)
 }
 
 #[cfg(test)]
