@@ -1,6 +1,7 @@
 //! Junk at every port while two people talk: nobody hears a difference.
 //!
-//! Owns: one call without junk, which is the fresh call after all attacks, and one with it, compared by PESQ.
+//! Owns: one call without junk, which is the fresh call after all attacks, and one with it, compared by PESQ; with
+//! `GALENE_SIP_LONG`, a fresh call after each attack.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,6 +57,21 @@ fn pesq(outcome: &Outcome) -> Option<[f64; 2]> {
             None
         }
     }
+}
+
+/// After one attack, a call of which the room hears all. What the telephone hears is not judged: others speak in the room.
+pub(crate) fn assert_fresh_call(ground: &Ground, number: usize) {
+    let folder = Folder::new().unwrap();
+    let mut worse = Vec::new();
+    while worse.len() < ATTEMPTS {
+        let up = call(ground, &folder, &format!("Fresh {number} {}", worse.len())).up;
+        match up.perceived {
+            Ok(perceived) if perceived.pesq_nb >= LEAST_UP => return println!("    PESQ up {:.2}", perceived.pesq_nb),
+            Ok(perceived) => worse.push(perceived.pesq_nb),
+            Err(why) => return make_do(&format!("judged without PESQ: {why}")),
+        }
+    }
+    panic!("after attack {number}: PESQ up {worse:.2?}");
 }
 
 /// A fresh call is as good as any, and one under junk is as good as that. The same junk goes to nobody meanwhile, so that

@@ -3,6 +3,7 @@
 //!
 //! Owns: their order, and what is asserted after each (the process, OPTIONS within 100 ms), each family (a fresh call heard both
 //! ways, descriptors and threads exactly back) and all (memory, PESQ). Everybody is at an address of his own in 127.0.0.0/8.
+//! With `GALENE_SIP_LONG` a call is judged by PESQ after each.
 //! The program runs as in production: optimisation of the test profile, log without `-debug`.
 
 mod caller;
@@ -105,6 +106,9 @@ fn attack(ground: &mut Ground, number: &mut usize, (name, act): Attack) {
         ground.open.gateway.resident_kib(),
         ground.guarded.gateway.resident_kib(),
     );
+    if std::env::var_os("GALENE_SIP_LONG").is_some() {
+        junk::assert_fresh_call(ground, *number);
+    }
 }
 
 /// Fills what is built once: tables of transactions, the ladders of remembered calls, the places of connections, buffers of
