@@ -5,12 +5,17 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
 
 use smol::channel::bounded;
 use smol::lock::Semaphore;
 
 /// At once; more wait. A look-up or request takes some milliseconds, or its time-out where nothing answers.
 static PLACES: Semaphore = Semaphore::new(8);
+
+/// A look-up on the way to Galene, of the 8 s that a request or a connection may take: what is left tells that DNS is at fault
+/// and not the host.
+pub(super) const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// Runs `work` and gives what it gives.
 ///

@@ -18,9 +18,6 @@ use crate::galene::{Fault, HttpResponse};
 /// One request with all its redirects: less than the 10 s that joining may take, so that the reason is told.
 pub const HTTP_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Looking the host up, of that: what is left tells that DNS is at fault and not the host.
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(7);
-
 /// The longest body that is read: a status has some 300 bytes, a token at most 4096.
 pub const MAX_BODY_BYTES: u64 = 64 * 1024;
 
@@ -39,7 +36,7 @@ impl Http {
         let config = Agent::config_builder()
             .tls_config(tls.http())
             .timeout_global(Some(HTTP_TIMEOUT))
-            .timeout_resolve(Some(LOOK_UP_TIMEOUT))
+            .timeout_resolve(Some(blocking::LOOK_UP_TIMEOUT))
             .http_status_as_error(false)
             .max_redirects(MAX_REDIRECTS)
             .max_redirects_will_error(false)

@@ -33,9 +33,6 @@ pub const MAX_COMMANDS: usize = 512;
 /// Look-up, TCP, TLS and upgrade together: less than the 10 s that joining may take, so that the reason is told.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The look-up, of that: what is left tells that DNS is at fault and not the host.
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(7);
-
 /// One of a host's addresses, before the next is tried.
 const ADDRESS_TIMEOUT: Duration = Duration::from_millis(2500);
 
@@ -151,7 +148,7 @@ async fn connect(url: &Url, tls: &Tls) -> Result<(Option<IpAddr>, Box<dyn Transp
         url::Host::Ipv6(address) => vec![SocketAddr::from((*address, port))],
         url::Host::Domain(name) => {
             let late = async {
-                Timer::after(LOOK_UP_TIMEOUT).await;
+                Timer::after(blocking::LOOK_UP_TIMEOUT).await;
                 Err(io::ErrorKind::TimedOut.into())
             };
             let found = blocking::resolve((*name).to_owned(), port).or(late).await;

@@ -19,6 +19,7 @@ use super::plc::Concealer;
 use super::reorder::Reorder;
 use super::resample::{Down16To8, Up8To16};
 use super::simd::kernels;
+use super::up::{CONGESTED_ABOVE_PERCENT, CONGESTED_BITRATE_BPS, FEC_ABOVE_PERCENT};
 use super::vad::{SILENCE_DBFS, level_dbfs};
 use crate::time::Instant;
 
@@ -40,11 +41,6 @@ const LEAST_MUSIC_BITRATE_BPS: u32 = 44_000;
 /// The voice coder, as upwards.
 const VOICE_BITRATE_BPS: u32 = 32_000;
 const VOICE_COMPLEXITY: u8 = 4;
-/// The same where so much is lost that the way may be too narrow.
-const CONGESTED_BITRATE_BPS: u32 = 24_000;
-const CONGESTED_ABOVE_PERCENT: u8 = 10;
-/// From here on copies are worth what they cost, as upwards.
-const FEC_ABOVE_PERCENT: u8 = 1;
 /// 60 ms at 64 kbit/s are 480 bytes; a variable rate may double that for a while.
 const OPUS_PACKET_BYTES: usize = 1000;
 

@@ -49,11 +49,11 @@ const PAUSE_BYTES: usize = 2;
 const SILENCE_AFTER_NOTICE: Duration = Duration::from_millis(40);
 
 /// Below this share of lost packets in-band FEC costs more (0.1 to 0.25 PESQ) than it repairs.
-const FEC_ABOVE_PERCENT: u8 = 1;
+pub(super) const FEC_ABOVE_PERCENT: u8 = 1;
 
-/// Above this the way may be too narrow: the rate falls to two thirds and three quarters, which cost 0.1 of PESQ at most.
-const CONGESTED_ABOVE_PERCENT: u8 = 10;
-const CONGESTED_BITRATE_BPS: u32 = 24_000;
+/// Above this the way may be too narrow: the rate falls to three quarters, in wide band to two thirds.
+pub(super) const CONGESTED_ABOVE_PERCENT: u8 = 10;
+pub(super) const CONGESTED_BITRATE_BPS: u32 = 24_000;
 const CONGESTED_WIDE_BITRATE_BPS: u32 = 32_000;
 
 /// The codec of the room, and what brings speech to its rate where that is another.

@@ -197,14 +197,7 @@ impl Dialog {
         Path { transport, local: self.source.local.filter(is_same_family), remote, connection }
     }
 
-    /// The same from another address of ours: no connection leads there from it.
-    pub(crate) fn path_from(&self, local: IpAddr) -> Path {
-        let path = self.path();
-        let local = path.local.map(|former| SocketAddr::new(local, former.port()));
-        Path { local, connection: None, ..path }
-    }
-
-    /// From now on our messages go that way.
+    /// From now on our messages go from another address of ours, from which no connection leads there.
     pub(crate) fn move_to(&mut self, local: IpAddr) {
         self.source.local = self.source.local.map(|former| SocketAddr::new(local, former.port()));
         self.source.connection = None;

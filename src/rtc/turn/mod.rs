@@ -287,12 +287,7 @@ impl Allocation {
     /// A deadline has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         match &mut self.state {
-            State::Allocating(exchange) => match exchange.handle_timeout(now) {
-                Overdue::No => {}
-                Overdue::Retransmit => self.outputs.push_back(transmit(exchange)),
-                Overdue::GiveUp => self.end(Output::Failed(Failure::NoAnswer)),
-            },
-            State::Evicting(exchange) => match exchange.handle_timeout(now) {
+            State::Allocating(exchange) | State::Evicting(exchange) => match exchange.handle_timeout(now) {
                 Overdue::No => {}
                 Overdue::Retransmit => self.outputs.push_back(transmit(exchange)),
                 Overdue::GiveUp => self.end(Output::Failed(Failure::NoAnswer)),
@@ -375,9 +370,7 @@ impl Allocation {
                     self.outputs.push_back(transmit(&exchange));
                     self.state = State::Evicting(exchange);
                 }
-                Verdict::Refused(code) => {
-                    self.end(Output::Failed(Failure::of(code, message)));
-                }
+                Verdict::Refused(code) => self.end(Output::Failed(Failure::of(code, message))),
             },
             State::Evicting(exchange) if exchange.id == id => match self.session.judge(now, exchange, message) {
                 Verdict::Dropped => {}

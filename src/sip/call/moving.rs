@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::refresh::{TRY_AGAIN, glare_wait};
+use super::refresh::TRY_AGAIN;
 use super::{Call, Exchange, State};
 use crate::sip::event::Path;
 use crate::sip::layer::TransactionLayer;
@@ -51,20 +51,19 @@ impl Moving {
 }
 
 impl Call {
-    /// The way to the peer from another address of ours; the connection of before is gone with the former one.
-    pub(crate) fn path_from(&self, local: IpAddr) -> Path {
-        self.dialog.path_from(local)
+    /// The way of our next request.
+    pub(crate) fn path(&self) -> Path {
+        self.dialog.path()
     }
 
-    /// Goes on from there, and tells the peer: by `contact`, and by a description that is an offer.
-    pub(crate) fn move_to(
-        &mut self,
-        now: Instant,
-        local: IpAddr,
-        (contact, sent_by): (String, (Host, u16)),
-        description: Vec<u8>,
-    ) {
+    /// Goes on from another address of ours; gives the way from there.
+    pub(crate) fn move_to(&mut self, local: IpAddr) -> Path {
         self.dialog.move_to(local);
+        self.path()
+    }
+
+    /// Tells the peer where we are now: by `contact`, and by a description that is an offer.
+    pub(crate) fn tell_move(&mut self, now: Instant, (contact, sent_by): (String, (Host, u16)), description: Vec<u8>) {
         (self.contact, self.sent_by, self.description) = (contact, sent_by, description);
         self.moving = Moving::Due(now);
     }
@@ -72,18 +71,9 @@ impl Call {
     /// A re-INVITE of ours was refused. True if that was about the address, and it is to be tried again; the session timer begins
     /// with its answer.
     pub(super) fn move_is_refused(&mut self, now: Instant, response: &Response, layer: &mut TransactionLayer) -> bool {
-        let wait = match response.status {
-            422 => {
-                let least_s = response.headers.seconds("Min-SE").unwrap_or(0);
-                let is_raised = least_s > self.timer.interval_s();
-                self.timer.raise(least_s);
-                Some(if is_raised { Duration::ZERO } else { TRY_AGAIN })
-            }
-            491 => Some(glare_wait(self.dialog.is_caller(), &mut layer.random)),
-            500 | 503 => Some(TRY_AGAIN),
-            // A peer that does not take it goes on sending to the address that is gone, and is missed by its silence.
-            _ => None,
-        };
+        // A peer that does not take it goes on sending to the address that is gone, and is missed by its silence.
+        let is_passing = matches!(response.status, 500 | 503);
+        let wait = self.wait_asked_for(response, layer).or_else(|| is_passing.then_some(TRY_AGAIN));
         self.moving.on_answered(now, wait)
     }
 

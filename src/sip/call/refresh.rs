@@ -147,22 +147,29 @@ impl Call {
         }
     }
 
-    /// The peer lives but would not refresh: when to try again.
-    fn refresh_failed(&mut self, now: Instant, flight: &InFlight, response: &Response, layer: &mut TransactionLayer) {
-        if flight.method == Method::Invite && self.moving.is_told() && self.move_is_refused(now, response, layer) {
-            return;
-        }
+    /// When to say the same again after an answer that asks for that: to another interval (422), or out of the peer's way (491).
+    pub(super) fn wait_asked_for(&mut self, response: &Response, layer: &mut TransactionLayer) -> Option<Duration> {
         match response.status {
             422 => {
                 let least_s = response.headers.seconds("Min-SE").unwrap_or(0);
                 let is_raised = least_s > self.timer.interval_s();
                 self.timer.raise(least_s);
-                self.timer.refresh_at(Some(if is_raised { now } else { now + TRY_AGAIN }));
+                Some(if is_raised { Duration::ZERO } else { TRY_AGAIN })
             }
-            491 => {
-                let wait = glare_wait(self.dialog.is_caller(), &mut layer.random);
-                self.timer.refresh_at(Some(now + wait));
-            }
+            491 => Some(glare_wait(self.dialog.is_caller(), &mut layer.random)),
+            _ => None,
+        }
+    }
+
+    /// The peer lives but would not refresh: when to try again.
+    fn refresh_failed(&mut self, now: Instant, flight: &InFlight, response: &Response, layer: &mut TransactionLayer) {
+        if flight.method == Method::Invite && self.moving.is_told() && self.move_is_refused(now, response, layer) {
+            return;
+        }
+        if let Some(wait) = self.wait_asked_for(response, layer) {
+            return self.timer.refresh_at(Some(now + wait));
+        }
+        match response.status {
             405 | 501 if flight.method == Method::Update => {
                 self.peer.updates = false;
                 self.timer.refresh_at(Some(now));
@@ -182,7 +189,7 @@ impl Call {
 }
 
 /// RFC 3261 §14.1, in steps of 10 ms: 2.1 to 4 s for the side that owns the Call-ID, 0 to 2 s for the other.
-pub(super) fn glare_wait(is_caller: bool, random: &mut Random) -> Duration {
+fn glare_wait(is_caller: bool, random: &mut Random) -> Duration {
     let steps = if is_caller { 210 + random.below(191) } else { random.below(201) };
     Duration::from_millis(u64::from(steps) * 10)
 }
