@@ -205,10 +205,17 @@ impl Call {
 
     /// Galene wants a new offer of stream `id` with an ICE restart.
     pub(super) fn on_renegotiate<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>, id: &str) {
-        let Some(up) = self.up.as_mut().filter(|up| up.id == id) else { return };
+        if self.up.as_ref().is_some_and(|up| up.id == id) {
+            self.restart_up(now, desk);
+        }
+    }
+
+    /// Another offer of the up stream, with an ICE restart.
+    fn restart_up<S: Sockets>(&mut self, now: Instant, desk: &mut Desk<S>) {
+        let Some(up) = &mut self.up else { return };
         let sdp = up.link.peer.offer(now);
         up.link.renew_credentials(desk);
-        self.member.client.send_offer(now, id, "camera", &sdp);
+        self.member.client.send_offer(now, &up.id, "camera", &sdp);
     }
 
     /// Drives the up stream's peer connection; true when the call is to be answered now.
@@ -227,11 +234,7 @@ impl Call {
                         self.member.client.send_candidate(now, &up.id, &candidate);
                     }
                 }
-                PeerNews::Doubtful => {
-                    if let Some(id) = self.up.as_ref().map(|up| up.id.clone()) {
-                        self.on_renegotiate(now, desk, &id);
-                    }
-                }
+                PeerNews::Doubtful => self.restart_up(now, desk),
                 PeerNews::Failed(failure) if !self.answered || self.offers >= MAX_OFFERS => {
                     return Err(CallFailure::NoMedia(failure.to_string()));
                 }

@@ -114,40 +114,37 @@ impl IceServers {
 
     /// Those that are asked over UDP.
     pub(super) fn over_udp(&self) -> impl Iterator<Item = Server> {
-        let over_udp = self.servers.iter().filter(|known| known.uri.transport == Transport::Udp);
-        over_udp.flat_map(|known| {
+        self.located().filter_map(|(known, address)| {
             let credentials = match (known.uri.service, &known.credentials) {
-                (Service::Stun, _) => Some(None),
-                (Service::Turn, Some(credentials)) => Some(Some(credentials.clone())),
-                (Service::Turn, None) => None,
+                _ if known.uri.transport != Transport::Udp => return None,
+                (Service::Stun, _) => None,
+                (Service::Turn, Some(credentials)) => Some(credentials.clone()),
+                (Service::Turn, None) => return None,
             };
-            let addresses = self.addresses_of(known).into_iter();
-            addresses.filter_map(move |address| {
-                let credentials = credentials.clone()?;
-                Some(Server { address, credentials, is_reliable: false, is_alternate: false })
-            })
+            Some(Server { address, credentials, is_reliable: false, is_alternate: false })
         })
     }
 
     /// The relays that are reached by TCP or TLS.
     pub(super) fn over_streams(&self) -> impl Iterator<Item = StreamServer> {
-        let relays = self.servers.iter().filter(|known| known.uri.service == Service::Turn);
-        relays.flat_map(|known| {
+        self.located().filter_map(|(known, address)| {
+            let credentials = known.credentials.clone().filter(|_| known.uri.service == Service::Turn)?;
             let tls_name = match known.uri.transport {
-                Transport::Udp | Transport::Tcp => None,
+                Transport::Udp => return None,
+                Transport::Tcp => None,
                 Transport::Tls => Some(match &known.uri.host {
                     Host::Name(name) => name.clone(),
                     Host::V4(ip) => ip.to_string(),
                     Host::V6(ip) => ip.to_string(),
                 }),
             };
-            let is_stream = known.uri.transport != Transport::Udp;
-            let credentials = known.credentials.clone().filter(|_| is_stream);
-            let addresses = self.addresses_of(known).into_iter();
-            addresses.filter_map(move |address| {
-                Some(StreamServer { address, tls_name: tls_name.clone(), credentials: credentials.clone()? })
-            })
+            Some(StreamServer { address, tls_name, credentials })
         })
+    }
+
+    /// Each server at each of its addresses.
+    fn located(&self) -> impl Iterator<Item = (&Known, SocketAddr)> {
+        self.servers.iter().flat_map(|known| self.addresses_of(known).into_iter().map(move |address| (known, address)))
     }
 
     /// Of a server with a name, at most [`ADDRESSES_OF_ONE`].

@@ -113,7 +113,7 @@ pub(super) async fn locate_ice_server(dns: &Dns, uri: &IceUri) -> Result<Vec<Soc
 }
 
 async fn addresses_of_both(dns: &Dns, name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let (v4, v6) = (find_addresses(dns, name, false).await, find_addresses(dns, name, true).await);
+    let (v4, v6) = smol::future::zip(find_addresses(dns, name, false), find_addresses(dns, name, true)).await;
     let mut ips: Vec<IpAddr> = [&v4, &v6].into_iter().flatten().flat_map(|found| found.of_family.clone()).collect();
     if ips.is_empty() && dns.is_chosen {
         // The server of the flag is for SIP: others' names need not be known to it.

@@ -79,14 +79,20 @@ pub enum Output {
     },
 }
 
-/// An allocation at one server.
-#[derive(Debug)]
-struct Relay {
+/// What a relay is asked for with.
+#[derive(Clone, Debug)]
+struct Wish {
     server: SocketAddr,
     credentials: Credentials,
     is_reliable: bool,
     is_alternate: bool,
     families: Families,
+}
+
+/// An allocation at one server.
+#[derive(Debug)]
+struct Relay {
+    wish: Wish,
     allocation: Allocation,
     channels: Vec<(u16, SocketAddr)>,
 }
@@ -138,30 +144,24 @@ impl Gathering {
             Some(_) if self.relay.is_some() => {}
             Some(credentials) => {
                 let families = self.families;
-                let relay = self.ask(now, (address, credentials), families, (is_reliable, is_alternate));
+                let relay = self.ask(now, Wish { server: address, credentials, is_reliable, is_alternate, families });
                 self.relays.push(relay);
             }
         }
         self.settle(now);
     }
 
-    fn ask(
-        &mut self,
-        now: Instant,
-        (server, credentials): (SocketAddr, Credentials),
-        families: Families,
-        (is_reliable, is_alternate): (bool, bool),
-    ) -> Relay {
+    fn ask(&mut self, now: Instant, wish: Wish) -> Relay {
         let (tag, random) = (self.transaction_tag, self.random.fork());
-        let allocation = Allocation::new(now, credentials.clone(), families, tag, is_reliable, random);
+        let allocation = Allocation::new(now, wish.credentials.clone(), wish.families, tag, wish.is_reliable, random);
         // What comes from it in its channels is the peers'.
-        self.outputs.push_back(Output::Channels { server, channels: Vec::new() });
-        Relay { server, credentials, is_reliable, is_alternate, families, allocation, channels: Vec::new() }
+        self.outputs.push_back(Output::Channels { server: wish.server, channels: Vec::new() });
+        Relay { wish, allocation, channels: Vec::new() }
     }
 
     /// The connection to a server has ended.
     pub fn on_disconnected(&mut self, now: Instant, server: SocketAddr) {
-        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.server == server) {
+        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.wish.server == server) {
             relay.allocation.disconnect();
         }
         self.settle(now);
@@ -170,7 +170,7 @@ impl Gathering {
     /// Whether a datagram from there is for us.
     pub fn is_server(&self, address: SocketAddr) -> bool {
         self.queries.iter().any(|(server, _)| *server == address)
-            || self.relays.iter().any(|relay| relay.server == address)
+            || self.relays.iter().any(|relay| relay.wish.server == address)
     }
 
     /// What has been found, as values of `a=candidate`.
@@ -186,7 +186,7 @@ impl Gathering {
     /// Sends to a peer through the relay; without one it is lost.
     pub fn send(&mut self, now: Instant, peer: SocketAddr, bytes: &[u8]) {
         if let Some(server) = self.relay
-            && let Some(relay) = self.relays.iter_mut().find(|relay| relay.server == server)
+            && let Some(relay) = self.relays.iter_mut().find(|relay| relay.wish.server == server)
         {
             relay.allocation.send(now, peer, bytes);
             self.settle(now);
@@ -216,7 +216,7 @@ impl Gathering {
         for (_, query) in self.queries.iter_mut().filter(|(address, _)| *address == server) {
             query.handle_input(bytes);
         }
-        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.server == server) {
+        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.wish.server == server) {
             relay.allocation.handle_input(now, bytes);
         }
         self.settle(now);
@@ -286,7 +286,7 @@ impl Gathering {
     }
 
     fn on_relay(&mut self, now: Instant, at: usize, output: turn::Output) {
-        let server = self.relays[at].server;
+        let server = self.relays[at].wish.server;
         match output {
             turn::Output::Transmit { bytes } => self.outputs.push_back(Output::Transmit { server, bytes }),
             turn::Output::Allocated { .. } if self.relay.is_some_and(|other| other != server) => {
@@ -321,8 +321,8 @@ impl Gathering {
     }
 
     fn on_failed(&mut self, now: Instant, at: usize, failure: Failure) {
-        let Relay { server, is_reliable, is_alternate, families, .. } = self.relays[at];
-        let credentials = self.relays[at].credentials.clone();
+        let wish = self.relays[at].wish.clone();
+        let Wish { server, is_reliable, is_alternate, families, .. } = wish;
         match failure {
             Failure::Alternate { server: Some(alternate), domain } if is_reliable && !is_alternate => {
                 tracing::debug!("TURN server {server}: it sends us to {alternate}");
@@ -333,11 +333,11 @@ impl Gathering {
                 if !is_alternate && alternate.is_ipv4() == server.is_ipv4() && !self.is_server(alternate) =>
             {
                 tracing::debug!("TURN server {server}: it sends us to {alternate}");
-                self.relays[at] = self.ask(now, (alternate, credentials), families, (false, true));
+                self.relays[at] = self.ask(now, Wish { server: alternate, is_alternate: true, ..wish });
             }
             // It may relay IPv6 alone, which the peer can perhaps be reached by.
             Failure::Family if families == Families::Both => {
-                self.relays[at] = self.ask(now, (server, credentials), Families::V6, (is_reliable, is_alternate));
+                self.relays[at] = self.ask(now, Wish { families: Families::V6, ..wish });
             }
             failure => {
                 // One of several is enough.
