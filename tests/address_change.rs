@@ -135,7 +135,7 @@ fn another_network_is_found_where_udp_passes_to_the_turn_server_alone() {
     let coturn = network.inside(Host::Server, || Coturn::start_at(SERVER, &binary, None, &[])).unwrap();
     network.block_udp_but(Some(coturn.address().port())).unwrap();
     let url = format!("turn:{}", coturn.address());
-    let ice_servers = json!([{"urls": [url], "username": coturn::USER, "credential": coturn::PASSWORD}]);
+    let ice_servers = coturn::ice_servers(&[&url]);
     let Some(mut world) = World::new(network, ice_servers, "tcp") else { return };
     let telephone = world.call();
     world.assert_healed("moved, by the relay", telephone, Duration::ZERO);

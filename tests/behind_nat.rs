@@ -5,7 +5,7 @@ mod real;
 
 use std::time::{Duration, Instant};
 
-use lab::coturn::{Coturn, PASSWORD, USER};
+use lab::coturn::{self, Coturn};
 use lab::gateway::Gateway;
 use lab::network::{Host, Nat, Network, SERVER};
 use lab::program::find_or_skip;
@@ -29,7 +29,7 @@ struct World {
 impl World {
     /// `server` is the only one that Galene names, if any.
     fn new(network: Network, server: Option<&str>) -> Self {
-        let ice_servers = server.map(|url| json!([{"urls": [url], "username": USER, "credential": PASSWORD}]));
+        let ice_servers = server.map(|url| coturn::ice_servers(&[url]));
         let open = OpenNetwork::new(network, ice_servers.unwrap_or_else(|| json!([])));
         let start = || Gateway::start(binary(), &open.url, &["-insecure", "-debug"]);
         let gateway = open.network.inside(Host::Home, start).unwrap();

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lab::coturn::{Coturn, PASSWORD, USER};
+use lab::coturn::{Coturn, ice_servers};
 use lab::member::{Crowd, MemberConfig, MemberEventKind, Speech};
 use lab::opus;
 use lab::pcm::Pcm;
@@ -18,15 +18,10 @@ use lab::room::{GroupConfig, RoomConfig, RoomEventKind};
 use lab::telephone::RATE_HZ;
 use name_server::{NameServer, loopback, srv};
 use real::{AUDIBLE_DBFS, GROUP, PATIENCE, World, alone, from};
-use serde_json::json;
 
 /// A room that lets nobody in without a relay, and whose only servers are these.
 fn room_behind(urls: &[&str]) -> RoomConfig {
-    RoomConfig {
-        ice_servers: json!([{"urls": urls, "username": USER, "credential": PASSWORD}]),
-        relay_only: true,
-        ..RoomConfig::new(vec![GroupConfig::open(GROUP)])
-    }
+    RoomConfig { ice_servers: ice_servers(urls), relay_only: true, ..RoomConfig::new(vec![GroupConfig::open(GROUP)]) }
 }
 
 /// Calls, speaks and listens; how long it took until the room was heard.

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::program::{Folder, Program, free_tcp_port};
 
 /// The account that it knows.
@@ -16,6 +18,11 @@ pub const PASSWORD: &str = "lab password";
 /// How often a starting coturn is asked whether it is there, and how long each answer may take.
 const START_QUESTIONS: usize = 200;
 const ANSWER_PATIENCE: Duration = Duration::from_millis(50);
+
+/// What a room tells its members of servers at these URLs, in the form of `iceServers`.
+pub fn ice_servers(urls: &[&str]) -> Value {
+    json!([{"urls": urls, "username": USER, "credential": PASSWORD}])
+}
 
 /// A running coturn.
 #[derive(Debug)]
