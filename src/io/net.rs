@@ -16,6 +16,7 @@ use ringbuf::traits::{Consumer, Observer, Producer};
 use ringbuf::{HeapCons, HeapProd};
 
 use super::clock::Clock;
+use super::memory::use_huge_pages;
 use super::mix::Workplace;
 use super::priority::{NET_PRIORITY, request_real_time};
 use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, ring};
@@ -162,6 +163,7 @@ impl NetHandle {
         if self.legs >= MAX_LEGS {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many media sockets"));
         }
+        use_huge_pages();
         self.legs += 1;
         self.dtls_pending.insert(key, pending);
         self.order(Order::Add(Box::new(Leg::new(key, kind))));
