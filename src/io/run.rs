@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::IsTerminal;
 use std::rc::Rc;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use smol::LocalExecutor;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -34,7 +34,7 @@ use crate::sip::instance_id;
 use crate::wire::uri::{SipUri, Uri};
 
 /// What 64 calls in rooms of a hundred voices need is far below it; what is asked of a system is no more than it grants anyway.
-const WANTED_FILES: u64 = 4096;
+const WANTED_FILES: rlim_t = 4096;
 /// What the program itself has open before its first call, and a few.
 const FILES_AT_START: usize = 20;
 
