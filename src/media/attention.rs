@@ -44,6 +44,17 @@ const LOUDER_STEPS: u8 = 3;
 /// The frames of digital silence that a CELT decoder needs to come to rest: its windows overlap by one frame.
 const SILENT_FRAMES: u8 = 3;
 
+/// What was noticed of the packets so far, without decoding them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Notice {
+    voiceless_ticks: u32,
+    /// Voiceless packets skipped since the last one that was decoded.
+    skipped: u8,
+    silent_frames: u8,
+    /// The last packet announced a pause.
+    paused: bool,
+}
+
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -58,16 +69,11 @@ pub(super) enum Outcome {
 pub(super) struct Attention {
     /// Only pauses are skipped.
     is_undivided: bool,
-    voiceless_ticks: u32,
+    notice: Notice,
     /// What was last decoded lay below −50 dBFS.
     was_quiet: bool,
     /// The gain of what was decoded while it was quiet.
     quiet_gain: u8,
-    /// Voiceless packets skipped since the last one that was decoded.
-    skipped: u8,
-    silent_frames: u8,
-    /// The last packet announced a pause.
-    paused: bool,
     /// The last packet, if it was skipped.
     left_out: [u8; MAX_PAYLOAD_BYTES],
     left_out_bytes: usize,
@@ -80,12 +86,9 @@ impl Attention {
     pub(super) fn new(is_undivided: bool) -> Self {
         Self {
             is_undivided,
-            voiceless_ticks: 0,
+            notice: Notice::default(),
             was_quiet: false,
             quiet_gain: 0,
-            skipped: 0,
-            silent_frames: 0,
-            paused: false,
             left_out: [0; MAX_PAYLOAD_BYTES],
             left_out_bytes: 0,
             background: Background::default(),
@@ -94,13 +97,20 @@ impl Attention {
     }
 
     /// The background, while it is all that there is to hear.
-    pub(super) fn background(&self) -> Option<&Background> {
-        self.rests.then_some(&self.background)
+    pub(super) fn background(&self) -> Option<Background> {
+        self.rests.then_some(self.background)
     }
 
     /// The sender has announced a pause and sent nothing since.
     pub(super) const fn is_paused(&self) -> bool {
-        self.paused
+        self.notice.paused
+    }
+
+    /// Whether a packet of so many samples of 48 kHz, were it the next one, would be left undecoded in the midst of sound: no
+    /// pause begins with it either.
+    pub(super) fn would_skip(&self, codec: RoomCodec, payload: &[u8], duration_ticks: u32) -> bool {
+        let glance = glance_at(codec, payload);
+        glance != Glance::Pause && self.judge(glance, duration_ticks).0
     }
 
     /// Fills `out`, which is as long as the packet.
@@ -112,11 +122,10 @@ impl Attention {
         out: &mut [i16],
     ) -> Outcome {
         let duration_ticks = (out.len() * TICKS_A_SAMPLE) as u32;
-        let glance = match codec {
-            RoomCodec::Opus => Glance::at(payload),
-            RoomCodec::G722 | RoomCodec::Pcmu | RoomCodec::Pcma => Glance::Unknown,
-        };
-        if self.may_skip(glance, duration_ticks) {
+        let glance = glance_at(codec, payload);
+        let (skips, notice) = self.judge(glance, duration_ticks);
+        self.notice = notice;
+        if skips {
             out.fill(0);
             if glance != Glance::Pause {
                 self.leave_out(payload);
@@ -129,24 +138,26 @@ impl Attention {
         Outcome::Decoded
     }
 
-    fn may_skip(&mut self, glance: Glance, duration_ticks: u32) -> bool {
-        let after_pause = std::mem::replace(&mut self.paused, glance == Glance::Pause);
-        if glance == Glance::Pause {
-            return true;
+    /// Whether the next packet is left undecoded, and what is then known.
+    fn judge(&self, glance: Glance, duration_ticks: u32) -> (bool, Notice) {
+        let former = self.notice;
+        let mut notice = Notice { paused: glance == Glance::Pause, ..former };
+        if notice.paused {
+            return (true, notice);
         }
-        self.silent_frames = if glance == Glance::Silence { self.silent_frames.saturating_add(1) } else { 0 };
+        notice.silent_frames = if glance == Glance::Silence { former.silent_frames.saturating_add(1) } else { 0 };
         let Glance::Voiceless { gain } = glance else {
-            self.voiceless_ticks = 0;
-            return self.silent_frames > SILENT_FRAMES && !self.is_undivided;
+            notice.voiceless_ticks = 0;
+            return (notice.silent_frames > SILENT_FRAMES && !self.is_undivided, notice);
         };
-        self.voiceless_ticks = self.voiceless_ticks.saturating_add(duration_ticks);
+        notice.voiceless_ticks = former.voiceless_ticks.saturating_add(duration_ticks);
         let may_skip = !self.is_undivided
-            && !after_pause
-            && self.voiceless_ticks >= VOICELESS_TICKS
+            && !former.paused
+            && notice.voiceless_ticks >= VOICELESS_TICKS
             && self.was_quiet
             && gain <= self.quiet_gain.saturating_add(LOUDER_STEPS);
-        self.skipped = if may_skip { (self.skipped + 1) % PROBE_EVERY } else { 0 };
-        self.skipped != 0
+        notice.skipped = if may_skip { (former.skipped + 1) % PROBE_EVERY } else { 0 };
+        (notice.skipped != 0, notice)
     }
 
     fn leave_out(&mut self, payload: &[u8]) {
@@ -181,5 +192,12 @@ impl Attention {
         } else {
             self.quiet_gain = 0;
         }
+    }
+}
+
+fn glance_at(codec: RoomCodec, payload: &[u8]) -> Glance {
+    match codec {
+        RoomCodec::Opus => Glance::at(payload),
+        RoomCodec::G722 | RoomCodec::Pcmu | RoomCodec::Pcma => Glance::Unknown,
     }
 }

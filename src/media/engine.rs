@@ -176,7 +176,7 @@ impl Engine {
     }
 
     fn close_room(&mut self, key: RoomKey, sink: &mut impl Sink) {
-        let Ok(at) = self.rooms.binary_search_by_key(&key, |room| room.key()) else { return };
+        let Some(at) = room_at(&self.rooms, key) else { return };
         let mut room = self.rooms.remove(at);
         while let Some(caller) = room.pop_caller() {
             retire_caller(caller, sink);
@@ -241,6 +241,12 @@ impl Engine {
         }
     }
 
+    /// Whether a room voice has been played ahead of the next tick: what has come for it meanwhile can wait.
+    pub fn is_ahead(&self, stream: StreamKey) -> bool {
+        let room = self.streams.find(stream).and_then(|key| room_at(&self.rooms, key));
+        room.is_some_and(|at| self.rooms[at].is_ahead(stream))
+    }
+
     /// Every 20 ms; `missed` ticks did not take place since the last one: what they would have played is skipped.
     pub fn tick(&mut self, now: Instant, missed: u32, sink: &mut impl Sink) {
         for room in &mut self.rooms {
@@ -269,8 +275,12 @@ impl Engine {
     }
 }
 
+fn room_at(rooms: &[Box<Room>], key: RoomKey) -> Option<usize> {
+    rooms.binary_search_by_key(&key, |room| room.key()).ok()
+}
+
 fn room_mut(rooms: &mut [Box<Room>], key: RoomKey) -> Option<&mut Room> {
-    let at = rooms.binary_search_by_key(&key, |room| room.key()).ok()?;
+    let at = room_at(rooms, key)?;
     Some(&mut rooms[at])
 }
 

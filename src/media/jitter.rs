@@ -224,7 +224,7 @@ impl JitterBuffer {
             self.stats.late += 1;
             return Pushed::Late;
         }
-        if self.slots.holds(packet.sequence_number) {
+        if self.slots.find(packet.sequence_number).is_some() {
             self.stats.duplicates += 1;
             return Pushed::Duplicate;
         }
@@ -242,6 +242,17 @@ impl JitterBuffer {
         self.stats.received += 1;
         self.update_target(packet);
         Pushed::Kept
+    }
+
+    /// The packet that goes on where the sound ends, and how long it plays in RTP clock units, if it is here and
+    /// [`Self::pull`] at `now` would bring it.
+    pub fn next_in_run(&self, now: Instant) -> Option<(&[u8], u32)> {
+        let (State::Playing(run), Some(next)) = (self.state, self.next_sequence) else { return None };
+        let first = self.slots.find(next)?;
+        let slot = self.slots.get(first);
+        let goes_on = slot.timestamp == run.next_timestamp
+            && !self.is_after_break(self.lateness.delay_us(now, slot.media_us), first);
+        goes_on.then(|| (slot.payload(), slot.duration_ticks))
     }
 
     /// What the decoder shall do at `now` to get more sound. Ask again once the sound is used up; after

@@ -6,7 +6,7 @@
 //! A room is all that its members can hear: two rooms share nothing.
 
 use super::caller::{Caller, OwnVoice};
-use super::comfort_noise::ComfortNoise;
+use super::comfort_noise::{Background, ComfortNoise};
 use super::control::{CallerKey, MAX_CALLERS, MAX_STREAMS, RoomKey, StreamKey};
 use super::down::{EncodedTick, G711_TICK_BYTES, Renderer, encode};
 use super::engine::Sink;
@@ -20,8 +20,7 @@ use crate::time::{Deadline, Instant};
 #[derive(Debug)]
 pub struct Room {
     key: RoomKey,
-    // Boxed: voices and telephones come and go as signalling allocated them.
-    streams: Vec<Box<Stream>>,
+    voices: Vec<Voice>,
     #[expect(clippy::vec_box, reason = "a caller comes and goes as signalling allocated it")]
     callers: Vec<Box<Caller>>,
     bus: Bus,
@@ -31,6 +30,30 @@ pub struct Room {
     /// Instead of the room, for callers whose membership is being restored.
     waiting: Bus,
     waiting_tone: WaitingTone,
+}
+
+/// A stream, and beside each other what a tick needs of it while it has been played ahead: its own memory is not touched then.
+#[derive(Debug)]
+struct Voice {
+    key: StreamKey,
+    /// For so many ticks to come.
+    ahead_ticks: u8,
+    background: Option<Background>,
+    stream: Box<Stream>,
+}
+
+impl Voice {
+    fn play(&mut self, now: Instant, missed: u32, frame: &mut BusFrame) -> Played {
+        self.ahead_ticks = self.ahead_ticks.saturating_sub(u8::try_from(missed).unwrap_or(u8::MAX));
+        if self.ahead_ticks > 0 {
+            self.ahead_ticks -= 1;
+            return self.background.map_or(Played::Nothing, Played::Background);
+        }
+        let played = self.stream.play(now, frame);
+        self.ahead_ticks = self.stream.play_ahead(now);
+        self.background = self.stream.background();
+        played
+    }
 }
 
 /// What everyone who contributes nothing hears: rendered once a tick, encoded once a codec.
@@ -81,7 +104,7 @@ impl Room {
     pub fn new(key: RoomKey) -> Self {
         Self {
             key,
-            streams: Vec::with_capacity(MAX_STREAMS),
+            voices: Vec::with_capacity(MAX_STREAMS),
             callers: Vec::with_capacity(MAX_CALLERS),
             bus: Bus::new(),
             frame: SILENCE,
@@ -102,7 +125,7 @@ impl Room {
     }
 
     pub(super) fn has_space_for_stream(&self) -> bool {
-        self.streams.len() < MAX_STREAMS
+        self.voices.len() < MAX_STREAMS
     }
 
     /// Keys only increase, so the tables stay sorted by pushing; a lower key finds its place all the same.
@@ -112,8 +135,9 @@ impl Room {
     }
 
     pub(super) fn add_stream(&mut self, stream: Box<Stream>) {
-        let at = self.streams.partition_point(|other| other.key() < stream.key());
-        self.streams.insert(at, stream);
+        let key = stream.key();
+        let at = self.voices.partition_point(|other| other.key < key);
+        self.voices.insert(at, Voice { key, ahead_ticks: 0, background: None, stream });
     }
 
     fn caller_at(&self, key: CallerKey) -> Option<usize> {
@@ -121,7 +145,7 @@ impl Room {
     }
 
     fn stream_at(&self, key: StreamKey) -> Option<usize> {
-        self.streams.binary_search_by_key(&key, |stream| stream.key()).ok()
+        self.voices.binary_search_by_key(&key, |voice| voice.key).ok()
     }
 
     pub(super) fn caller_mut(&mut self, key: CallerKey) -> Option<&mut Caller> {
@@ -137,7 +161,12 @@ impl Room {
 
     pub(super) fn stream_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
         let at = self.stream_at(key)?;
-        Some(&mut self.streams[at])
+        Some(&mut self.voices[at].stream)
+    }
+
+    /// Whether a voice has been played ahead of the next tick: what has come for it meanwhile can wait.
+    pub(super) fn is_ahead(&self, key: StreamKey) -> bool {
+        self.stream_at(key).is_some_and(|at| self.voices[at].ahead_ticks > 0)
     }
 
     pub(super) fn remove_caller(&mut self, key: CallerKey) -> Option<Box<Caller>> {
@@ -147,7 +176,7 @@ impl Room {
 
     pub(super) fn remove_stream(&mut self, key: StreamKey) -> Option<Box<Stream>> {
         let at = self.stream_at(key)?;
-        Some(self.streams.remove(at))
+        Some(self.voices.remove(at).stream)
     }
 
     pub(super) fn pop_caller(&mut self) -> Option<Box<Caller>> {
@@ -155,7 +184,7 @@ impl Room {
     }
 
     pub(super) fn pop_stream(&mut self) -> Option<Box<Stream>> {
-        self.streams.pop()
+        self.voices.pop().map(|voice| voice.stream)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
@@ -172,10 +201,10 @@ impl Room {
     pub(super) fn tick(&mut self, now: Instant, missed: u32, sink: &mut impl Sink) {
         self.bus.clear();
         self.comfort_noise.clear();
-        for stream in &mut self.streams {
-            match stream.play(now, &mut self.frame) {
+        for voice in &mut self.voices {
+            match voice.play(now, missed, &mut self.frame) {
                 Played::Sound => self.bus.add(&self.frame),
-                Played::Background(background) => self.comfort_noise.add(background),
+                Played::Background(background) => self.comfort_noise.add(&background),
                 Played::Nothing => {}
             }
         }

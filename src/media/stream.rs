@@ -6,7 +6,7 @@
 
 use super::attention::{Attention, Outcome};
 use super::comfort_noise::Background;
-use super::control::{RoomCodec, StreamKey, StreamSetup, StreamStats};
+use super::control::{RoomCodec, StreamKey, StreamSetup, StreamStats, TICK};
 use super::decoders::{Decoders, MAX_PACKET_SAMPLES};
 use super::jitter::{Arrival, JitterBuffer, Playout, Pushed};
 use super::mixer::{BUS_FRAME_SAMPLES, BUS_RATE_HZ, BusFrame};
@@ -28,13 +28,16 @@ const MAX_PAUSE_TICKS: u32 = 50;
 /// Answers of the jitter buffer for one frame: eight of the shortest packets, and as many decisions between them.
 const PULLS_A_TICK: usize = 16;
 
+/// A silent voice is played ahead by so many ticks at most; its socket is not looked at for so long.
+const MAX_TICKS_AHEAD: u8 = 3;
+
 /// What a voice brings to a tick.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Played<'a> {
+pub(super) enum Played {
     /// A frame.
     Sound,
     /// Nothing but its background, which is not in the frame.
-    Background(&'a Background),
+    Background(Background),
     /// Nothing.
     Nothing,
 }
@@ -138,7 +141,7 @@ impl Stream {
     }
 
     /// The next frame, if there is one.
-    pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> Played<'_> {
+    pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> Played {
         self.decode_a_frame(now);
         self.keep_pace(now);
         self.decode_a_frame(now);
@@ -153,6 +156,36 @@ impl Stream {
         }
         let goes_on = taken > 0 || self.attention.is_paused() && self.idle_ticks < MAX_PAUSE_TICKS;
         self.attention.background().filter(|_| goes_on).map_or(Played::Nothing, Played::Background)
+    }
+
+    /// After [`Self::play`] at `now`: plays on while the packets of the next ticks are here and none of them would be decoded.
+    /// Returns how many ticks that are. Each of them brings the background, whatever comes meanwhile, and need not be asked for.
+    pub(super) fn play_ahead(&mut self, now: Instant) -> u8 {
+        let mut ticks = 0;
+        while ticks < MAX_TICKS_AHEAD && self.decoded_samples == 0 {
+            let then = now + TICK * (u32::from(ticks) + 1);
+            if !self.is_next_skipped(then) {
+                break;
+            }
+            self.decode_more(then);
+            // A frame of nothing.
+            self.decoded_samples = 0;
+            ticks += 1;
+        }
+        ticks
+    }
+
+    fn is_next_skipped(&self, now: Instant) -> bool {
+        const FRAME_TICKS: u32 = BUS_FRAME_SAMPLES as u32 * TICKS_A_SAMPLE;
+        let (Some(codec), Some((payload, FRAME_TICKS))) = (self.codec, self.jitter.next_in_run(now)) else {
+            return false;
+        };
+        self.attention.would_skip(codec, payload, FRAME_TICKS)
+    }
+
+    /// The background, while it is all that there is to hear.
+    pub(super) fn background(&self) -> Option<Background> {
+        self.attention.background()
     }
 
     /// Decodes until a frame is there, or nothing more is to be had.

@@ -85,6 +85,16 @@ fn nothing_that_can_be_heard_is_missing_or_late_and_the_background_stays() {
 }
 
 #[test]
+fn a_silent_voices_socket_is_read_every_other_tick() {
+    let browser = EncoderConfig { fec: false, loss_percent: 0, ..EncoderConfig::default() };
+    let packets = world::encode(&sounds::in_a_room(&[0.0; 10 * sounds::RATE_HZ], -70.0), browser);
+    let (full, heard) = (Room::hear(&packets, true), Room::hear(&packets, false));
+    assert_eq!((packets.len(), full.looks), (600, 600));
+    // All of the first half second, and then half, but for a probe in 25.
+    assert!((300..340).contains(&heard.looks), "{}", heard.looks);
+}
+
+#[test]
 fn a_muted_microphone_of_high_quality_is_not_decoded_and_no_bit_changes() {
     let config = EncoderConfig { bitrate_bps: 128_000, fec: false, loss_percent: 0, ..EncoderConfig::default() };
     // The web client's mute sends zeros.

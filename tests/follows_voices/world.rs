@@ -22,6 +22,8 @@ pub(crate) struct Room {
     /// At 8 kHz.
     pub(crate) samples: Vec<i16>,
     pub(crate) skipped: u32,
+    /// Ticks for which the member's socket was read.
+    pub(crate) looks: usize,
 }
 
 #[derive(Default)]
@@ -62,7 +64,8 @@ pub(crate) fn encode(samples: &[f64], config: EncoderConfig) -> Vec<Option<Vec<u
 }
 
 impl Room {
-    /// One packet a tick on a perfect network, into a room of one telephone.
+    /// One packet a tick on a perfect network, into a room of one telephone. Read as the net thread does: before each tick,
+    /// unless the voice has been played ahead of it.
     pub(crate) fn hear(packets: &[Option<Vec<u8>>], always_decode: bool) -> Self {
         let (mut ear, mut engine) = (Ear::default(), Engine::new());
         let telephone = telephone(TelephoneCodec::Pcmu, 20);
@@ -84,19 +87,23 @@ impl Room {
         );
         engine.handle_command(Command::StartTelephone(CALLER), &mut ear);
         engine.handle_command(Command::AddStream { room: ROOM, stream }, &mut ear);
-        let mut sequence_number = 65_500;
+        let (mut sequence_number, mut looks, mut unread) = (65_500_u16, 0, Vec::new());
         for (tick, packet) in packets.iter().enumerate() {
             let now = Instant::from_us(1_000_000) + Duration::from_millis(20) * tick as u32;
             if let Some(payload) = packet {
                 let timestamp = tick as u32 * FRAME_SAMPLES as u32;
                 let header = RtpHeader { marker: false, payload_type: 111, sequence_number, timestamp, ssrc: 7 };
                 sequence_number = sequence_number.wrapping_add(1);
-                engine.handle_stream_packet(now, STREAM, &[&header.to_bytes()[..], payload].concat());
+                unread.push((now, [&header.to_bytes()[..], payload].concat()));
+            }
+            if !engine.is_ahead(STREAM) {
+                looks += 1;
+                unread.drain(..).for_each(|(at, packet)| engine.handle_stream_packet(at, STREAM, &packet));
             }
             engine.tick(now + Duration::from_millis(2), 0, &mut ear);
         }
         engine.handle_command(Command::CloseRoom(ROOM), &mut ear);
-        Self { samples: ear.samples, skipped: ear.stats.skipped }
+        Self { samples: ear.samples, skipped: ear.stats.skipped, looks }
     }
 }
 

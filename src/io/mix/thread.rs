@@ -16,7 +16,7 @@ use super::health::MixHealth;
 use crate::io::clock::Clock;
 use crate::io::rings::{Target, ToMix, ToNet, Tray, push_or_drop};
 use crate::io::wake::Wake;
-use crate::media::control::{Command, Heard, LegKey, MixEvent, Retired, TICK};
+use crate::media::control::{Command, Heard, LegKey, MixEvent, Retired, StreamKey, TICK};
 use crate::media::engine::{Engine, Sink};
 use crate::time::Instant;
 
@@ -127,6 +127,11 @@ impl MixWork {
             }
             Target::Stream(stream) => self.engine.handle_stream_packet(arrival, stream, packet),
         }
+    }
+
+    /// Whether a room voice has been played ahead of the next tick.
+    pub(in crate::io) fn is_ahead(&self, stream: StreamKey) -> bool {
+        self.engine.is_ahead(stream)
     }
 
     /// What is to be sent, where the mix works on the net thread.

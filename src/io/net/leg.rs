@@ -6,7 +6,7 @@ use super::outlets::Outlets;
 use super::peer_socket::PeerSocket;
 use super::socket::Socket;
 use super::telephone_socket::TelephoneSocket;
-use crate::media::control::{Heard, LegKey, LegStats, MixIndex};
+use crate::media::control::{Heard, LegKey, LegStats, MixIndex, StreamKey};
 use crate::time::Instant;
 
 /// Legs of one gateway: a port each, and the default ephemeral range of Linux has 28 000; 8 busy rooms need 1500.
@@ -56,6 +56,14 @@ impl Leg {
         match &self.kind {
             LegKind::Peer(peer) => peer.mix(),
             LegKind::Telephone(telephone) => telephone.mix(),
+        }
+    }
+
+    /// The room voice that it brings, and whose work that is.
+    fn voice(&self) -> Option<(MixIndex, StreamKey)> {
+        match &self.kind {
+            LegKind::Peer(peer) => Some((peer.mix(), peer.stream()?)),
+            LegKind::Telephone(_) => None,
         }
     }
 
@@ -123,10 +131,17 @@ impl Leg {
     }
 }
 
+/// A leg, and beside each other what is looked at before its own memory is touched.
+#[derive(Debug)]
+struct Seat {
+    key: LegKey,
+    voice: Option<(MixIndex, StreamKey)>,
+    leg: Box<Leg>,
+}
+
 /// All legs, in the order of their keys, which is the order of their arrival.
 #[derive(Debug)]
-#[expect(clippy::vec_box, reason = "a leg comes and goes as the signalling thread allocated it")]
-pub(super) struct Legs(Vec<Box<Leg>>);
+pub(super) struct Legs(Vec<Seat>);
 
 impl Legs {
     pub(super) fn new() -> Self {
@@ -142,11 +157,16 @@ impl Legs {
     }
 
     pub(super) fn at(&self, at: usize) -> &Leg {
-        &self.0[at]
+        &self.0[at].leg
     }
 
     pub(super) fn at_mut(&mut self, at: usize) -> &mut Leg {
-        &mut self.0[at]
+        &mut self.0[at].leg
+    }
+
+    /// The room voice that a leg brings, and whose work it is.
+    pub(super) fn voice_at(&self, at: usize) -> Option<(MixIndex, StreamKey)> {
+        self.0[at].voice
     }
 
     pub(super) fn position_of(&self, key: LegKey) -> Option<usize> {
@@ -154,19 +174,20 @@ impl Legs {
     }
 
     fn position(&self, key: LegKey) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&key, |leg| leg.key)
+        self.0.binary_search_by_key(&key, |seat| seat.key)
     }
 
     pub(super) fn find(&mut self, key: LegKey) -> Option<&mut Leg> {
         let at = self.position(key).ok()?;
-        Some(&mut self.0[at])
+        Some(self.at_mut(at))
     }
 
     /// Gives the leg back if the table is full or has one of that key.
     pub(super) fn insert(&mut self, leg: Box<Leg>) -> Result<(), Box<Leg>> {
-        match self.position(leg.key) {
+        let key = leg.key;
+        match self.position(key) {
             Err(at) if self.0.len() < MAX_LEGS => {
-                self.0.insert(at, leg);
+                self.0.insert(at, Seat { key, voice: leg.voice(), leg });
                 Ok(())
             }
             Err(_) | Ok(_) => Err(leg),
@@ -175,10 +196,10 @@ impl Legs {
 
     pub(super) fn remove(&mut self, key: LegKey) -> Option<Box<Leg>> {
         let at = self.position(key).ok()?;
-        Some(self.0.remove(at))
+        Some(self.0.remove(at).leg)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
-        self.0.iter_mut().map(Box::as_mut)
+        self.0.iter_mut().map(|seat| seat.leg.as_mut())
     }
 }

@@ -9,7 +9,7 @@ use crate::io::clock::Clock;
 use crate::io::mix::{MixWork, Workplace};
 use crate::io::rings::{Target, ToMix, ToNet, push_or_drop};
 use crate::io::wake::Wake;
-use crate::media::control::{MixIndex, NetEvent};
+use crate::media::control::{MixIndex, NetEvent, StreamKey};
 use crate::time::Instant;
 
 /// All ways out of the net thread, beside its sockets.
@@ -39,6 +39,15 @@ impl Outlets {
                 pushed
             }
             None => false,
+        }
+    }
+
+    /// Whether a room voice has been played ahead of the next tick, so that nothing need be read for it. Only a mix of this
+    /// thread is asked.
+    pub(super) fn is_ahead(&self, mix: MixIndex, stream: StreamKey) -> bool {
+        match self.mixes.get(usize::from(mix.0)) {
+            Some(Workplace::Net(work)) => work.is_ahead(stream),
+            Some(Workplace::Own { .. }) | None => false,
         }
     }
 

@@ -12,7 +12,7 @@ use super::rate::{RTCP_A_SECOND, RTP_A_SECOND, Rate, STUN_A_SECOND};
 use super::relay::Relays;
 use super::socket::Socket;
 use crate::io::rings::Target;
-use crate::media::control::{LegKey, LegStats, MixIndex, NetEvent, PeerRole, PeerSetup};
+use crate::media::control::{LegKey, LegStats, MixIndex, NetEvent, PeerRole, PeerSetup, StreamKey};
 use crate::media::nack::{Requester, WINDOW_PACKETS};
 use crate::media::rtcp_session::RtcpSession;
 use crate::media::srtp;
@@ -102,6 +102,14 @@ impl PeerSocket {
 
     pub(super) const fn mix(&self) -> MixIndex {
         self.mix
+    }
+
+    /// The room voice that it brings.
+    pub(super) const fn stream(&self) -> Option<StreamKey> {
+        match self.role {
+            PeerRole::Down { stream, .. } => Some(stream),
+            PeerRole::Up { .. } => None,
+        }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -205,7 +213,7 @@ impl PeerSocket {
     }
 
     fn handle_rtp(&mut self, from: Route, arrival: Instant, bytes: &mut [u8], out: &mut Outlets) {
-        let PeerRole::Down { stream, .. } = self.role else {
+        let Some(stream) = self.stream() else {
             self.stats.dropped.stranger += 1;
             return;
         };

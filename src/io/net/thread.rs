@@ -372,7 +372,11 @@ impl NetThread {
         if self.cadence.is_for_tick(look) {
             // Now, since what the answer misses is a whole look: it would be heard a tick later.
             let now = self.out.clock.now();
-            self.legs.iter_mut().for_each(|leg| leg.request_lost(now, buffer));
+            for at in 0..self.legs.len() {
+                if !is_ahead(&self.legs, &self.out, at) {
+                    self.legs.at_mut(at).request_lost(now, buffer);
+                }
+            }
         }
     }
 
@@ -380,6 +384,9 @@ impl NetThread {
     /// or the batch is full; returns the same for the next batch.
     fn gather(&mut self, first: usize, mut calls: usize, look: Instant) -> (usize, usize) {
         for at in first..self.legs.len() {
+            if is_ahead(&self.legs, &self.out, at) {
+                continue;
+            }
             let leg = self.legs.at(at);
             let is_due = self.cadence.is_due(leg.pace, look);
             while is_due && calls < CALLS_A_LOOK {
@@ -430,6 +437,11 @@ impl NetThread {
             }
         }
     }
+}
+
+/// A leg that brings a voice for which nothing need be read now. Its socket is none that is reported.
+fn is_ahead(legs: &Legs, out: &Outlets, at: usize) -> bool {
+    legs.voice_at(at).is_some_and(|(mix, stream)| out.is_ahead(mix, stream))
 }
 
 fn watch(epoll: &Epoll, leg: &Leg) -> nix::Result<()> {

@@ -60,9 +60,9 @@ impl Slots {
         &self.slots[usize::from(index.0)]
     }
 
-    /// Whether the packet of this number is here.
-    pub(super) fn holds(&self, sequence_number: u16) -> bool {
-        self.places[place(sequence_number)].is_some_and(|index| self.get(index).sequence_number == sequence_number)
+    /// Where the packet of this number is, if it is here.
+    pub(super) fn find(&self, sequence_number: u16) -> Option<SlotIndex> {
+        self.places[place(sequence_number)].filter(|&index| self.get(index).sequence_number == sequence_number)
     }
 
     /// The first packet from `next` on.
