@@ -1,4 +1,4 @@
-//! The kernels of mixing: add, subtract, mix-minus, energy and a filter, for the widest registers the machine has.
+//! The kernels of mixing: add, subtract, mix-minus, energy, a filter and sums of rows, for the widest registers the machine has.
 //!
 //! Owns: the kernels and the choice between them, made once. Does not own: what they are used for (`mixer`, `vad`, `resample`).
 //! Invariant: every kernel is bit-identical to [`SCALAR`], on any length and alignment (property tests below).
@@ -27,6 +27,9 @@ pub struct Kernels {
     /// `out[i] += line[i]·taps[0] + line[i + 1]·taps[1] + …`, each product rounded and added in this order, for as many `out`
     /// as `line` has all samples for.
     pub filter: fn(line: &[f32], taps: &[f32], out: &mut [f32]),
+    /// `sums[i] += rows[0][i]·factors[0] + rows[1][i]·factors[1] + …`, each product rounded and added in this order; the rows
+    /// lie behind each other, each as long as `sums`.
+    pub add_rows: fn(sums: &mut [f32], rows: &[f32], factors: &[f32]),
 }
 
 /// The plain loops: what every other kernel must equal.
@@ -37,6 +40,7 @@ pub static SCALAR: Kernels = Kernels {
     mix_minus: scalar::mix_minus,
     energy: scalar::energy,
     filter: scalar::filter,
+    add_rows: scalar::add_rows,
 };
 
 /// The best kernels this machine can run, found at the first call.
@@ -84,29 +88,57 @@ mod scalar {
         input.iter().map(|&sample| u64::from(i32::from(sample).pow(2).cast_unsigned())).sum()
     }
 
-    /// Outputs that are summed side by side: in four registers of AVX2, eight of SSE2 or NEON.
-    const FILTER_BLOCK: usize = 32;
+    /// Sums that are made side by side: in four registers of AVX2, eight of SSE2 or NEON.
+    const BLOCK: usize = 32;
 
     /// The compiler makes vectors of this by itself, as wide as it may where it is inlined.
     #[inline(always)]
     pub(super) fn filter(line: &[f32], taps: &[f32], out: &mut [f32]) {
         let len = out.len().min((line.len() + 1).saturating_sub(taps.len()));
-        let (blocks, rest) = out[..len].as_chunks_mut::<FILTER_BLOCK>();
+        let (blocks, rest) = out[..len].as_chunks_mut::<BLOCK>();
         let mut start = 0;
         for block in blocks {
             let mut sums = *block;
             for (tap, &factor) in taps.iter().enumerate() {
-                let Some(window) = line[start + tap..].first_chunk::<FILTER_BLOCK>() else { break };
+                let Some(window) = line[start + tap..].first_chunk::<BLOCK>() else { break };
                 for (sum, sample) in sums.iter_mut().zip(window) {
                     *sum += sample * factor;
                 }
             }
             *block = sums;
-            start += FILTER_BLOCK;
+            start += BLOCK;
         }
         for (position, sum) in rest.iter_mut().enumerate() {
             for (sample, factor) in line[start + position..].iter().zip(taps) {
                 *sum += sample * factor;
+            }
+        }
+    }
+
+    /// As above.
+    #[inline(always)]
+    pub(super) fn add_rows(sums: &mut [f32], rows: &[f32], factors: &[f32]) {
+        let len = sums.len();
+        if len == 0 {
+            return;
+        }
+        let rows = || rows.chunks_exact(len).zip(factors);
+        let (blocks, rest) = sums.as_chunks_mut::<BLOCK>();
+        let mut start = 0;
+        for block in blocks {
+            let mut sums = *block;
+            for (row, &factor) in rows() {
+                let Some(part) = row[start..].first_chunk::<BLOCK>() else { break };
+                for (sum, element) in sums.iter_mut().zip(part) {
+                    *sum += element * factor;
+                }
+            }
+            *block = sums;
+            start += BLOCK;
+        }
+        for (row, factor) in rows() {
+            for (sum, element) in rest.iter_mut().zip(&row[start..]) {
+                *sum += element * factor;
             }
         }
     }
@@ -155,6 +187,10 @@ mod tests {
         }
     }
 
+    fn bits(samples: &[f32]) -> Vec<u32> {
+        samples.iter().map(|sample| sample.to_bits()).collect()
+    }
+
     proptest! {
         #[test]
         fn every_filter_equals_the_scalar_one_to_the_last_bit(
@@ -169,11 +205,31 @@ mod tests {
                     *sum += line[position + tap] * factor;
                 }
             }
-            let bits = |samples: &[f32]| samples.iter().map(|sample| sample.to_bits()).collect::<Vec<_>>();
             for kernels in available() {
                 let mut got = out.clone();
                 (kernels.filter)(&line, &taps, &mut got);
                 prop_assert_eq!(bits(&got), bits(&plain), "{} filter", kernels.name);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_sum_of_rows_equals_the_scalar_one_to_the_last_bit(
+            rows in proptest::collection::vec(-4.0f32..4.0, 0..700),
+            factors in proptest::collection::vec(-3.0f32..3.0, 0..20),
+            sums in proptest::collection::vec(-4.0f32..4.0, 0..110),
+        ) {
+            let mut plain = sums.clone();
+            for (row, factor) in rows.chunks_exact(sums.len().max(1)).zip(&factors) {
+                for (sum, element) in plain.iter_mut().zip(row) {
+                    *sum += element * factor;
+                }
+            }
+            for kernels in available() {
+                let mut got = sums.clone();
+                (kernels.add_rows)(&mut got, &rows, &factors);
+                prop_assert_eq!(bits(&got), bits(&plain), "{} add_rows", kernels.name);
             }
         }
     }

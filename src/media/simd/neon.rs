@@ -14,8 +14,9 @@ pub(super) static NEON: Kernels = Kernels {
     mix_minus: |total, own, out| unsafe { mix_minus(total, own, out) },
     // SAFETY: as above.
     energy: |input| unsafe { energy(input) },
-    // NEON being part of every aarch64, the compiler makes as good a kernel of the scalar loop.
+    // NEON being part of every aarch64, the compiler makes as good kernels of the scalar loops.
     filter: scalar::filter,
+    add_rows: scalar::add_rows,
 };
 
 #[target_feature(enable = "neon")]

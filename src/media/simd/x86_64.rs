@@ -19,6 +19,8 @@ pub(super) fn available() -> Option<&'static Kernels> {
         energy: |input| unsafe { energy(input) },
         // SAFETY: as above.
         filter: |line, taps, out| unsafe { filter(line, taps, out) },
+        // SAFETY: as above.
+        add_rows: |sums, rows, factors| unsafe { add_rows(sums, rows, factors) },
     };
     is_x86_feature_detected!("avx2").then_some(&AVX2)
 }
@@ -108,4 +110,10 @@ fn energy(input: &[i16]) -> u64 {
 #[target_feature(enable = "avx2")]
 fn filter(line: &[f32], taps: &[f32], out: &mut [f32]) {
     scalar::filter(line, taps, out);
+}
+
+/// As above.
+#[target_feature(enable = "avx2")]
+fn add_rows(sums: &mut [f32], rows: &[f32], factors: &[f32]) {
+    scalar::add_rows(sums, rows, factors);
 }

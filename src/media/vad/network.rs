@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use super::features::FEATURES;
 use super::weights;
+use crate::media::simd::{Kernels, kernels};
 
 /// Units of the memory.
 pub const UNITS: usize = 32;
@@ -22,6 +23,7 @@ pub const PARTS: f32 = 32.0;
 /// The network of one voice: its memory, and the weights that all share.
 #[derive(Clone, Debug)]
 pub(super) struct Network {
+    kernels: &'static Kernels,
     weights: &'static [f32; WEIGHTS],
     state: [f32; UNITS],
 }
@@ -30,32 +32,23 @@ impl Network {
     pub(super) fn new() -> Self {
         static SHARED: OnceLock<[f32; WEIGHTS]> = OnceLock::new();
         let weights = SHARED.get_or_init(|| weights::TRAINED.map(|weight| f32::from(weight) / PARTS));
-        Self { weights, state: [0.0; UNITS] }
+        Self { kernels: kernels(), weights, state: [0.0; UNITS] }
     }
 
     /// The next frame: above 0 it is rather speech than not (the logarithm of the odds).
     pub(super) fn next(&mut self, features: &[f32; FEATURES]) -> f32 {
         let (rows, rest) = self.weights.as_chunks::<ROW>();
         let (mut input, mut former) = (rows[FEATURES], [0.0; ROW]);
-        accumulate(&mut input, &rows[..FEATURES], features);
-        accumulate(&mut former, &rows[FEATURES + 1..ROWS], &self.state);
-        let mut output = rest[UNITS];
-        for unit in 0..UNITS {
+        (self.kernels.add_rows)(&mut input, rows[..FEATURES].as_flattened(), features);
+        (self.kernels.add_rows)(&mut former, rows[FEATURES + 1..ROWS].as_flattened(), &self.state);
+        for (unit, state) in self.state.iter_mut().enumerate() {
             let update = sigmoid(input[unit] + former[unit]);
             let reset = sigmoid(input[UNITS + unit] + former[UNITS + unit]);
             let candidate = tanh(input[2 * UNITS + unit] + reset * former[2 * UNITS + unit]);
-            self.state[unit] = candidate + update * (self.state[unit] - candidate);
-            output += self.state[unit] * rest[unit];
+            *state = candidate + update * (*state - candidate);
         }
-        output
-    }
-}
-
-fn accumulate(sums: &mut [f32; ROW], rows: &[[f32; ROW]], inputs: &[f32]) {
-    for (row, input) in rows.iter().zip(inputs) {
-        for (sum, weight) in sums.iter_mut().zip(row) {
-            *sum += weight * input;
-        }
+        // A loop of its own: the one above is made of vectors, which this order of additions does not allow.
+        self.state.iter().zip(rest).fold(rest[UNITS], |output, (state, weight)| output + state * weight)
     }
 }
 

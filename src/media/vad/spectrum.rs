@@ -7,6 +7,8 @@
 use std::f64::consts::TAU;
 use std::sync::OnceLock;
 
+use crate::media::simd::kernels;
+
 /// 20 ms at 8 kHz.
 pub const FRAME_SAMPLES: usize = 160;
 
@@ -22,6 +24,8 @@ const EDGES: [usize; BANDS + 1] = [2, 4, 6, 8, 10, 13, 16, 20, 25, 31, 38, 46, 5
 const PITCH_BINS: std::ops::Range<usize> = 3..33;
 /// Periods that are tried: every sample up to 5 ms, every second up to 10 ms, every fourth up to 16 ms (400 to 63 Hz).
 const LAGS: usize = 52;
+/// The same, filled up with zeros, to sums that are made side by side.
+const LAG_ROW: usize = 64;
 const SHORTEST_LAG: usize = 20;
 
 fn lag_samples(index: usize) -> usize {
@@ -40,7 +44,11 @@ struct Tables {
     cos: [f32; HALF],
     sin: [f32; HALF],
     reversed: [u8; HALF],
-    lag_cos: [[f32; LAGS]; PITCH_BINS.end - PITCH_BINS.start],
+    /// The turns of each step of the transform behind each other, as vectors want them: those for pieces of `half` points begin
+    /// at `half`.
+    step_cos: [f32; HALF],
+    step_sin: [f32; HALF],
+    lag_cos: [[f32; LAG_ROW]; PITCH_BINS.end - PITCH_BINS.start],
 }
 
 impl Tables {
@@ -51,14 +59,21 @@ impl Tables {
 
     fn new() -> Self {
         let turn = |part: usize| TAU * part as f64 / WINDOW_SAMPLES as f64;
+        let step_turns: [f64; HALF] = std::array::from_fn(|at| {
+            let half = 1 << at.max(1).ilog2();
+            turn((at - half.min(at)) * HALF / half)
+        });
         Self {
             // Hann's, over full scale 1.
             window: std::array::from_fn(|n| ((0.5 - 0.5 * turn(n).cos()) / 32_768.0) as f32),
             cos: std::array::from_fn(|k| turn(k).cos() as f32),
             sin: std::array::from_fn(|k| -turn(k).sin() as f32),
             reversed: std::array::from_fn(|n| (n as u8).reverse_bits() >> (8 - HALF.ilog2())),
+            step_cos: step_turns.map(|angle| angle.cos() as f32),
+            step_sin: step_turns.map(|angle| -angle.sin() as f32),
             lag_cos: std::array::from_fn(|bin| {
-                std::array::from_fn(|lag| turn((bin + PITCH_BINS.start) * lag_samples(lag)).cos() as f32)
+                let cosine = |lag| turn((bin + PITCH_BINS.start) * lag_samples(lag)).cos() as f32;
+                std::array::from_fn(|lag| if lag < LAGS { cosine(lag) } else { 0.0 })
             }),
         }
     }
@@ -96,23 +111,21 @@ impl Spectrum {
 
     /// How periodic the latest frame is, 0 to 1, counting of each band as much as `weights` says.
     pub(super) fn periodicity(&self, weights: &[f32; BANDS]) -> f32 {
-        let (mut correlation, mut total) = ([0.0f32; LAGS], 1e-9);
+        let (mut correlation, mut magnitudes) = ([0.0; LAG_ROW], [0.0; PITCH_BINS.end - PITCH_BINS.start]);
         let mut band = 0;
-        for (bin, cosines) in PITCH_BINS.zip(&self.tables.lag_cos) {
+        for (bin, magnitude) in PITCH_BINS.zip(&mut magnitudes) {
             while bin >= EDGES[band + 1] {
                 band += 1;
             }
-            let magnitude = self.power[bin].sqrt() * weights[band];
-            total += magnitude;
-            for (sum, cosine) in correlation.iter_mut().zip(cosines) {
-                *sum += magnitude * cosine;
-            }
+            *magnitude = self.power[bin].sqrt() * weights[band];
         }
+        let total = magnitudes.iter().fold(1e-9, |total, magnitude| total + magnitude);
+        (kernels().add_rows)(&mut correlation, self.tables.lag_cos.as_flattened(), &magnitudes);
         (correlation.iter().copied().fold(0.0, f32::max) / total).min(1.0)
     }
 
     fn transform(&mut self, frame: &[i16; FRAME_SAMPLES]) {
-        let Tables { window, cos, sin, reversed, .. } = self.tables;
+        let Tables { window, cos, sin, reversed, step_cos, step_sin, .. } = self.tables;
         let mut input = [0.0f32; WINDOW_SAMPLES];
         for ((input, &sample), weight) in input.iter_mut().zip(self.before.iter().chain(frame)).zip(window) {
             *input = f32::from(sample) * weight;
@@ -124,14 +137,14 @@ impl Spectrum {
         }
         let mut half = 1;
         while half < HALF {
-            let stride = HALF / half;
+            let turns = step_cos[half..2 * half].iter().zip(&step_sin[half..2 * half]);
             for (re, im) in re.chunks_exact_mut(2 * half).zip(im.chunks_exact_mut(2 * half)) {
                 let ((re_a, re_b), (im_a, im_b)) = (re.split_at_mut(half), im.split_at_mut(half));
-                for k in 0..half {
-                    let (c, s) = (cos[k * stride], sin[k * stride]);
-                    let (re, im) = (re_b[k] * c - im_b[k] * s, re_b[k] * s + im_b[k] * c);
-                    (re_b[k], im_b[k]) = (re_a[k] - re, im_a[k] - im);
-                    (re_a[k], im_a[k]) = (re_a[k] + re, im_a[k] + im);
+                let points = re_a.iter_mut().zip(im_a).zip(re_b.iter_mut().zip(im_b));
+                for (((re_a, im_a), (re_b, im_b)), (c, s)) in points.zip(turns.clone()) {
+                    let (re, im) = (*re_b * c - *im_b * s, *re_b * s + *im_b * c);
+                    (*re_b, *im_b) = (*re_a - re, *im_a - im);
+                    (*re_a, *im_a) = (*re_a + re, *im_a + im);
                 }
             }
             half *= 2;
