@@ -106,11 +106,17 @@ impl Attention {
         self.notice.paused
     }
 
-    /// Whether a packet of so many samples of 48 kHz, were it the next one, would be left undecoded in the midst of sound: no
-    /// pause begins with it either.
-    pub(super) fn would_skip(&self, codec: RoomCodec, payload: &[u8], duration_ticks: u32) -> bool {
+    /// Leaves out the next packet, which plays so many samples of 48 kHz, if it is not worth decoding and no pause begins with
+    /// it; or else does nothing.
+    pub(super) fn skip(&mut self, codec: RoomCodec, payload: &[u8], duration_ticks: u32) -> bool {
         let glance = glance_at(codec, payload);
-        glance != Glance::Pause && self.judge(glance, duration_ticks).0
+        let (skips, notice) = self.judge(glance, duration_ticks);
+        if !skips || glance == Glance::Pause {
+            return false;
+        }
+        self.notice = notice;
+        self.leave_out(payload);
+        true
     }
 
     /// Fills `out`, which is as long as the packet.

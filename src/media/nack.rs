@@ -200,6 +200,9 @@ impl Requester {
 
     /// A number enters the window, and the one of [`WINDOW_PACKETS`] before leaves it.
     fn replace(&mut self, number: u16, missing: Option<Missing>) {
+        if missing.is_none() && self.missing[place(number)].is_none() {
+            return;
+        }
         self.missing_count += u16::from(missing.is_some());
         if let Some(left) = std::mem::replace(&mut self.missing[place(number)], missing) {
             self.missing_count -= 1;

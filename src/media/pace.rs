@@ -40,6 +40,17 @@ pub(super) struct Standing {
     pub(super) packet_us: i64,
 }
 
+impl Standing {
+    /// What is more than is needed, `left_over_us` being no whole step of ticks and packets.
+    fn spare_us(&self, left_over_us: i64) -> i64 {
+        self.delay_us - left_over_us - (TICK_US - common_step_us(self.packet_us)) - self.target_us
+    }
+
+    fn is_too_early(&self, spare_us: i64) -> bool {
+        spare_us < -TOLERATED_US.max(self.target_us / TOO_EARLY_BY_ONE_IN)
+    }
+}
+
 /// What was done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scaled {
@@ -75,6 +86,18 @@ impl Pace {
         self.scaled
     }
 
+    /// Whether a tick that takes all that there is, one packet, would be left as it is.
+    pub(super) fn is_content(&self, standing: &Standing) -> bool {
+        let spare_us = standing.spare_us(0);
+        standing.packet_us == TICK_US && !standing.is_too_early(spare_us) && spare_us < TICK_US + TOLERATED_US
+    }
+
+    /// Instead of [`Self::adjust`], after [`Self::is_content`].
+    pub(super) const fn pass(&mut self) {
+        self.ticks_since_cut = self.ticks_since_cut.saturating_add(1);
+        self.calm_ticks = 0;
+    }
+
     /// Once a tick: `len` samples of `pcm` are there, of which the tick will take the first; returns how many there are
     /// afterwards.
     pub(super) fn adjust(&mut self, standing: &Standing, pcm: &mut [i16], len: usize) -> usize {
@@ -82,8 +105,8 @@ impl Pace {
         let step_us = common_step_us(standing.packet_us);
         let left_over = len as i64 % (self.samples(step_us)).max(1);
         let left_over_us = left_over * 1_000_000 / self.sample_rate_hz;
-        let spare_us = standing.delay_us - left_over_us - (TICK_US - step_us) - standing.target_us;
-        if spare_us < -TOLERATED_US.max(standing.target_us / TOO_EARLY_BY_ONE_IN) {
+        let spare_us = standing.spare_us(left_over_us);
+        if standing.is_too_early(spare_us) {
             let wanted = (len + (self.samples(step_us) - left_over) as usize).min(pcm.len());
             let added = match self.scale.lengthen(&mut pcm[..wanted], len) {
                 // Too little for a whole period: more than wanted is taken out again in the next pause.

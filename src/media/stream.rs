@@ -48,7 +48,7 @@ pub struct Stream {
     setup: StreamSetup,
     jitter: JitterBuffer,
     /// What the latest packet was coded in; streams do not change it in practice.
-    codec: Option<RoomCodec>,
+    format: Option<(u8, RoomCodec)>,
     decoders: Decoders,
     /// Decoded samples that no tick has taken yet.
     decoded: [i16; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
@@ -71,7 +71,7 @@ impl Stream {
         Ok(Self {
             setup,
             jitter: JitterBuffer::new(CLOCK_HZ),
-            codec: None,
+            format: None,
             decoders,
             decoded: [0; BUS_FRAME_SAMPLES + MAX_PACKET_SAMPLES],
             decoded_samples: 0,
@@ -105,15 +105,13 @@ impl Stream {
     /// A packet, decrypted; it waits for its turn.
     pub(super) fn handle_packet(&mut self, arrival: Instant, bytes: &[u8]) {
         let parsed = RtpPacket::parse(bytes).ok();
-        let known = parsed.and_then(|packet| {
-            let payload_type = packet.header.payload_type;
-            self.setup.codecs.iter().find(|entry| entry.0 == payload_type).map(|entry| (packet, entry.1))
-        });
-        let Some((RtpPacket { header, payload }, codec)) = known else {
+        let known = parsed.and_then(|packet| Some((packet, self.format_of(packet.header.payload_type)?)));
+        let Some((RtpPacket { header, payload }, format)) = known else {
             self.stats.discarded += 1;
             return;
         };
-        self.codec = Some(codec);
+        self.format = Some(format);
+        let codec = format.1;
         let clock_factor = CLOCK_HZ / codec.clock_rate_hz();
         let (duration_ticks, has_fec) = match codec {
             RoomCodec::Opus => match opus::packet::Info::parse(payload) {
@@ -140,8 +138,17 @@ impl Stream {
         }
     }
 
+    /// That of the latest packet is at hand.
+    fn format_of(&self, payload_type: u8) -> Option<(u8, RoomCodec)> {
+        let is_it = |format: &(u8, RoomCodec)| format.0 == payload_type;
+        self.format.filter(is_it).or_else(|| self.setup.codecs.iter().copied().find(is_it))
+    }
+
     /// The next frame, if there is one.
     pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> Played {
+        if self.pass_over(now) {
+            return self.attention.background().map_or(Played::Nothing, Played::Background);
+        }
         self.decode_a_frame(now);
         self.keep_pace(now);
         self.decode_a_frame(now);
@@ -161,26 +168,26 @@ impl Stream {
     /// After [`Self::play`] at `now`: plays on while the packets of the next ticks are here and none of them would be decoded.
     /// Returns how many ticks that are. Each of them brings the background, whatever comes meanwhile, and need not be asked for.
     pub(super) fn play_ahead(&mut self, now: Instant) -> u8 {
-        let mut ticks = 0;
-        while ticks < MAX_TICKS_AHEAD && self.decoded_samples == 0 {
-            let then = now + TICK * (u32::from(ticks) + 1);
-            if !self.is_next_skipped(then) {
-                break;
-            }
-            self.decode_more(then);
-            // A frame of nothing.
-            self.decoded_samples = 0;
-            ticks += 1;
-        }
-        ticks
+        let is_passed = |ahead: &u8| self.pass_over(now + TICK * u32::from(*ahead));
+        (1..=MAX_TICKS_AHEAD).take_while(is_passed).count() as u8
     }
 
-    fn is_next_skipped(&self, now: Instant) -> bool {
+    /// Plays the tick at `now` without a sample being touched, if that is all there is to do: its packet is here, is not worth
+    /// decoding, and the delay is as it should be.
+    fn pass_over(&mut self, now: Instant) -> bool {
         const FRAME_TICKS: u32 = BUS_FRAME_SAMPLES as u32 * TICKS_A_SAMPLE;
-        let (Some(codec), Some((payload, FRAME_TICKS))) = (self.codec, self.jitter.next_in_run(now)) else {
+        let (0, Some((_, codec)), Some(standing)) = (self.decoded_samples, self.format, self.standing(now)) else {
             return false;
         };
-        self.attention.would_skip(codec, payload, FRAME_TICKS)
+        let Some((payload, FRAME_TICKS)) = self.jitter.next_in_run(now) else { return false };
+        if !self.pace.is_content(&standing) || !self.attention.skip(codec, payload, FRAME_TICKS) {
+            return false;
+        }
+        self.jitter.pull(now);
+        self.pace.pass();
+        self.stats.skipped += 1;
+        self.idle_ticks = 0;
+        true
     }
 
     /// The background, while it is all that there is to hear.
@@ -199,22 +206,27 @@ impl Stream {
 
     /// Brings the delay nearer to what the network needs.
     fn keep_pace(&mut self, now: Instant) {
-        let Some(delay_us) = self.jitter.delay_us(now) else { return };
         if self.decoded_samples < BUS_FRAME_SAMPLES {
             return;
         }
+        if let Some(standing) = self.standing(now) {
+            self.decoded_samples = self.pace.adjust(&standing, &mut self.decoded, self.decoded_samples);
+        }
+    }
+
+    /// `None` while none of its packets plays.
+    fn standing(&self, now: Instant) -> Option<Standing> {
         let us = |samples: i64, rate_hz: u32| samples * 1_000_000 / i64::from(rate_hz);
-        let standing = Standing {
-            delay_us: delay_us + us(self.decoded_samples as i64, BUS_RATE_HZ),
+        Some(Standing {
+            delay_us: self.jitter.delay_us(now)? + us(self.decoded_samples as i64, BUS_RATE_HZ),
             target_us: self.jitter.target_us().cast_signed(),
             packet_us: us(i64::from(self.jitter.packet_ticks()), CLOCK_HZ),
-        };
-        self.decoded_samples = self.pace.adjust(&standing, &mut self.decoded, self.decoded_samples);
+        })
     }
 
     /// Asks the jitter buffer once; false if there is nothing more for this tick.
     fn decode_more(&mut self, now: Instant) -> bool {
-        let codec = self.codec.unwrap_or(RoomCodec::Opus);
+        let codec = self.format.map_or(RoomCodec::Opus, |format| format.1);
         let space = &mut self.decoded[self.decoded_samples..];
         let samples = match self.jitter.pull(now) {
             Playout::Empty => return false,

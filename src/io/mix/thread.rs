@@ -165,6 +165,11 @@ impl MixWork {
         !self.wiring.commands.is_empty()
     }
 
+    /// There is a room, hence ticks.
+    pub(in crate::io) fn has_ticks(&self) -> bool {
+        !self.engine.is_empty()
+    }
+
     /// When a turn is due although nothing is pushed.
     pub(in crate::io) fn next_turn(&self) -> Option<Instant> {
         if self.engine.is_empty() {

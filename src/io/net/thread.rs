@@ -164,8 +164,8 @@ impl NetThread {
     }
 
     fn pulse_period_us(&self) -> u64 {
-        let has_tick = self.out.local_mix().is_some_and(|mix| mix.next_turn().is_some());
-        if has_tick || !self.cadence.is_idle() { self.cadence.period_us() } else { 0 }
+        let has_ticks = self.out.local_mix().is_some_and(|mix| mix.has_ticks());
+        if has_ticks || !self.cadence.is_idle() { self.cadence.period_us() } else { 0 }
     }
 
     /// Until the earliest thing that the pulse does not wake for in time.

@@ -125,7 +125,8 @@ impl Reception {
 }
 
 fn transit(arrival: Instant, header: &RtpHeader, clock_rate_hz: u32) -> u32 {
-    let arrival_ticks = u128::from(arrival.as_us()) * u128::from(clock_rate_hz) / 1_000_000;
+    // 64 bits hold this for 12 years at 48 kHz.
+    let arrival_ticks = arrival.as_us().wrapping_mul(u64::from(clock_rate_hz)) / 1_000_000;
     (arrival_ticks as u32).wrapping_sub(header.timestamp)
 }
 
