@@ -69,7 +69,6 @@ async function publish() {
     const [track] = microphone.getAudioTracks();
     const { echoCancellation, noiseSuppression, autoGainControl } = track.getSettings();
     tell("microphone", { processed: [echoCancellation, noiseSuppression, autoGainControl].some(Boolean) });
-    record("", microphone);
     const { connection } = openConnection(myId, "");
     connection.addTransceiver(track, { direction: "sendonly", streams: [microphone] });
     await offer({});

@@ -46,9 +46,7 @@ impl Heard {
 
     /// What was heard of the source whose name begins so, from a moment on, at that rate.
     pub(super) fn sound(&self, source: &str, origin: Instant, rate_hz: u32) -> Vec<i16> {
-        // Every name begins with the microphone's, which is empty.
-        let matches = |name: &str| if source.is_empty() { name.is_empty() } else { name.starts_with(source) };
-        let found = self.recordings.iter().find(|(name, _)| matches(name));
+        let found = self.recordings.iter().find(|(name, _)| name.starts_with(source));
         let samples = found.map(|(_, recording)| recording.render(origin)).unwrap_or_default();
         crate::pcm::Pcm { rate_hz: RATE_HZ, samples }.resampled(rate_hz).samples
     }
@@ -240,14 +238,14 @@ mod tests {
         let (mut socket, _) = tungstenite::connect(format!("ws://{}/lab", page.address)).unwrap();
         let mut say = |text: &str| socket.send(tungstenite::Message::text(text)).unwrap();
         say(r#"{"kind":"sound","source":"Ada (2)","frame":0,"samples":"AQACAAMA"}"#);
-        say(r#"{"kind":"sound","source":"","frame":0,"samples":"CQA="}"#);
+        say(r#"{"kind":"sound","source":"Bob","frame":0,"samples":"CQA="}"#);
         say(r#"{"kind":"joined"}"#);
         let joined = page.reports.wait_for(Duration::from_secs(10), |(_, report)| *report == PageReport::Joined);
         let before = joined.unwrap().0.checked_sub(Duration::from_secs(1)).unwrap();
         let loud = |samples: Vec<i16>| samples.into_iter().filter(|sample| *sample != 0).collect::<Vec<_>>();
         assert_eq!(loud(page.heard().sound("Ada", before, RATE_HZ)), [1, 2, 3]);
-        assert_eq!(loud(page.heard().sound("", before, RATE_HZ)), [9]);
-        assert!(page.heard().sound("Bob", before, RATE_HZ).is_empty());
+        assert_eq!(loud(page.heard().sound("Bob", before, RATE_HZ)), [9]);
+        assert!(page.heard().sound("Eve", before, RATE_HZ).is_empty());
         page.mute();
         assert_eq!(socket.read().unwrap().into_text().unwrap().as_str(), "mute");
     }

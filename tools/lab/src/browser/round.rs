@@ -50,8 +50,6 @@ pub(super) struct Conversation {
     pub(super) up: Heard,
     /// From the telephone to the browser.
     pub(super) down: Heard,
-    /// From the microphone's way into the page to the telephone, in ms.
-    pub(super) up_delay_ms: f64,
     /// What the browser made up of the telephone's speech, in percent.
     pub(super) concealed_percent: Option<f64>,
     /// What the browser sent while it spoke.
@@ -93,9 +91,8 @@ impl Visitor {
         let url = page.url(place.room.address(), GROUP, BROWSER, is_processed);
         let chromium = Chromium::open(place.chromium, &url, &file)?;
         let mut visitor = Self { chromium, page, microphone_at: Instant::now() };
-        let opened = visitor.wait("it opens the microphone", |report| {
-            *report == PageReport::Microphone { processed: is_processed }
-        })?;
+        let opened = visitor
+            .wait("it opens the microphone", |report| *report == PageReport::Microphone { processed: is_processed })?;
         visitor.microphone_at = opened;
         visitor.wait_connected(MICROPHONE)?;
         Ok(visitor)
@@ -153,11 +150,9 @@ pub(super) fn converse(place: &Place<'_>, speech: &Reference) -> Result<Conversa
     };
     let up = judge(report.recording.render(speech_at), "heard-on-the-telephone.wav")?;
     let down = judge(heard.sound(CALLER, telephone_at, RATE_HZ), "heard-in-the-browser.wav")?;
-    let own = judge(heard.sound(MICROPHONE, speech_at, RATE_HZ), "microphone-as-the-page-hears-it.wav")?;
     let rate = |begin, end| sent_rate(&heard.counts_between(begin, end));
     let caller = heard.recordings.keys().find(|name| name.starts_with(CALLER)).cloned().unwrap_or_default();
     Ok(Conversation {
-        up_delay_ms: up.quality.delay_ms - own.quality.delay_ms,
         concealed_percent: concealed_percent(&heard.counts_between(telephone_at, telephone_end), &caller),
         speaking: rate(speech_at, speech_end),
         silent: rate(silent_at, silent_at + QUIET),
