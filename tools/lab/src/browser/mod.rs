@@ -8,7 +8,7 @@ mod page;
 mod report;
 mod round;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::gateway::Gateway;
 use crate::options::Options;
@@ -41,7 +41,7 @@ const QUIETEST_DBFS: f64 = -45.0;
 /// Lets them hear each other; the exit code is 0 if they did, 1 if not, and 77 without Chromium.
 ///
 /// # Errors
-/// In words, when an option is wrong or it does not come to speaking.
+/// In words, when an option is wrong.
 pub fn run(arguments: &[String]) -> Result<i32, String> {
     let mut options = Options::new(arguments);
     let gateway: PathBuf = options.value("--gateway")?.ok_or_else(|| format!("--gateway is missing\n{USAGE}"))?;
@@ -49,32 +49,41 @@ pub fn run(arguments: &[String]) -> Result<i32, String> {
     if let Some(surplus) = options.rest()?.first() {
         return Err(format!("'{surplus}' is not known\n{USAGE}"));
     }
-    let Some(binary) = Chromium::find() else {
+    let Some(chromium) = Chromium::find() else {
         eprintln!("skipped: needs Chromium (apt-get install chromium)");
         return Ok(SKIPPED);
     };
-    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let faults = both_rounds(&gateway, &chromium, &folder).unwrap_or_else(|why| vec![why]);
+    for fault in &faults {
+        println!("FAILED: {fault}");
+    }
+    println!("browser and telephones {} each other", if faults.is_empty() { "heard" } else { "did NOT all hear" });
+    Ok(i32::from(!faults.is_empty()))
+}
+
+/// What was wrong.
+fn both_rounds(gateway: &Path, chromium: &Path, folder: &Path) -> Result<Vec<String>, String> {
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let room = RoomServer::start(RoomConfig::new(vec![GroupConfig::open(GROUP)]))?;
-    let gateway = Gateway::start(&gateway, &room.group_url(GROUP), &[])?;
-    let place = Place { room: &room, gateway: &gateway, chromium: &binary, folder: &folder };
+    let gateway = Gateway::start(gateway, &room.group_url(GROUP), &[])?;
+    let place = Place { room: &room, gateway: &gateway, chromium, folder };
     let reference = Reference::new();
-    println!("{}, speech of {:.1} s by {}", Chromium::version(&binary), reference.seconds(), reference.made_by);
+    println!("{}, speech of {:.1} s by {}", Chromium::version(chromium), reference.seconds(), reference.made_by);
 
     let conversation = round::converse(&place, &reference)?;
     tell(&conversation);
     let mut faults = conversation_faults(&conversation);
     println!("with echo cancellation, noise suppression and gain control, and two telephones:");
     let voices = round::gather(&place, &reference)?;
-    for voice in &voices {
-        let Voice { speaker, listener, level_dbfs, quality } = voice;
-        println!("{speaker} → {listener}: {level_dbfs:.1} dBFS, {quality}");
+    for Voice { speaker, listener, level_dbfs, quality } in &voices {
+        let Quality { gain_db, missing_frames, speech_frames, .. } = quality;
+        println!(
+            "{speaker} → {listener}: {level_dbfs:.1} dBFS ({gain_db:+.1} dB), {missing_frames} of {speech_frames} frames of \
+             speech missing"
+        );
     }
     faults.extend(voices.iter().filter_map(voice_fault));
-    for fault in &faults {
-        println!("FAILED: {fault}");
-    }
-    println!("browser and telephones {} each other", if faults.is_empty() { "heard" } else { "did NOT all hear" });
-    Ok(i32::from(!faults.is_empty()))
+    Ok(faults)
 }
 
 fn tell(conversation: &Conversation) {
@@ -99,7 +108,7 @@ fn pesq(heard: &Heard) -> String {
 
 fn rate(rate: &Option<Rate>) -> String {
     match rate {
-        Some(rate) => format!("{:.1} packets/s of {:.1} kbit/s", rate.packets_a_second, rate.kbit_a_second),
+        Some(rate) => format!("{:.1} packets/s ({:.1} kbit/s)", rate.packets_a_second, rate.kbit_a_second),
         None => "nothing".to_owned(),
     }
 }
