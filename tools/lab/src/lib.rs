@@ -9,12 +9,14 @@
 //! - [`speech`]: something to say; [`quality`]: how it came through;
 //! - [`noisy_speech`]: telephone calls in noise of which every moment of speech is known;
 //! - [`trial`]: one call in which both sides speak, judged; [`demo`]: the same for people to watch;
+//! - [`browser`]: a real Chromium and telephones in one room, judged;
 //! - [`load`]: many telephones and members, and what they cost the gateway.
 //!
 //! All of it runs in threads of the calling process (tests start a room on a free loopback port and watch its events)
 //! and by hand (`lab room`, `lab member`, `lab telephone`). One clock serves everything: [`clock`].
 
 pub mod baresip;
+pub mod browser;
 pub mod clock;
 pub mod coturn;
 pub mod demo;

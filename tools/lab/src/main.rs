@@ -4,6 +4,7 @@ use std::process::exit;
 
 const USAGE: &str = "\
 lab demo …        room, gateway, member and telephone in one call
+lab browser …     a real Chromium and telephones in one room
 lab load …        many telephones and members, and what they cost
 lab soak …        calls that come and go for hours while things go wrong
 lab telephone …   call somebody
@@ -16,6 +17,7 @@ fn main() {
     let (part, rest) = arguments.split_first().map_or(("", &[][..]), |(part, rest)| (part.as_str(), rest));
     let ended = match part {
         "demo" => lab::demo::run(rest),
+        "browser" => lab::browser::run(rest),
         "load" => lab::load::run(rest),
         "soak" => lab::soak::run(rest),
         "telephone" => lab::telephone::cli::run(rest),

@@ -210,7 +210,8 @@ fn watch(member: &mut Crowd, telephone: &Telephone, tell: &mut impl FnMut(Progre
     }
 }
 
-fn judge(said: &[i16], heard: Vec<i16>, said_file: &Path, file: PathBuf) -> Result<Heard, String> {
+/// Measures what was heard, and keeps it in that file.
+pub(crate) fn judge(said: &[i16], heard: Vec<i16>, said_file: &Path, file: PathBuf) -> Result<Heard, String> {
     let quality = quality::measure(said, &heard);
     Pcm { rate_hz: RATE_HZ, samples: heard }.write_wav(&file)?;
     let perceived = quality::perceived(said_file, &file);
