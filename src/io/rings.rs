@@ -95,34 +95,42 @@ impl ToNet {
 }
 
 /// Packets on their way to a socket from a mix of the same thread. Unlike a ring's, its slots are used from the first one
-/// again each time, so that they stay in the processor's cache.
+/// again each time, so that they stay in the processor's cache; and those that were never needed take no memory.
 pub(crate) struct Tray {
-    slots: Box<[ToNet]>,
+    slots: Vec<ToNet>,
     used: usize,
 }
 
 impl Tray {
     /// Empty, with as much room as a ring.
     pub(crate) fn new() -> Self {
-        let slot = || ToNet { leg: LegKey(0), heard: None, len: 0, bytes: [0; MAX_PACKET_BYTES] };
-        Self { slots: (0..TO_NET_SLOTS).map(|_| slot()).collect(), used: 0 }
+        Self { slots: Vec::with_capacity(TO_NET_SLOTS), used: 0 }
+    }
+
+    /// The next free slot, with whatever was in it.
+    fn next_slot(&mut self) -> Option<&mut ToNet> {
+        // The room for all of them is there from the start: pushing allocates nothing.
+        if self.used == self.slots.len() && self.used < TO_NET_SLOTS {
+            self.slots.push(ToNet { leg: LegKey(0), heard: None, len: 0, bytes: [0; MAX_PACKET_BYTES] });
+        }
+        let slot = self.slots.get_mut(self.used)?;
+        self.used += 1;
+        Some(slot)
     }
 
     /// Adds a packet; false if there is no room.
     pub(crate) fn put(&mut self, leg: LegKey, packet: &[u8]) -> bool {
-        let Some(slot) = self.slots.get_mut(self.used) else { return false };
+        let Some(slot) = self.next_slot() else { return false };
         let len = packet.len().min(MAX_PACKET_BYTES);
         (slot.leg, slot.heard, slot.len) = (leg, None, len as u16);
         slot.bytes[..len].copy_from_slice(&packet[..len]);
-        self.used += 1;
         true
     }
 
     /// Adds something for extended reports, if there is room.
     pub(crate) fn put_heard(&mut self, leg: LegKey, heard: Heard) {
-        if let Some(slot) = self.slots.get_mut(self.used) {
+        if let Some(slot) = self.next_slot() {
             (slot.leg, slot.heard) = (leg, Some(heard));
-            self.used += 1;
         }
     }
 
@@ -148,4 +156,26 @@ pub(crate) fn ring<T>(slots: usize) -> (HeapProd<T>, HeapCons<T>) {
 /// Pushes or drops; says which.
 pub(crate) fn push_or_drop<T>(ring: &mut HeapProd<T>, item: T) -> bool {
     ring.try_push(item).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_tray_takes_no_more_until_it_is_emptied_and_never_grows() {
+        let mut tray = Tray::new();
+        let room = tray.slots.capacity();
+        for round in 0..2 {
+            let put = (0..TO_NET_SLOTS + 3).filter(|&n| tray.put(LegKey(n as u32), &[n as u8, round])).count();
+            assert_eq!(put, TO_NET_SLOTS);
+            let taken = tray.take();
+            assert_eq!(taken.len(), TO_NET_SLOTS);
+            for (n, slot) in taken.iter_mut().enumerate() {
+                let Made::Packet(len, bytes) = slot.made() else { panic!() };
+                assert_eq!(bytes[..len], [n as u8, round]);
+            }
+        }
+        assert!(tray.take().is_empty() && tray.slots.capacity() == room);
+    }
 }
