@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
@@ -20,6 +21,13 @@ pub(crate) enum Ending {
     Closed(u16, String),
     /// Without one.
     Broken(String),
+}
+
+/// A server's answer to a client's opening handshake with this `Sec-WebSocket-Key` (§4.2.2).
+pub(crate) fn upgrade(key: &str) -> Vec<u8> {
+    let accept = derive_accept_key(key.as_bytes());
+    let lines = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+    format!("{lines}Sec-WebSocket-Accept: {accept}\r\n\r\n").into_bytes()
 }
 
 pub(crate) struct Link {

@@ -11,14 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tungstenite::handshake::derive_accept_key;
-
 use super::report::{Counts, PageReport, samples};
 use crate::event_log::EventLog;
 use crate::http::{Request, response};
 use crate::recording::Recording;
 use crate::transport::Transport;
-use crate::websocket::Link;
+use crate::websocket::{Link, upgrade};
 
 /// The rate of what the page records.
 pub(super) const RATE_HZ: u32 = 48_000;
@@ -165,12 +163,7 @@ fn serve(mut stream: TcpStream, shared: &Shared, reports: &Sender<(Instant, Page
         (Some(document), _) => stream.write_all(&document),
         (None, None) => stream.write_all(&response("404 Not Found", &[], "not found\n")),
         (None, Some(key)) => {
-            let accept = derive_accept_key(key.as_bytes());
-            let upgrade = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Accept: {accept}\r\n\r\n"
-            );
-            stream.write_all(upgrade.as_bytes())?;
+            stream.write_all(&upgrade(key))?;
             listen(Link::server(Transport::Plain(stream), request.rest), shared, reports);
             Ok(())
         }

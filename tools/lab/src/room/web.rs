@@ -1,11 +1,11 @@
 //! The room server's HTTP: a group's status, the way to the WebSocket, and the authorisation server.
 
 use serde_json::{Value, json};
-use tungstenite::handshake::derive_accept_key;
 
 use super::config::{AuthVerdict, GroupConfig, TokenConfig};
 use crate::http::{Request, response};
 use crate::message::random_id;
+use crate::websocket;
 
 /// What a request leads to.
 pub(super) enum Reply {
@@ -40,14 +40,7 @@ fn upgrade(request: &Request) -> Reply {
     let Some(key) = request.header("sec-websocket-key").filter(|_| wants) else {
         return Reply::Document(response("400 Bad Request", &[], "this is a WebSocket\n"));
     };
-    let accept = derive_accept_key(key.as_bytes());
-    Reply::Upgrade(
-        format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
-        )
-        .into_bytes(),
-    )
+    Reply::Upgrade(websocket::upgrade(key))
 }
 
 fn group_page(path: &str, scheme: &str, host: &str, groups: &[&GroupConfig]) -> Vec<u8> {
