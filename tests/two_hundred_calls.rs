@@ -3,11 +3,12 @@
 mod real;
 
 use lab::telephone::Telephone;
-use real::{PATIENCE, TRANSACTIONS_LINGER, World, alone, eventually, from};
+use real::{PATIENCE, TRANSACTIONS_LINGER, World, alone, eventually, from, measure_memory_finely};
 
 #[test]
 fn after_two_hundred_calls_nothing_is_left() {
     let _alone = alone();
+    measure_memory_finely();
     let world = World::new();
     let eight_calls = || {
         let telephones: Vec<Telephone> = (0..8).map(|index| world.call(&from(&format!("Phone {index}")))).collect();

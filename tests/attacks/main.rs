@@ -21,7 +21,7 @@ mod sip_messages;
 use std::time::{Duration, Instant};
 
 use ground::{GUARDED_CALLS, Ground};
-use real::alone;
+use real::{alone, measure_memory_finely};
 
 /// What an attack is called, and what it does.
 type Attack = (&'static str, fn(&mut Ground));
@@ -124,6 +124,7 @@ fn warm_up(ground: &mut Ground) {
 #[test]
 fn thirty_nine_attacks_leave_the_program_as_it_was() {
     let _alone = alone();
+    measure_memory_finely();
     let mut ground = Ground::new();
     let mut number = 0;
     warm_up(&mut ground);
