@@ -41,9 +41,9 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// What is more than is needed, `left_over_us` being no whole step of ticks and packets.
-    fn spare_us(&self, left_over_us: i64) -> i64 {
-        self.delay_us - left_over_us - (TICK_US - common_step_us(self.packet_us)) - self.target_us
+    /// What is more than is needed, `left_over_us` being no whole step of [`common_step_us`].
+    fn spare_us(&self, step_us: i64, left_over_us: i64) -> i64 {
+        self.delay_us - left_over_us - (TICK_US - step_us) - self.target_us
     }
 
     fn is_too_early(&self, spare_us: i64) -> bool {
@@ -88,7 +88,7 @@ impl Pace {
 
     /// Whether a tick that takes all that there is, one packet, would be left as it is.
     pub(super) fn is_content(&self, standing: &Standing) -> bool {
-        let spare_us = standing.spare_us(0);
+        let spare_us = standing.spare_us(TICK_US, 0);
         standing.packet_us == TICK_US && !standing.is_too_early(spare_us) && spare_us < TICK_US + TOLERATED_US
     }
 
@@ -105,7 +105,7 @@ impl Pace {
         let step_us = common_step_us(standing.packet_us);
         let left_over = len as i64 % (self.samples(step_us)).max(1);
         let left_over_us = left_over * 1_000_000 / self.sample_rate_hz;
-        let spare_us = standing.spare_us(left_over_us);
+        let spare_us = standing.spare_us(step_us, left_over_us);
         if standing.is_too_early(spare_us) {
             let wanted = (len + (self.samples(step_us) - left_over) as usize).min(pcm.len());
             let added = match self.scale.lengthen(&mut pcm[..wanted], len) {

@@ -6,7 +6,7 @@
 //! A room is all that its members can hear: two rooms share nothing.
 
 use super::caller::{Caller, OwnVoice};
-use super::comfort_noise::{Background, ComfortNoise};
+use super::comfort_noise::ComfortNoise;
 use super::control::{CallerKey, MAX_CALLERS, MAX_STREAMS, RoomKey, StreamKey};
 use super::down::{EncodedTick, G711_TICK_BYTES, Renderer, encode};
 use super::engine::Sink;
@@ -36,9 +36,9 @@ pub struct Room {
 #[derive(Debug)]
 struct Voice {
     key: StreamKey,
-    /// For so many ticks to come.
+    /// For so many ticks to come, each of which brings this.
     ahead_ticks: u8,
-    background: Option<Background>,
+    silence: Played,
     stream: Box<Stream>,
 }
 
@@ -47,11 +47,11 @@ impl Voice {
         self.ahead_ticks = self.ahead_ticks.saturating_sub(u8::try_from(missed).unwrap_or(u8::MAX));
         if self.ahead_ticks > 0 {
             self.ahead_ticks -= 1;
-            return self.background.map_or(Played::Nothing, Played::Background);
+            return self.silence;
         }
         let played = self.stream.play(now, frame);
         self.ahead_ticks = self.stream.play_ahead(now);
-        self.background = self.stream.background();
+        self.silence = self.stream.silence();
         played
     }
 }
@@ -137,7 +137,7 @@ impl Room {
     pub(super) fn add_stream(&mut self, stream: Box<Stream>) {
         let key = stream.key();
         let at = self.voices.partition_point(|other| other.key < key);
-        self.voices.insert(at, Voice { key, ahead_ticks: 0, background: None, stream });
+        self.voices.insert(at, Voice { key, ahead_ticks: 0, silence: Played::Nothing, stream });
     }
 
     fn caller_at(&self, key: CallerKey) -> Option<usize> {

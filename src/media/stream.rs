@@ -147,7 +147,7 @@ impl Stream {
     /// The next frame, if there is one.
     pub(super) fn play(&mut self, now: Instant, frame: &mut BusFrame) -> Played {
         if self.pass_over(now) {
-            return self.attention.background().map_or(Played::Nothing, Played::Background);
+            return self.silence();
         }
         self.decode_a_frame(now);
         self.keep_pace(now);
@@ -162,7 +162,7 @@ impl Stream {
             return Played::Sound;
         }
         let goes_on = taken > 0 || self.attention.is_paused() && self.idle_ticks < MAX_PAUSE_TICKS;
-        self.attention.background().filter(|_| goes_on).map_or(Played::Nothing, Played::Background)
+        if goes_on { self.silence() } else { Played::Nothing }
     }
 
     /// After [`Self::play`] at `now`: plays on while the packets of the next ticks are here and none of them would be decoded.
@@ -190,9 +190,9 @@ impl Stream {
         true
     }
 
-    /// The background, while it is all that there is to hear.
-    pub(super) fn background(&self) -> Option<Background> {
-        self.attention.background()
+    /// What a tick without sound brings: the background, or nothing before it is known.
+    pub(super) fn silence(&self) -> Played {
+        self.attention.background().map_or(Played::Nothing, Played::Background)
     }
 
     /// Decodes until a frame is there, or nothing more is to be had.

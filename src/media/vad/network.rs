@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use super::features::FEATURES;
 use super::weights;
-use crate::media::simd::{Kernels, kernels};
+use crate::media::simd::kernels;
 
 /// Units of the memory.
 pub const UNITS: usize = 32;
@@ -23,7 +23,6 @@ pub const PARTS: f32 = 32.0;
 /// The network of one voice: its memory, and the weights that all share.
 #[derive(Clone, Debug)]
 pub(super) struct Network {
-    kernels: &'static Kernels,
     weights: &'static [f32; WEIGHTS],
     state: [f32; UNITS],
 }
@@ -32,15 +31,15 @@ impl Network {
     pub(super) fn new() -> Self {
         static SHARED: OnceLock<[f32; WEIGHTS]> = OnceLock::new();
         let weights = SHARED.get_or_init(|| weights::TRAINED.map(|weight| f32::from(weight) / PARTS));
-        Self { kernels: kernels(), weights, state: [0.0; UNITS] }
+        Self { weights, state: [0.0; UNITS] }
     }
 
     /// The next frame: above 0 it is rather speech than not (the logarithm of the odds).
     pub(super) fn next(&mut self, features: &[f32; FEATURES]) -> f32 {
         let (rows, rest) = self.weights.as_chunks::<ROW>();
         let (mut input, mut former) = (rows[FEATURES], [0.0; ROW]);
-        (self.kernels.add_rows)(&mut input, rows[..FEATURES].as_flattened(), features);
-        (self.kernels.add_rows)(&mut former, rows[FEATURES + 1..ROWS].as_flattened(), &self.state);
+        (kernels().add_rows)(&mut input, rows[..FEATURES].as_flattened(), features);
+        (kernels().add_rows)(&mut former, rows[FEATURES + 1..ROWS].as_flattened(), &self.state);
         for (unit, state) in self.state.iter_mut().enumerate() {
             let update = sigmoid(input[unit] + former[unit]);
             let reset = sigmoid(input[UNITS + unit] + former[UNITS + unit]);
