@@ -12,7 +12,7 @@ use lab::opus;
 use lab::pcm::Pcm;
 use lab::room::{GroupConfig, RoomCommand, RoomConfig, RoomEventKind};
 use lab::telephone::{RATE_HZ, Report, Telephone, What};
-use real::{AUDIBLE_DBFS, GROUP, PATIENCE, Place, World, alone, eventually, from};
+use real::{AUDIBLE_DBFS, GROUP, PATIENCE, Place, World, alone, assert_once, eventually, from};
 use serde_json::Value;
 
 /// Nobody is to notice that one listener takes over from another.
@@ -25,8 +25,6 @@ const FRAME: Duration = Duration::from_millis(20);
 const AFTERMATH: Duration = Duration::from_millis(2500);
 /// Who publishes in a full room.
 const MANY: usize = 30;
-/// Of what a busy machine may spoil.
-const ATTEMPTS: usize = 3;
 
 /// Members of whom the first hums without a pause; the others publish a quiet noise.
 fn hum(url: &str, members: usize) -> Crowd {
@@ -90,18 +88,6 @@ fn heard_by_the_next(place: &Place, members: usize, end: impl FnOnce(Telephone))
     let report = second.finish();
     eventually("the voices are gone", || of_ended_voices(place, "concealed").len() == members);
     (report, origin)
-}
-
-/// Holds if one of a few attempts goes well: a take-over that costs sound costs it every time, a busy machine does not.
-fn assert_once(what: &str, mut attempt: impl FnMut() -> Result<(), String>) {
-    let mut failures = Vec::new();
-    while failures.len() < ATTEMPTS {
-        match attempt() {
-            Ok(()) => return,
-            Err(why) => failures.push(why),
-        }
-    }
-    panic!("{what}: {failures:#?}");
 }
 
 #[test]

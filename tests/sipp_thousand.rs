@@ -7,16 +7,13 @@ mod real;
 use std::process::Command;
 
 use lab::program::{Program, find_or_skip};
-use real::{PATIENCE, TRANSACTIONS_LINGER, World, alone, eventually};
+use real::{PATIENCE, TRANSACTIONS_LINGER, World, alone, eventually, measure_memory_finely};
 
 /// That takes 6 KiB a call.
 const REMEMBERED_KIB_A_CALL: u64 = 10;
 
 /// What a thousand calls may leave for good: 1 KiB each.
 const GROWTH_KIB: u64 = 1000;
-
-/// The heap is made of huge pages: what begins another one is resident with all of it.
-const HUGE_PAGE_KIB: u64 = 2048;
 
 /// So many calls of SIPp's own scenario, each of 2.5 s: 20 a second are 50 at once.
 fn calls(world: &World, count: usize) {
@@ -36,6 +33,7 @@ fn none_of_a_thousand_calls_fails_and_nothing_is_left_of_them() {
         return;
     }
     let _alone = alone();
+    measure_memory_finely();
     let is_long = std::env::var_os("GALENE_SIP_LONG").is_some();
     let world = World::new();
     let nobody = || eventually("the callers are out", || world.names().is_empty());
@@ -52,7 +50,7 @@ fn none_of_a_thousand_calls_fails_and_nothing_is_left_of_them() {
     nobody();
     eventually("files and threads are as before", || open() == before);
     println!("{count} calls: {before:?} descriptors and threads, {} KiB more resident", grown_kib(resident_kib));
-    let remembered_kib = count as u64 * REMEMBERED_KIB_A_CALL + HUGE_PAGE_KIB;
+    let remembered_kib = count as u64 * REMEMBERED_KIB_A_CALL;
     assert!(grown_kib(resident_kib) <= remembered_kib, "{} KiB more", grown_kib(resident_kib));
     if is_long {
         // The next thousand find room in what the first gave back.
@@ -62,6 +60,6 @@ fn none_of_a_thousand_calls_fails_and_nothing_is_left_of_them() {
         nobody();
         eventually("files and threads are as before", || open() == before);
         println!("{count} calls more: {} KiB more resident", grown_kib(resident_kib));
-        assert!(grown_kib(resident_kib) <= GROWTH_KIB + HUGE_PAGE_KIB, "{} KiB more", grown_kib(resident_kib));
+        assert!(grown_kib(resident_kib) <= GROWTH_KIB, "{} KiB more", grown_kib(resident_kib));
     }
 }

@@ -9,7 +9,7 @@
 //! the first call it would only take memory.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(super) use glibc::{keep_one_heap, use_huge_pages};
+pub(super) use glibc::{give_back_memory, keep_one_heap, use_huge_pages};
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
@@ -69,6 +69,13 @@ mod glibc {
         }
     }
 
+    /// To be called when nobody calls any more: what the calls needed goes back to the system.
+    pub(in crate::io) fn give_back_memory() {
+        TOLD_UP_TO.store(0, Ordering::Relaxed);
+        // SAFETY: gives back whole pages that hold nothing; may be called at any time.
+        unsafe { libc::malloc_trim(0) };
+    }
+
     fn heap_end() -> usize {
         // SAFETY: 0 asks where the heap ends and changes nothing.
         unsafe { libc::sbrk(0) as usize }
@@ -83,8 +90,10 @@ mod glibc {
 mod other {
     /// Other C libraries have one heap anyway.
     pub(in crate::io) fn keep_one_heap() {}
+    /// They do so by themselves, or never.
+    pub(in crate::io) fn give_back_memory() {}
     /// Theirs is where they like.
     pub(in crate::io) fn use_huge_pages() {}
 }
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(super) use other::{keep_one_heap, use_huge_pages};
+pub(super) use other::{give_back_memory, keep_one_heap, use_huge_pages};

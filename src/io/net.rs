@@ -16,7 +16,7 @@ use ringbuf::traits::{Consumer, Observer, Producer};
 use ringbuf::{HeapCons, HeapProd};
 
 use super::clock::Clock;
-use super::memory::use_huge_pages;
+use super::memory::{give_back_memory, use_huge_pages};
 use super::mix::Workplace;
 use super::priority::{NET_PRIORITY, request_real_time};
 use super::rings::{COMMAND_SLOTS, EVENT_SLOTS, ring};
@@ -67,6 +67,8 @@ pub struct NetHandle {
     /// DTLS datagrams between each socket and [`NetHandle::poll_event`].
     dtls_pending: BTreeMap<LegKey, DtlsPending>,
     legs: usize,
+    /// The last leg has gone.
+    was_last: bool,
     wake: Arc<Wake>,
     signalling: Waker,
     stop: Arc<AtomicBool>,
@@ -106,6 +108,7 @@ impl NetHandle {
             peers: BTreeMap::new(),
             dtls_pending: BTreeMap::new(),
             legs: 0,
+            was_last: false,
             wake: net_wake,
             signalling,
             stop,
@@ -229,8 +232,14 @@ impl NetHandle {
             }
             return Some(event);
         }
-        let leg = self.retired.try_pop()?;
+        let Some(leg) = self.retired.try_pop() else {
+            if std::mem::take(&mut self.was_last) {
+                give_back_memory();
+            }
+            return None;
+        };
         self.legs -= 1;
+        self.was_last = self.legs == 0;
         self.peers.remove(&leg.key);
         self.dtls_pending.remove(&leg.key);
         Some(NetEvent::Removed { leg: leg.key, stats: leg.stats() })

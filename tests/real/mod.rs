@@ -245,6 +245,19 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Holds if one of a few attempts goes well: a fault of the gateway's shows every time, what a busy machine spoils does not.
+pub(crate) fn assert_once<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    const ATTEMPTS: usize = 3;
+    let mut failures = Vec::new();
+    while failures.len() < ATTEMPTS {
+        match attempt() {
+            Ok(found) => return found,
+            Err(why) => failures.push(why),
+        }
+    }
+    panic!("{what}: {failures:#?}");
+}
+
 /// The name in the room of somebody who calls as `"Ada" <sip:100@…>`.
 pub(crate) fn from(name: &str) -> String {
     format!("\"{name}\" <sip:100@127.0.0.1>")
