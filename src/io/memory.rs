@@ -1,12 +1,13 @@
 //! How the C library hands out memory.
 //!
 //! glibc gives every thread that allocates a heap of its own ("arena"), each of which keeps what it once needed. Here one thread
-//! allocates (signalling) and threads that live for one look-up or request; net and mix threads never do. One heap for all
-//! keeps freed memory where the next call finds it, and costs nothing, since nobody waits for its lock.
+//! allocates (signalling) and threads that live for one look-up or request; the net thread only copies STUN and DTLS for it, and
+//! the mixes' work takes nothing. One heap for all keeps freed memory where the next call finds it, and costs nothing, since
+//! hardly anybody waits for its lock.
 //!
 //! From the first call on that heap is made of huge pages. A tick touches a little of a hundred objects, each on a page of its own;
 //! what the processor then does to find those pages costs more than what is done with them, in a virtual machine above all. Before
-//! the first call it would only take memory.
+//! the first call it would only take memory, and after the last one it is given back.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(super) use glibc::{give_back_memory, keep_one_heap, use_huge_pages};

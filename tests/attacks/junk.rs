@@ -14,7 +14,7 @@ use lab::trial::{self, Outcome, TrialSetup};
 use crate::caller::{SSRC, rtp};
 use crate::ground::{Ground, Target, message, stranger};
 use crate::media;
-use crate::real::GROUP;
+use crate::real::{GROUP, assert_once};
 
 /// Packets a second at each port.
 const A_SECOND: u32 = 2000;
@@ -26,8 +26,6 @@ const LEAST_DOWN: f64 = 3.8;
 const MOST_LOST: f64 = 0.1;
 /// What PESQ needs to be sure of (P.862.3 §9.2).
 const SPEECH_S: f64 = 8.0;
-/// Of what a busy machine may spoil.
-const ATTEMPTS: usize = 3;
 
 fn call(ground: &Ground, folder: &Folder, caller: &str) -> Outcome {
     let setup = TrialSetup {
@@ -62,27 +60,31 @@ fn pesq(outcome: &Outcome) -> Option<[f64; 2]> {
 /// After one attack, a call of which the room hears all. What the telephone hears is not judged: others speak in the room.
 pub(crate) fn assert_fresh_call(ground: &Ground, number: usize) {
     let folder = Folder::new().unwrap();
-    let mut worse = Vec::new();
-    while worse.len() < ATTEMPTS {
-        let up = call(ground, &folder, &format!("Fresh {number} {}", worse.len())).up;
-        match up.perceived {
-            Ok(perceived) if perceived.pesq_nb >= LEAST_UP => return println!("    PESQ up {:.2}", perceived.pesq_nb),
-            Ok(perceived) => worse.push(perceived.pesq_nb),
-            Err(why) => return make_do(&format!("judged without PESQ: {why}")),
+    let mut calls = 0;
+    assert_once(&format!("after attack {number}"), || {
+        calls += 1;
+        match call(ground, &folder, &format!("Fresh {number} {calls}")).up.perceived {
+            Ok(perceived) => {
+                println!("    PESQ up {:.2}", perceived.pesq_nb);
+                (perceived.pesq_nb >= LEAST_UP).then_some(()).ok_or_else(|| format!("PESQ up {:.2}", perceived.pesq_nb))
+            }
+            Err(why) => {
+                make_do(&format!("judged without PESQ: {why}"));
+                Ok(())
+            }
         }
-    }
-    panic!("after attack {number}: PESQ up {worse:.2?}");
+    });
 }
 
 /// A fresh call is as good as any, and one under junk is as good as that. The same junk goes to nobody meanwhile, so that
 /// sending it costs the machine, which carries the room and the telephone too, the same.
 pub(crate) fn assert_harmless(ground: &Ground) {
     let folder = Folder::new().unwrap();
-    let mut failures = Vec::new();
-    while failures.len() < ATTEMPTS {
-        let attempt = failures.len();
-        let (clean, _) = under_junk(ground, false, || call(ground, &folder, &format!("Clean {attempt}")));
-        let (junk, sent) = under_junk(ground, true, || call(ground, &folder, &format!("Junk {attempt}")));
+    let mut rounds = 0;
+    assert_once("a call under junk", || {
+        rounds += 1;
+        let (clean, _) = under_junk(ground, false, || call(ground, &folder, &format!("Clean {rounds}")));
+        let (junk, sent) = under_junk(ground, true, || call(ground, &folder, &format!("Junk {rounds}")));
         let (clean, junk) = (pesq(&clean), pesq(&junk));
         let found = format!("PESQ up and down {clean:.2?} without junk, {junk:.2?} with it, {sent}");
         println!("    {found}");
@@ -94,12 +96,8 @@ pub(crate) fn assert_harmless(ground: &Ground) {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        if is_good {
-            return;
-        }
-        failures.push(found);
-    }
-    panic!("{failures:#?}");
+        is_good.then_some(()).ok_or(found)
+    });
 }
 
 /// Does something while junk comes to every UDP port of the open gateway, those that open meanwhile included, or to as many
