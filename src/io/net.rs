@@ -67,7 +67,7 @@ pub struct NetHandle {
     /// DTLS datagrams between each socket and [`NetHandle::poll_event`].
     dtls_pending: BTreeMap<LegKey, DtlsPending>,
     legs: usize,
-    /// The last leg has gone.
+    /// The last leg has gone, and what the legs needed has not been given back yet.
     was_last: bool,
     wake: Arc<Wake>,
     signalling: Waker,

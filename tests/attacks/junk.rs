@@ -65,8 +65,9 @@ pub(crate) fn assert_fresh_call(ground: &Ground, number: usize) {
         calls += 1;
         match call(ground, &folder, &format!("Fresh {number} {calls}")).up.perceived {
             Ok(perceived) => {
-                println!("    PESQ up {:.2}", perceived.pesq_nb);
-                (perceived.pesq_nb >= LEAST_UP).then_some(()).ok_or_else(|| format!("PESQ up {:.2}", perceived.pesq_nb))
+                let found = format!("PESQ up {:.2}", perceived.pesq_nb);
+                println!("    {found}");
+                (perceived.pesq_nb >= LEAST_UP).then_some(()).ok_or(found)
             }
             Err(why) => {
                 make_do(&format!("judged without PESQ: {why}"));

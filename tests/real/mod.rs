@@ -246,12 +246,12 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Holds if one of a few attempts goes well: a fault of the gateway's shows every time, what a busy machine spoils does not.
-pub(crate) fn assert_once<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn assert_once(what: &str, mut attempt: impl FnMut() -> Result<(), String>) {
     const ATTEMPTS: usize = 3;
     let mut failures = Vec::new();
     while failures.len() < ATTEMPTS {
         match attempt() {
-            Ok(found) => return found,
+            Ok(()) => return,
             Err(why) => failures.push(why),
         }
     }
